@@ -1,0 +1,33 @@
+"""Fits operating points on cached last-layer features or logits, for a metric that the user names.
+
+>>> import calibrate
+>>> cache = calibrate.feature_cache(logits=[-2.0, -1.5, 0.1, -1.0], labels=["clear", "clear", "fraud", "fraud"])
+>>> calibrate.fit(cache, metric="f1", positive="fraud").point.bias.tolist()
+[0.0, 1.25]
+"""
+
+from calibrate.cache import FeatureCache, feature_cache
+from calibrate.errors import InputError, NotConverged, SetpointError
+from calibrate.fit import FitResult, fit
+from calibrate.io.files import read_cache, write_cache
+from calibrate.logits import logits_from_probabilities
+from calibrate.operating_point import OperatingPoint
+from calibrate.state import bias_for_state, model_imbalance_state
+from calibrate.uncertainty import Interval
+
+__all__ = [
+    "FeatureCache",
+    "FitResult",
+    "InputError",
+    "Interval",
+    "NotConverged",
+    "OperatingPoint",
+    "SetpointError",
+    "bias_for_state",
+    "feature_cache",
+    "fit",
+    "logits_from_probabilities",
+    "model_imbalance_state",
+    "read_cache",
+    "write_cache",
+]

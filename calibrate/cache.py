@@ -1,0 +1,201 @@
+"""The feature cache: last-layer features or logits of some rows, with their labels and what the model knew.
+
+Decided here: everything is checked once, on the way in, so no method checks again; logits are always there (made from
+features and head where they were not given, in float64); string labels are class names and integers are indices.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+from numpy.typing import ArrayLike
+
+from calibrate.errors import BadCache, BadPrior, MissingClass, NoRows, UnknownLabel, WrongShape
+from calibrate.logits import head_logits, to_array, to_columns
+from calibrate.operating_point import check_classes
+
+_CHECKED_ROWS = 1000
+_MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureCache:
+    """Rows of one model's last layer; made by `feature_cache` or `read_cache`, which check that everything fits.
+
+    `logits` (n, k) and `labels` (n,), indices into `classes`; `features` (n, d) with the head's `weight` (k, d) and
+    `bias` (k,) where known; `prior` (k,), the class frequencies that the model was trained under.
+    """
+
+    logits: Float[np.ndarray, "n k"]
+    labels: Int[np.ndarray, "n"]
+    classes: tuple[str, ...]
+    features: Float[np.ndarray, "n d"] | None = None
+    weight: Float[np.ndarray, "k d"] | None = None
+    bias: Float[np.ndarray, "k"] | None = None
+    prior: Float64[np.ndarray, "k"] | None = None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return int(self.labels.size)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of logits, labels and classes: what a fit depends on."""
+        parts = hashlib.sha256(repr((self.classes, self.logits.dtype.str, self.logits.shape)).encode())
+        parts.update(np.ascontiguousarray(self.logits).data)
+        parts.update(np.ascontiguousarray(self.labels, dtype=np.int64).data)
+        return parts.hexdigest()
+
+
+def feature_cache(
+    *,
+    labels: ArrayLike,
+    features: ArrayLike | None = None,
+    logits: ArrayLike | None = None,
+    classes: Sequence[str] | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    prior: ArrayLike | None = None,
+) -> FeatureCache:
+    """A checked cache from arrays.
+
+    `logits` are (n, k), or (n,) for the one logit of a two-class model. Where they are not given they are made from
+    `features` (n, d), `weight` (k, d) and `bias` (k,); a head (1, d) becomes (2, d). `labels` (n,) are class names or
+    indices; `classes` are named by their index, or by the sorted names in `labels`, where they are not given.
+
+    Raises: `BadCache`, `WrongShape`, `NoRows`, `NotFinite`, `UnknownLabel`, `BadPrior`, `BadPoint`, each naming
+    the item.
+
+    >>> cache = feature_cache(logits=[-2.0, 0.5, 1.0], labels=["clear", "fraud", "fraud"])
+    >>> cache.classes, cache.logits.shape, cache.labels.tolist()
+    (('clear', 'fraud'), (3, 2), [0, 1, 1])
+    """
+    features_ = None if features is None else to_array(features, "features", (2,))
+    weight_, bias_ = _head(weight, bias, features_)
+    if logits is not None:
+        logits_ = to_columns(logits)
+    elif features_ is None:
+        raise BadCache("a cache must have features or logits, it has neither")
+    elif weight_ is None or bias_ is None:
+        raise BadCache("features need the head's weight (and bias) to become logits, or logits beside them")
+    else:
+        logits_ = head_logits(features_, weight_, bias_)
+    if features_ is not None and features_.shape[0] != logits_.shape[0]:
+        raise WrongShape(f"features have {features_.shape[0]} rows, logits {logits_.shape[0]}")
+    if weight_ is not None and weight_.shape[0] != logits_.shape[1]:
+        raise WrongShape(f"weight is for {weight_.shape[0]} classes, logits have {logits_.shape[1]} columns")
+    if logits is not None and features_ is not None and weight_ is not None and bias_ is not None:
+        _check_head(features_, weight_, bias_, logits_)
+    indices, names = _labels(labels, classes, logits_.shape[1])
+    if indices.size != logits_.shape[0]:
+        raise WrongShape(f"labels: wanted {logits_.shape[0]}, one per row, got {indices.size}")
+    prior_ = None if prior is None else check_prior(prior, names)
+    return FeatureCache(logits_, indices, names, features_, weight_, bias_, prior_)
+
+
+def check_prior(prior: ArrayLike, classes: Sequence[str]) -> Float64[np.ndarray, "k"]:
+    """A prior that sums to 1 with every entry above zero. Raises: `BadPrior`, naming the class."""
+    array = to_array(prior, "prior", (1,)).astype(np.float64)
+    if array.size != len(classes):
+        raise BadPrior(f"prior: wanted {len(classes)} entries, one per class, got {array.size}")
+    for name, share in zip(classes, array.tolist(), strict=True):
+        if share <= 0:
+            raise BadPrior(f"prior of class '{name}' must be > 0, got {share}")
+    if abs(array.sum() - 1) > 1e-3:
+        raise BadPrior(f"prior must sum to 1, got {array.sum():g} from {array.tolist()[:20]}")
+    return np.asarray(array / array.sum())
+
+
+def check_every_class_has_rows(cache: FeatureCache) -> None:
+    """Raises `MissingClass` with the first class that no label names."""
+    counts = np.bincount(cache.labels, minlength=len(cache.classes))
+    for name, count in zip(cache.classes, counts.tolist(), strict=True):
+        if count == 0:
+            present = ", ".join(f"{c}: {n}" for c, n in zip(cache.classes[:20], counts.tolist(), strict=False))
+            raise MissingClass(f"class '{name}' has no rows, wanted at least one of each class; rows: {present}")
+
+
+def _head(
+    weight: ArrayLike | None, bias: ArrayLike | None, features: Float[np.ndarray, "n d"] | None
+) -> tuple[Float[np.ndarray, "k d"] | None, Float[np.ndarray, "k"] | None]:
+    if weight is None:
+        if bias is not None:
+            raise BadCache("bias of a head was given without its weight")
+        return None, None
+    weight_ = to_array(weight, "weight", (1, 2))
+    weight_ = weight_[np.newaxis] if weight_.ndim == 1 else weight_
+    bias_ = to_array(bias, "bias", (1,)) if bias is not None else np.zeros(weight_.shape[0], weight_.dtype)
+    if bias_.shape[0] != weight_.shape[0]:
+        raise WrongShape(f"bias: wanted {weight_.shape[0]} entries, one per row of weight, got {bias_.shape[0]}")
+    if features is not None and features.shape[1] != weight_.shape[1]:
+        raise WrongShape(f"features: wanted {weight_.shape[1]} columns, as weight has, got {features.shape[1]}")
+    if weight_.shape[0] == 1:
+        weight_ = np.concatenate([np.zeros_like(weight_), weight_])
+        bias_ = np.concatenate([np.zeros_like(bias_), bias_])
+    return weight_, bias_
+
+
+def _check_head(
+    features: Float[np.ndarray, "n d"],
+    weight: Float[np.ndarray, "k d"],
+    bias: Float[np.ndarray, "k"],
+    logits: Float[np.ndarray, "n k"],
+) -> None:
+    """The first rows must give the logits beside them, up to a shift per row and half-precision rounding."""
+    made = head_logits(features[:_CHECKED_ROWS], weight, bias)
+    off = made - logits[:_CHECKED_ROWS]
+    off = np.abs(off - off.mean(axis=1, keepdims=True)).max(axis=1)
+    worst = int(off.argmax())
+    if off[worst] > 0.02 * max(1.0, float(np.abs(made).max())):
+        raise BadCache(
+            f"logits of row {worst} are {logits[worst].tolist()[:10]}, but features, weight and bias give "
+            f"{made[worst].tolist()[:10]}"
+        )
+
+
+def _labels(labels: ArrayLike, classes: Sequence[str] | None, k: int) -> tuple[Int[np.ndarray, "n"], tuple[str, ...]]:
+    """Labels as indices, and the class names."""
+    try:
+        array = np.asarray(labels)
+    except ValueError:
+        raise UnknownLabel("labels must be a list of class names or indices") from None
+    if array.ndim != 1:
+        raise WrongShape(f"labels: wanted 1 axis, got shape {array.shape}")
+    if array.size == 0:
+        raise NoRows("labels: wanted at least one, got none")
+    if k > _MOST_CLASSES:
+        raise WrongShape(f"logits: wanted at most {_MOST_CLASSES} columns, got {k}")
+    named = [isinstance(label, str) for label in (labels if isinstance(labels, list | tuple) else array.tolist())]
+    if all(named):
+        names = _sorted_names(array.tolist()) if classes is None else check_classes(classes)
+        _check_width(names, k)
+        index = {name: i for i, name in enumerate(names)}
+        unknown = next((row for row, label in enumerate(array.tolist()) if label not in index), None)
+        if unknown is not None:
+            raise UnknownLabel(f"labels[{unknown}] must be one of {', '.join(names[:20])}; got {str(array[unknown])!r}")
+        return np.array([index[label] for label in array.tolist()], dtype=np.int64), names
+    names = check_classes([str(i) for i in range(k)] if classes is None else classes)
+    _check_width(names, k)
+    if any(named) or array.dtype.kind not in "biuf":
+        raise UnknownLabel("labels must be class names or class indices, all of one kind")
+    outside = (array < 0) | (array >= k) | (array != np.floor(array))
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise UnknownLabel(f"labels[{row}] must be an index from 0 to {k - 1}, got {array[row]}")
+    return array.astype(np.int64), names
+
+
+def _sorted_names(labels: list[str]) -> tuple[str, ...]:
+    names = sorted(set(labels))
+    if len(names) == 1:
+        raise MissingClass(f"every label is '{names[0]}', wanted at least two classes")
+    return check_classes(names)
+
+
+def _check_width(names: tuple[str, ...], k: int) -> None:
+    if len(names) != k:
+        raise WrongShape(f"{len(names)} classes ({', '.join(names[:20])}) but logits have {k} columns")

@@ -1,0 +1,101 @@
+"""Evidence: what a point achieves on rows that did not fit it, beside what the plain model achieves on the same rows.
+
+Cross-fitting splits the rows within each class, fits without one part at a time and scores that part; all parts
+together are one confusion matrix. It scores the procedure: the point itself was fitted on all rows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from calibrate.counts import confusion_matrix
+from calibrate.errors import UndefinedMetric
+from calibrate.methods import Fitted, Task
+from calibrate.metrics import Metric
+from calibrate.operating_point import OperatingPoint
+from calibrate.uncertainty import Interval, Kind, measure
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Intervals by metric name for the point and for argmax on the same rows, and why there are none, if so."""
+
+    point: Mapping[str, Interval] = field(default_factory=dict)
+    argmax: Mapping[str, Interval] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+NO_EVIDENCE = Evidence()
+
+
+def held_out(
+    point: OperatingPoint,
+    logits: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, "n"],
+    metrics: Sequence[Metric],
+    rng: np.random.Generator | None = None,
+) -> Evidence:
+    """Evidence on rows that did not fit the point; the caller answers for that."""
+    return _compare(point.decide(logits), "held_out", point.classes, logits, labels, metrics, rng)
+
+
+def cross_fitted(
+    task: Task,
+    fitted: Fitted,
+    fit: Callable[[Task], Fitted],
+    metrics: Sequence[Metric],
+    *,
+    state_rows: bool,
+    rng: np.random.Generator | None = None,
+) -> Evidence:
+    """Evidence on the fitting rows, each decided by a point that was fitted without it.
+
+    A point on which the rows had no say is scored as it is, held out. `state_rows` tells that the fitting rows are the
+    rows of the state too, so that they are left out there as well.
+    """
+    if not fitted.rows_had_a_say:
+        return held_out(fitted.point, task.logits, task.labels, metrics, rng)
+    rng = np.random.default_rng(0) if rng is None else rng
+    rows = np.bincount(task.labels, minlength=len(task.classes))
+    if rows.min() < 2:
+        name = task.classes[int(rows.argmin())]
+        return Evidence(warnings=(f"no evidence: class '{name}' has 1 row, so none is left to score the point on",))
+    folds = stratified_folds(task.labels, min(FOLDS, int(rows.min())), rng)
+    decided = np.empty_like(task.labels)
+    for fold in range(folds.max() + 1):
+        try:
+            part = fit(task.with_rows(np.flatnonzero(folds != fold), state_rows=state_rows))
+        except UndefinedMetric as error:
+            return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",))
+        decided[folds == fold] = part.point.decide(task.logits[folds == fold])
+    return _compare(decided, "cross_fitted", task.classes, task.logits, task.labels, metrics, rng)
+
+
+def stratified_folds(labels: Int[np.ndarray, "n"], folds: int, rng: np.random.Generator) -> Int[np.ndarray, "n"]:
+    """A fold number for each row, every class spread as evenly as it can be; each fold has a row of each class."""
+    assigned = np.empty(labels.size, dtype=np.intp)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        assigned[rng.permutation(rows)] = np.arange(rows.size) % folds
+    return assigned
+
+
+def _compare(
+    decided: Int[np.ndarray, "n"],
+    kind: Kind,
+    classes: tuple[str, ...],
+    logits: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, "n"],
+    metrics: Sequence[Metric],
+    rng: np.random.Generator | None,
+) -> Evidence:
+    rng = np.random.default_rng(0) if rng is None else rng
+    plain = OperatingPoint.argmax(classes).decide(logits)
+    return Evidence(
+        measure(confusion_matrix(labels, decided, len(classes)), metrics, kind, rng),
+        measure(confusion_matrix(labels, plain, len(classes)), metrics, "held_out", rng),
+    )

@@ -1,0 +1,120 @@
+"""Feature caches as `.npz` files, read as what they are: something that a stranger may have written.
+
+`numpy.load` believes a header that claims ten billion rows and allocates them first. So each member is read by hand:
+known keys only, no pickles, and the size that its header claims must be the size that is there, within a limit.
+"""
+
+import io
+import lzma
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from calibrate.cache import FeatureCache, feature_cache
+from calibrate.errors import BadCache
+
+CACHE_KEYS = ("features", "logits", "labels", "classes", "weight", "bias", "prior")
+LATER_KEYS = ("sample_weight", "group", "cost_fp", "cost_fn")
+_MOST_BYTES = 64 * 2**30
+# What zipfile and its decompressors raise on damaged, encrypted or unknown content.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+
+
+def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> FeatureCache:
+    """The feature cache in an `.npz` file, or in its bytes; `most_bytes` bounds what it may unpack to.
+
+    Keys: `labels`, and `features` (with `weight`, `bias`) or `logits` or both; optional `classes`, `prior`.
+
+    Raises: `BadCache` for what is no such file, and whatever `feature_cache` raises for what does not fit in it.
+    """
+    return feature_cache(**read_arrays(source, most_bytes=most_bytes))
+
+
+def read_arrays(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> dict[str, Any]:
+    """The arrays of a cache file by key, not yet checked against each other. Raises: `BadCache`."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
+            return _members(archive, most_bytes)
+    except BadCache:
+        raise
+    except FileNotFoundError:
+        raise BadCache(f"there is no file {source!s}") from None
+    except _UNREADABLE as error:
+        raise BadCache(f"the cache is not a whole .npz file: {error}") from None
+
+
+def write_cache(path: str | Path, cache: FeatureCache) -> None:
+    """Writes a cache as an `.npz` file that `read_cache` and `numpy.load` read."""
+    arrays: Mapping[str, Any] = {
+        "features": cache.features,
+        "logits": cache.logits,
+        "labels": cache.labels,
+        "classes": np.array(cache.classes),
+        "weight": cache.weight,
+        "bias": cache.bias,
+        "prior": cache.prior,
+    }
+    with Path(path).open("wb") as file:
+        np.savez(file, **{key: value for key, value in arrays.items() if value is not None})
+
+
+def _members(archive: zipfile.ZipFile, most_bytes: int) -> dict[str, Any]:
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    if len(members) != len(archive.infolist()):
+        raise BadCache("the cache holds a key more than once")
+    for key in members:
+        if key in LATER_KEYS:
+            raise BadCache(f"key '{key}' is not used by this version; leave it out to treat every row alike")
+        if key not in CACHE_KEYS:
+            raise BadCache(f"a cache has the keys {', '.join(CACHE_KEYS)}; got {key[:100]!r}")
+    if "labels" not in members:
+        raise BadCache(f"the cache has no labels, only {', '.join(members) or 'nothing'}")
+    unpacked = sum(info.file_size for info in members.values())
+    if unpacked > most_bytes:
+        raise BadCache(f"the cache unpacks to {unpacked} bytes, wanted at most {most_bytes}")
+    arrays: dict[str, Any] = {key: _array(archive, info, key) for key, info in members.items()}
+    if "classes" in arrays:
+        arrays["classes"] = arrays["classes"].tolist()
+    return arrays
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> np.ndarray:
+    with archive.open(info) as member:
+        data = member.read(info.file_size + 1)
+    if len(data) != info.file_size:
+        raise BadCache(f"key '{key}' holds {len(data)} bytes, its entry says {info.file_size}")
+    stream = io.BytesIO(data)
+    try:
+        version = npy.read_magic(stream)
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        shape, column_major, dtype = read_header(stream)
+    except (ValueError, KeyError) as error:
+        raise BadCache(f"key '{key}' is not an array: {error}") from None
+    if dtype.hasobject:
+        raise BadCache(f"key '{key}' is pickled; write numbers, and names as fixed-width strings")
+    if dtype.kind not in "biufU" or dtype.itemsize == 0:
+        raise BadCache(f"key '{key}' must hold numbers or names, got type {dtype}")
+    held = len(data) - stream.tell()
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != held:
+        raise BadCache(f"key '{key}' claims shape {shape} of {dtype}, but holds {held} bytes")
+    if held == 0:
+        return np.empty(shape, dtype)
+    flat = np.frombuffer(data, dtype=dtype, offset=stream.tell())
+    return flat.reshape(shape, order="F" if column_major else "C")

@@ -1,0 +1,111 @@
+"""Logits: what every model's last layer is brought to before anything else happens.
+
+Decided here: two classes are two columns, `(0, x)` where a model has one logit, so softmax equals sigmoid and there is
+no second code path. Nothing guesses what an array is: probabilities enter through `logits_from_probabilities` alone.
+"""
+
+import numpy as np
+from jaxtyping import Float, Float64
+from numpy.typing import ArrayLike
+
+from calibrate.errors import NoRows, NotFinite, WrongShape
+
+# The smallest normal float32: log of it, -87.3, stands for a probability of exactly zero, which trees give.
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
+_CHUNK_ROWS = 65_536
+
+
+def to_array(values: ArrayLike, name: str, axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    """Finite floats with a wanted number of axes and at least one row; float32 and float64 stay as they are.
+
+    Raises: `WrongShape`, `NoRows`, `NotFinite`, each naming `name` and the item.
+    """
+    try:
+        array: np.ndarray = np.asarray(values)
+        if array.dtype not in (np.float32, np.float64):
+            if array.dtype.kind not in "iuf":
+                raise TypeError
+            array = array.astype(np.float64)
+    except (ValueError, TypeError):
+        raise WrongShape(f"{name}: wanted numbers in rows of equal length") from None
+    if array.ndim not in axes:
+        wanted = " or ".join(str(n) for n in axes)
+        raise WrongShape(f"{name}: wanted {wanted} axes, got shape {array.shape}")
+    if array.shape[0] == 0:
+        raise NoRows(f"{name}: wanted at least one row, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise NotFinite(f"{name}{list(where)} must be finite, got {array[where]}")
+    return array
+
+
+def to_columns(logits: ArrayLike, name: str = "logits") -> Float[np.ndarray, "n k"]:
+    """Logits with a column per class: one logit x, as (n,) or (n, 1), becomes `(0, x)`.
+
+    Raises: `WrongShape`, `NoRows`, `NotFinite`.
+    """
+    array = to_array(logits, name, (1, 2))
+    if array.ndim == 1:
+        array = array[:, np.newaxis]
+    if array.shape[1] == 0:
+        raise WrongShape(f"{name}: wanted a column per class, got shape {array.shape}")
+    if array.shape[1] == 1:
+        array = np.concatenate([np.zeros_like(array), array], axis=1)
+    return array
+
+
+def logits_from_probabilities(probabilities: ArrayLike) -> Float64[np.ndarray, "n k"]:
+    """Logits whose softmax is the given probabilities: their logarithm. One column p becomes `(log(1 - p), log p)`.
+
+    A probability of exactly zero, which a tree gives, counts as the smallest normal float32 (logit -87.3).
+
+    Raises: `WrongShape` where a row is not a distribution (sum within 1e-3 of 1), `NoRows`, `NotFinite`.
+    """
+    array = to_array(probabilities, "probabilities", (1, 2)).astype(np.float64)
+    if array.ndim == 1:
+        array = array[:, np.newaxis]
+    if array.shape[1] == 1:
+        array = np.concatenate([1 - array, array], axis=1)
+    outside = (array < -1e-6) | (array > 1 + 1e-6)
+    if outside.any():
+        row, column = (int(i) for i in np.argwhere(outside)[0])
+        raise WrongShape(f"probabilities[{row}, {column}] must lie in [0, 1], got {array[row, column]}")
+    sums = array.sum(axis=1)
+    off = np.flatnonzero(np.abs(sums - 1) > 1e-3)
+    if off.size:
+        raise WrongShape(f"probabilities of row {off[0]} must sum to 1, got {sums[off[0]]:g}")
+    return np.log(np.maximum(array, SMALLEST_PROBABILITY))
+
+
+def head_logits(
+    features: Float[np.ndarray, "n d"], weight: Float[np.ndarray, "k d"], bias: Float[np.ndarray, "k"]
+) -> Float64[np.ndarray, "n k"]:
+    """What a linear last layer makes of its features, in float64 and by chunks of rows."""
+    logits = np.empty((features.shape[0], weight.shape[0]))
+    weight64, bias64 = weight.astype(np.float64).T, bias.astype(np.float64)
+    for start in range(0, features.shape[0], _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
+        logits[rows] = features[rows].astype(np.float64) @ weight64 + bias64
+    return logits
+
+
+def softmax(logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
+    """Probabilities, in float64, without overflow."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    return np.asarray(exps / exps.sum(axis=1, keepdims=True))
+
+
+def binary_margins(logits: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
+    """The margin `z1 - z0`: in the type it came in where z0 is 0 (then it is exact), else in float64.
+
+    Raises: `NotFinite` where the difference overflows.
+    """
+    if not logits[:, 0].any():
+        return logits[:, 1]
+    with np.errstate(over="ignore"):
+        margins = logits[:, 1].astype(np.float64) - logits[:, 0]
+    if not np.isfinite(margins).all():
+        row = int(np.flatnonzero(~np.isfinite(margins))[0])
+        raise NotFinite(f"the margin of row {row} must be finite, got {margins[row]} from {logits[row].tolist()}")
+    return np.asarray(margins)

@@ -1,0 +1,39 @@
+"""The methods, one file a family, and the table that names them: each is a function from a task to a fitted point."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from calibrate.errors import UnknownMethod
+from calibrate.methods.bias_adjustment import fit_bias_adjustment
+from calibrate.methods.logit_adjustment import fit_logit_adjustment
+from calibrate.methods.prior_threshold import fit_prior_threshold
+from calibrate.methods.task import Fitted, Task
+
+__all__ = ["METHODS", "Fitted", "Method", "Task", "find_method"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table: what a method is and which options of a task it reads."""
+
+    title: str
+    fit: Callable[[Task], Fitted]
+    options: frozenset[str] = frozenset()
+
+
+METHODS: dict[str, Method] = {
+    "bias_adjustment": Method(
+        "a free bias per class, searched for the metric", fit_bias_adjustment, frozenset({"search", "digits"})
+    ),
+    "logit_adjustment": Method(
+        "bias -tau log(prior), tau fitted for the metric or given", fit_logit_adjustment, frozenset({"tau"})
+    ),
+    "prior_threshold": Method("each probability over its class's prior; nothing is fitted", fit_prior_threshold),
+}
+
+
+def find_method(name: str) -> Method:
+    """The row of that name. Raises: `UnknownMethod`."""
+    if not isinstance(name, str) or name not in METHODS:
+        raise UnknownMethod(f"method must be one of {', '.join(METHODS)}; got {str(name)[:100]!r}")
+    return METHODS[name]

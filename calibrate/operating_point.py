@@ -1,0 +1,187 @@
+"""The operating point: a scale and a bias per class in logit space, and the one place where a decision is computed.
+
+Decided here: a decision is taken on scores `scale * z + bias` in float64, not on probabilities, so nothing underflows.
+Two classes are decided by the sign of one margin, `(s1 z1 - s0 z0) + (b1 - b0)`. In that order a cut t, stored as the
+bias `(0, -t)`, gives exactly `z1 - z0 > t` in IEEE arithmetic: a fitted row never flips by rounding. Equal scores go to
+the earlier class. The value holds no name and no metric: those belong to the results and records around it.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int
+from numpy.typing import ArrayLike
+
+from calibrate.errors import BadPoint, WrongShape
+from calibrate.logits import softmax, to_columns
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OperatingPoint:
+    """A decision rule on logits z (n, k): `argmax(scale * z + bias)`.
+
+    `classes` are the k names in the order of the columns, `scale` (k,) is above zero and `bias` (k,) finite; both are
+    float64 and read-only. Two points are equal when their canonical JSON is.
+
+    Raises: `BadPoint` where an entry does not fit.
+
+    >>> point = OperatingPoint(("clear", "fraud"), np.ones(2), np.array([0.0, 1.5]))
+    >>> point.decide(np.array([[0.0, -1.0], [0.0, -2.0]]))
+    array([1, 0])
+    """
+
+    classes: tuple[str, ...]
+    scale: Float64[np.ndarray, "k"]
+    bias: Float64[np.ndarray, "k"]
+
+    def __post_init__(self) -> None:
+        names = check_classes(self.classes)
+        object.__setattr__(self, "classes", names)
+        object.__setattr__(self, "scale", _vector("scale", self.scale, names))
+        object.__setattr__(self, "bias", _vector("bias", self.bias, names))
+        for name, value in zip(names, self.scale.tolist(), strict=True):
+            if value <= 0:
+                raise BadPoint(f"scale of class '{name}' must be > 0, got {value}")
+
+    @classmethod
+    def argmax(cls, classes: Sequence[str]) -> "OperatingPoint":
+        """The plain model's own rule: scale 1, bias 0."""
+        return cls(tuple(classes), np.ones(len(classes)), np.zeros(len(classes)))
+
+    def scores(self, logits: ArrayLike) -> Float64[np.ndarray, "n k"]:
+        """`scale * z + bias`, (n, k): log of `adjusted` up to a constant per row.
+
+        Raises: `WrongShape`, `NoRows`, `NotFinite`.
+        """
+        columns = to_columns(logits)
+        if columns.shape[1] != len(self.classes):
+            raise WrongShape(f"logits: wanted {len(self.classes)} columns, got {columns.shape[1]}")
+        return np.asarray(columns.astype(np.float64) * self.scale + self.bias)
+
+    def margin(self, logits: ArrayLike) -> Float64[np.ndarray, "n"]:
+        """How far each decision is from flipping, in adjusted log-odds, (n,).
+
+        Two classes: towards the second, above 0 where it is decided. More: winner minus runner-up, never below 0.
+        """
+        if len(self.classes) == 2:
+            columns = to_columns(logits)
+            if columns.shape[1] != 2:
+                raise WrongShape(f"logits: wanted 2 columns, got {columns.shape[1]}")
+            scaled = columns.astype(np.float64) * self.scale
+            return np.asarray((scaled[:, 1] - scaled[:, 0]) + (self.bias[1] - self.bias[0]))
+        top = np.partition(self.scores(logits), -2, axis=1)
+        return np.asarray(top[:, -1] - top[:, -2])
+
+    def decide(self, logits: ArrayLike) -> Int[np.ndarray, "n"]:
+        """The index of the decided class for each row, (n,).
+
+        `logits` is (n, k), or one logit per row for two classes.
+
+        Raises: `WrongShape`, `NoRows`, `NotFinite`.
+        """
+        if len(self.classes) == 2:
+            return (self.margin(logits) > 0).astype(np.intp)
+        return np.asarray(self.scores(logits).argmax(axis=1))
+
+    def adjusted(self, logits: ArrayLike) -> Float64[np.ndarray, "n k"]:
+        """`softmax(scale * z + bias)`, (n, k): what the rule saw. Not a risk; that is the softmax of the logits."""
+        return softmax(self.scores(logits))
+
+    @property
+    def threshold(self) -> float | None:
+        """The probability of the second class above which it is decided; None but for two equally scaled classes."""
+        if len(self.classes) != 2 or self.scale[0] != self.scale[1]:
+            return None
+        cut = (self.bias[0] - self.bias[1]) / self.scale[0]
+        return float(np.exp(-np.logaddexp(0.0, -cut)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """`classes`, `scale` and `bias` as plain lists."""
+        return {"classes": list(self.classes), "scale": self.scale.tolist(), "bias": self.bias.tolist()}
+
+    @classmethod
+    def from_dict(cls, value: object) -> "OperatingPoint":
+        """The point that `to_dict` gave. Raises: `BadPoint`."""
+        if not isinstance(value, dict):
+            raise BadPoint(f"an operating point must be an object, got {type(value).__name__}")
+        wanted = {"classes", "scale", "bias"}
+        if missing := sorted(wanted - value.keys()):
+            raise BadPoint(f"an operating point must have {', '.join(sorted(wanted))}; {', '.join(missing)} is missing")
+        if unknown := sorted(str(key) for key in value.keys() - wanted):
+            raise BadPoint(f"an operating point has no key {', '.join(unknown)}")
+        names = check_classes(value["classes"])
+        return cls(names, _vector("scale", value["scale"], names), _vector("bias", value["bias"], names))
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, shortest floats that read back exactly."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the canonical JSON to a file."""
+        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "OperatingPoint":
+        """Reads what `save` wrote; also the point inside a saved `FitResult`.
+
+        Raises: `BadPoint` where the file holds something else.
+        """
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise BadPoint(f"{path} is not JSON: {error}") from None
+        if isinstance(value, dict) and "point" in value:
+            value = value["point"]
+        return cls.from_dict(value)
+
+    def __repr__(self) -> str:
+        return f"OperatingPoint(classes={self.classes}, scale={self.scale.tolist()}, bias={self.bias.tolist()})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OperatingPoint) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+
+def check_classes(classes: object) -> tuple[str, ...]:
+    """Class names as a tuple: at least two, different, none empty. Raises: `BadPoint`."""
+    if isinstance(classes, np.ndarray):
+        classes = classes.tolist()
+    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) and name for name in classes):
+        raise BadPoint(f"classes must be a list of names, got {classes!r}")
+    if len(classes) < 2:
+        raise BadPoint(f"wanted at least 2 classes, got {len(classes)}")
+    if repeated := [name for name, times in Counter(classes).items() if times > 1]:
+        raise BadPoint(f"class names must differ, '{repeated[0]}' comes more than once")
+    return tuple(classes)
+
+
+def _vector(field: str, values: object, classes: tuple[str, ...]) -> Float64[np.ndarray, "k"]:
+    """A read-only float64 copy, one finite entry per class; -0.0 becomes 0.0, so equal points have equal digests."""
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if not isinstance(values, list | tuple) or not all(type(value) in (int, float) for value in values):
+        raise BadPoint(f"{field} must be a list of numbers, got {values!r}")
+    try:
+        array = np.array(values, dtype=np.float64) + 0.0
+    except OverflowError:
+        raise BadPoint(f"{field} must be a list of finite numbers") from None
+    if array.shape != (len(classes),):
+        raise BadPoint(f"{field}: wanted {len(classes)} entries, one per class, got shape {array.shape}")
+    for name, value in zip(classes, array.tolist(), strict=True):
+        if not np.isfinite(value):
+            raise BadPoint(f"{field} of class '{name}' must be finite, got {value}")
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,136 @@
+"""The model imbalance state, and the bias that brings a model to a wanted one.
+
+The state is the mean predicted probability of each class, P(b) for logits z + b. The bias for a target r minimises the
+convex `f(b) = mean(logsumexp(z + b)) - r.b`, whose gradient is `P(b) - r`, so Newton replaces the paper's gradient
+descent on KL(r || P(b)) and has the same minimum. Undamped Newton from zero goes singular on saturated logits; hence
+the bracket in two classes and, in more, three steps `b += log r - log P` (Sinkhorn) as a start, Armijo steps, and
+where those shrink a round over the classes: with the others held, a class's bias is a two-class problem again.
+
+Source: "Regulating imbalanced deep models with user-specified metrics" (definition of the state, bias adjustment).
+"""
+
+import numpy as np
+from jaxtyping import Float, Float64
+from numpy.typing import ArrayLike
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.special import expit, logsumexp, xlogy
+
+from calibrate.errors import BadPrior, NotConverged
+from calibrate.logits import softmax, to_array
+
+_TOLERANCE = 1e-12
+_STEPS = 200
+_SHORTEST_STEP = 0.05
+
+
+def model_imbalance_state(logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "k"]:
+    """The mean predicted probability of each class, (k,)."""
+    return np.asarray(softmax(logits).mean(axis=0))
+
+
+def bias_for_state(
+    logits: Float[np.ndarray, "n k"],
+    target: ArrayLike,
+    *,
+    start: Float64[np.ndarray, "k"] | None = None,
+) -> Float64[np.ndarray, "k"]:
+    """The bias, 0 for the first class, under which the state of these rows is `target` (k,).
+
+    Two classes always reach the nearest state that float64 can express. More start from `start`, if there is one: the
+    bias of a neighbouring target saves most of the steps.
+
+    Raises: `BadPrior` where `target` is not a distribution with every entry above zero (the minimum does not exist
+    then), `NotConverged` with the divergence reached, in more than two classes.
+    """
+    target = to_array(target, "target", (1,)).astype(np.float64)
+    if target.shape != (logits.shape[1],) or not (target > 0).all() or abs(target.sum() - 1) > 1e-9:
+        raise BadPrior(f"target state must have {logits.shape[1]} entries > 0 that sum to 1, got {target.tolist()}")
+    if logits.shape[1] == 2:
+        margins = logits[:, 1].astype(np.float64) - logits[:, 0]
+        return np.array([0.0, _shift_for_rate(margins, float(target[1]))])
+    bias = _newton(logits.astype(np.float64), target, start)
+    return np.asarray(bias - bias[0])
+
+
+def _shift_for_rate(margins: Float64[np.ndarray, "n"], rate: float) -> float:
+    """The b with mean(expit(margins + b)) = rate: Newton on the log-odds of the mean, inside a shrinking bracket."""
+    wanted = np.log(rate) - np.log1p(-rate)
+    low, high = wanted - margins.max(), wanted - margins.min()
+    b = low / 2 + high / 2
+    for _ in range(_STEPS):
+        p = expit(margins + b)
+        mean = p.mean()
+        if abs(mean - rate) <= _TOLERANCE * rate:
+            break
+        low, high = (b, high) if mean < rate else (low, b)
+        slope = (p * (1 - p)).mean()
+        odds = np.log(mean) - np.log1p(-mean) if 0 < mean < 1 else np.nan
+        with np.errstate(over="ignore"):  # a vanishing slope sends the step out of the bracket, which halves then
+            step = b - (odds - wanted) * mean * (1 - mean) / slope if slope > 0 else np.nan
+        following = step if low < step < high else low / 2 + high / 2
+        if following in (low, high, b):
+            break
+        b = following
+    return float(b)
+
+
+def _newton(
+    z: Float64[np.ndarray, "n k"], r: Float64[np.ndarray, "k"], start: Float64[np.ndarray, "k"] | None
+) -> Float64[np.ndarray, "k"]:
+    n, k = z.shape
+    columns = np.ascontiguousarray((z - z.max(axis=1, keepdims=True)).T)  # (k, n): sums over few classes run along n
+
+    def at(b: Float64[np.ndarray, "k"]) -> tuple[Float64[np.ndarray, "k n"], float]:
+        """The probabilities under b, and f(b) up to a constant."""
+        exps = columns + b[:, np.newaxis]
+        top = exps.max(axis=0)
+        np.exp(np.subtract(exps, top, out=exps), out=exps)
+        sums = exps.sum(axis=0)
+        return np.divide(exps, sums, out=exps), float((np.log(sums) + top).mean() - r @ b)
+
+    def sinkhorn(b: Float64[np.ndarray, "k"]) -> Float64[np.ndarray, "k"]:
+        scores = columns + b[:, np.newaxis]
+        log_p = logsumexp(scores - logsumexp(scores, axis=0), axis=1) - np.log(n)
+        return np.asarray(b + np.log(r) - log_p)
+
+    def one_by_one(b: Float64[np.ndarray, "k"]) -> Float64[np.ndarray, "k"]:
+        b = b.copy()
+        for c in range(k):
+            scores = columns + b[:, np.newaxis]
+            scores[c] = -np.inf
+            b[c] = _shift_for_rate(columns[c] - logsumexp(scores, axis=0), float(r[c]))
+        return b
+
+    b = np.zeros(k) if start is None else start
+    for _ in range(3 if start is None else 0):
+        b = sinkhorn(b)
+    p, value = at(b)
+    for _ in range(_STEPS):
+        state = p.mean(axis=1)
+        gradient = state - r
+        if np.abs(gradient / r).max() <= 1e-10:
+            return b
+        hessian = np.diag(state) - p @ p.T / n + 1 / k
+        scale = 1 / np.sqrt(np.maximum(np.diagonal(hessian), np.finfo(np.float64).tiny))
+        try:
+            scaled = hessian * scale[:, None] * scale + 1e-12 * np.eye(k)
+            direction = -scale * cho_solve(cho_factor(scaled), scale * gradient)
+        except (LinAlgError, ValueError):
+            direction = np.full(k, np.nan)
+        slope, slack, length = float(gradient @ direction), 1e-14 * max(1.0, abs(value)), 1.0
+        stepped, reached = at(b + direction)
+        while not reached <= value + 1e-4 * length * slope + slack and length > _SHORTEST_STEP:
+            length /= 2
+            stepped, reached = at(b + length * direction)
+        if length > _SHORTEST_STEP:
+            b, p, value = b + length * direction, stepped, reached
+        else:
+            b = one_by_one(b)
+            p, value = at(b)
+    reached_state = p.mean(axis=1)
+    divergence = float((xlogy(r, r) - xlogy(r, reached_state)).sum())
+    raise NotConverged(
+        f"no bias brought the model imbalance state to {r.tolist()} in {_STEPS} steps: reached "
+        f"{reached_state.tolist()}, divergence {divergence:.3g}; the logits may be saturated, divide them by a "
+        "temperature first"
+    )

@@ -1,0 +1,1 @@
+"""Serves a model with operating points that its users choose."""

@@ -1,0 +1,1 @@
+"""Benchmarks: each beside its peer in one run, off unless asked for (`make bench`)."""

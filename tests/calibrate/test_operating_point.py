@@ -1,0 +1,157 @@
+"""The value: what it decides, how it is written, what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from calibrate import OperatingPoint
+from calibrate.errors import BadPoint, InputError, NotFinite, WrongShape
+
+LOGITS = hnp.arrays(
+    np.float64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6), elements=st.floats(-50, 50)
+)
+
+
+def point(*bias: float, scale: float = 1.0) -> OperatingPoint:
+    """A point with these biases."""
+    return OperatingPoint(tuple(f"c{i}" for i in range(len(bias))), np.full(len(bias), scale), np.array(bias))
+
+
+@given(LOGITS, st.data())
+def test_decides_the_largest_adjusted_probability(logits: np.ndarray, data: st.DataObject) -> None:
+    """`decide` is the argmax of `adjusted`, wherever that has a single largest entry."""
+    k = logits.shape[1]
+    bias = data.draw(hnp.arrays(np.float64, k, elements=st.floats(-20, 20)))
+    chosen = OperatingPoint(tuple(str(i) for i in range(k)), np.ones(k), bias)
+    adjusted = chosen.adjusted(logits)
+    top = np.sort(adjusted, axis=1)
+    clear = top[:, -1] - top[:, -2] > 1e-9
+    assert np.array_equal(chosen.decide(logits)[clear], adjusted.argmax(axis=1)[clear])
+    assert np.allclose(adjusted.sum(axis=1), 1)
+
+
+@given(LOGITS)
+def test_margin_is_the_adjusted_log_odds_between_the_best_two(logits: np.ndarray) -> None:
+    """Winner minus runner-up, and in two classes signed towards the second."""
+    chosen = OperatingPoint.argmax([str(i) for i in range(logits.shape[1])])
+    ordered = np.sort(logits, axis=1)
+    expected = ordered[:, -1] - ordered[:, -2] if logits.shape[1] > 2 else logits[:, 1] - logits[:, 0]
+    assert np.array_equal(chosen.margin(logits), expected)
+
+
+@given(
+    hnp.arrays(np.float32, 50, elements=st.floats(-(2.0**100), 2.0**100, width=32)),
+    st.floats(-(2.0**100), 2.0**100),
+)
+def test_a_cut_in_the_bias_splits_exactly_at_the_cut(margins: np.ndarray, cut: float) -> None:
+    """A row is positive when its margin is above the cut, with no rounding in between."""
+    assert np.array_equal(point(0.0, -cut).decide(margins), (margins.astype(np.float64) > cut).astype(int))
+
+
+def test_equal_scores_go_to_the_earlier_class() -> None:
+    """Ties at the cut are decided the same way for two classes and for more."""
+    assert point(0.0, 0.0).decide(np.zeros((1, 2))).tolist() == [0]
+    assert point(0.0, 0.0, 0.0).decide(np.zeros((1, 3))).tolist() == [0]
+
+
+def test_scale_weighs_classes() -> None:
+    """A per-class scale multiplies the logits before the bias is added."""
+    scaled = OperatingPoint(("a", "b"), np.array([1.0, 0.5]), np.array([0.0, 0.25]))
+    logits = np.array([[1.0, 1.0], [1.0, 2.0]])
+    assert scaled.margin(logits).tolist() == [-0.25, 0.25]
+    assert scaled.threshold is None
+
+
+def test_threshold_is_on_the_models_own_probability() -> None:
+    """A row whose probability is above the threshold is decided positive."""
+    chosen = point(0.0, 1.5, scale=0.5)
+    threshold = chosen.threshold
+    assert threshold is not None
+    logits = np.linspace(-6, 2, 101)
+    assert np.array_equal(chosen.decide(logits), (1 / (1 + np.exp(-logits)) > threshold).astype(int))
+    assert point(0.0, 0.0).threshold == 0.5
+    assert point(0.0, 0.0, 0.0).threshold is None
+
+
+def test_saved_and_loaded_is_equal(tmp_path: Path) -> None:
+    """The file is the canonical JSON, the same for equal points, and -0.0 is 0.0."""
+    chosen = OperatingPoint(("klar", "Betrug ü"), np.array([1.0, 0.1]), np.array([-0.0, 1 / 3]))
+    chosen.save(tmp_path / "p.json")
+    loaded = OperatingPoint.load(tmp_path / "p.json")
+    assert loaded == chosen
+    assert hash(loaded) == hash(chosen)
+    assert loaded.digest == chosen.digest
+    assert chosen.to_json() == '{"bias":[0.0,0.3333333333333333],"classes":["klar","Betrug ü"],"scale":[1.0,0.1]}'
+    assert chosen != point(0.0, 1 / 3)
+
+
+def test_is_read_only_and_a_copy() -> None:
+    """Nothing that happens to the arrays it was made from, or to those it hands out, changes a point."""
+    bias = np.array([0.0, 1.0])
+    chosen = OperatingPoint(("a", "b"), np.ones(2), bias)
+    bias[1] = 9
+    assert chosen.bias.tolist() == [0.0, 1.0]
+    with pytest.raises(ValueError, match="read-only"):
+        chosen.bias[0] = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "must be an object"),
+        ({"classes": ["a", "b"], "scale": [1, 1]}, "bias is missing"),
+        ({"classes": ["a", "b"], "scale": [1, 1], "bias": [0, 0], "weight": [1, 1]}, "no key weight"),
+        ({"classes": ["a"], "scale": [1], "bias": [0]}, "at least 2 classes, got 1"),
+        ({"classes": ["a", "a"], "scale": [1, 1], "bias": [0, 0]}, "'a' comes more than once"),
+        ({"classes": ["a", ""], "scale": [1, 1], "bias": [0, 0]}, "list of names"),
+        ({"classes": "ab", "scale": [1, 1], "bias": [0, 0]}, "list of names"),
+        ({"classes": ["a", "b"], "scale": [1, 0], "bias": [0, 0]}, "scale of class 'b' must be > 0, got 0.0"),
+        ({"classes": ["a", "b"], "scale": [1, 1], "bias": [0, float("nan")]}, "bias of class 'b' must be finite"),
+        ({"classes": ["a", "b"], "scale": [1, 1], "bias": [0, 10**400]}, "finite numbers"),
+        ({"classes": ["a", "b"], "scale": [1, 1], "bias": [0]}, "wanted 2 entries"),
+        ({"classes": ["a", "b"], "scale": [1, 1], "bias": ["0", "1"]}, "list of numbers"),
+        ({"classes": ["a", "b"], "scale": [1, 1], "bias": [[0, 1]]}, "list of numbers"),
+        ({"classes": ["a", "b"], "scale": [True, True], "bias": [0, 1]}, "list of numbers"),
+    ],
+)
+def test_a_malformed_point_is_refused(value: object, message: str) -> None:
+    """Each fault is named with its item."""
+    with pytest.raises(BadPoint, match=message):
+        OperatingPoint.from_dict(value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x00", '"point"', "null"])
+def test_a_file_that_is_no_point_is_refused(text: str, tmp_path: Path) -> None:
+    """Whatever the file holds, the error is ours."""
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(BadPoint):
+        OperatingPoint.load(tmp_path / "p.json")
+
+
+@pytest.mark.parametrize(
+    ("logits", "error", "message"),
+    [
+        ([[0.0, np.nan]], NotFinite, r"logits\[0, 1\] must be finite, got nan"),
+        ([[0.0, 1.0, 2.0]], WrongShape, "wanted 2 columns, got 3"),
+        (np.zeros((0, 2)), InputError, "at least one row"),
+        (["a"], WrongShape, "wanted numbers"),
+        ([[1.0], [1.0, 2.0]], WrongShape, "rows of equal length"),
+        (np.array(1.0), WrongShape, "1 or 2 axes"),
+        (np.zeros((2, 0)), WrongShape, "a column per class"),
+    ],
+)
+def test_logits_that_do_not_fit_are_refused(logits: object, error: type[InputError], message: str) -> None:
+    """With what was wanted and what came."""
+    with pytest.raises(error, match=message):
+        point(0.0, 1.0).decide(logits)  # type: ignore[arg-type]
+
+
+def test_loads_the_point_inside_a_saved_result(tmp_path: Path) -> None:
+    """A result file serves where a point file does."""
+    (tmp_path / "r.json").write_text(json.dumps({"point": point(0.0, 2.0).to_dict(), "metric": "f1"}))
+    assert OperatingPoint.load(tmp_path / "r.json") == point(0.0, 2.0)

@@ -1,0 +1,1 @@
+"""Statistical promises, held against simulations with a known truth."""
