@@ -96,6 +96,12 @@ def softmax(logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
     return np.asarray(exps / exps.sum(axis=1, keepdims=True))
 
 
+def sigmoid(values: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+    """`1 / (1 + exp(-x))` without overflow, exact to rounding at both ends."""
+    small = np.exp(-np.abs(values))
+    return np.asarray(np.where(values >= 0, 1.0, small) / (1 + small))
+
+
 def binary_margins(logits: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
     """The margin `z1 - z0`: in the type it came in where z0 is 0 (then it is exact), else in float64.
 

@@ -19,7 +19,7 @@ from jaxtyping import Float64, Int
 from numpy.typing import ArrayLike
 
 from calibrate.errors import BadPoint, WrongShape
-from calibrate.logits import softmax, to_columns
+from calibrate.logits import sigmoid, softmax, to_columns
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,7 +99,7 @@ class OperatingPoint:
         if len(self.classes) != 2 or self.scale[0] != self.scale[1]:
             return None
         cut = (self.bias[0] - self.bias[1]) / self.scale[0]
-        return float(np.exp(-np.logaddexp(0.0, -cut)))
+        return float(sigmoid(np.asarray(cut)))
 
     def to_dict(self) -> dict[str, Any]:
         """`classes`, `scale` and `bias` as plain lists."""

@@ -12,11 +12,9 @@ Source: "Regulating imbalanced deep models with user-specified metrics" (definit
 import numpy as np
 from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.special import expit, logsumexp, xlogy
 
 from calibrate.errors import BadPrior, NotConverged
-from calibrate.logits import softmax, to_array
+from calibrate.logits import sigmoid, softmax, to_array
 
 _TOLERANCE = 1e-12
 _STEPS = 200
@@ -53,12 +51,12 @@ def bias_for_state(
 
 
 def _shift_for_rate(margins: Float64[np.ndarray, "n"], rate: float) -> float:
-    """The b with mean(expit(margins + b)) = rate: Newton on the log-odds of the mean, inside a shrinking bracket."""
+    """The b with mean(sigmoid(margins + b)) = rate: Newton on the log-odds of the mean, inside a shrinking bracket."""
     wanted = np.log(rate) - np.log1p(-rate)
     low, high = wanted - margins.max(), wanted - margins.min()
     b = low / 2 + high / 2
     for _ in range(_STEPS):
-        p = expit(margins + b)
+        p = sigmoid(margins + b)
         mean = p.mean()
         if abs(mean - rate) <= _TOLERANCE * rate:
             break
@@ -90,7 +88,7 @@ def _newton(
 
     def sinkhorn(b: Float64[np.ndarray, "k"]) -> Float64[np.ndarray, "k"]:
         scores = columns + b[:, np.newaxis]
-        log_p = logsumexp(scores - logsumexp(scores, axis=0), axis=1) - np.log(n)
+        log_p = np.logaddexp.reduce(scores - np.logaddexp.reduce(scores, axis=0), axis=1) - np.log(n)
         return np.asarray(b + np.log(r) - log_p)
 
     def one_by_one(b: Float64[np.ndarray, "k"]) -> Float64[np.ndarray, "k"]:
@@ -98,7 +96,7 @@ def _newton(
         for c in range(k):
             scores = columns + b[:, np.newaxis]
             scores[c] = -np.inf
-            b[c] = _shift_for_rate(columns[c] - logsumexp(scores, axis=0), float(r[c]))
+            b[c] = _shift_for_rate(columns[c] - np.logaddexp.reduce(scores, axis=0), float(r[c]))
         return b
 
     b = np.zeros(k) if start is None else start
@@ -114,8 +112,9 @@ def _newton(
         scale = 1 / np.sqrt(np.maximum(np.diagonal(hessian), np.finfo(np.float64).tiny))
         try:
             scaled = hessian * scale[:, None] * scale + 1e-12 * np.eye(k)
-            direction = -scale * cho_solve(cho_factor(scaled), scale * gradient)
-        except (LinAlgError, ValueError):
+            lower = np.linalg.cholesky(scaled)  # raises where the scaled Hessian is not positive definite
+            direction = -scale * np.linalg.solve(lower.T, np.linalg.solve(lower, scale * gradient))
+        except np.linalg.LinAlgError:
             direction = np.full(k, np.nan)
         slope, slack, length = float(gradient @ direction), 1e-14 * max(1.0, abs(value)), 1.0
         stepped, reached = at(b + direction)
@@ -128,7 +127,8 @@ def _newton(
             b = one_by_one(b)
             p, value = at(b)
     reached_state = p.mean(axis=1)
-    divergence = float((xlogy(r, r) - xlogy(r, reached_state)).sum())
+    with np.errstate(divide="ignore"):
+        divergence = float((r * (np.log(r) - np.log(reached_state))).sum())
     raise NotConverged(
         f"no bias brought the model imbalance state to {r.tolist()} in {_STEPS} steps: reached "
         f"{reached_state.tolist()}, divergence {divergence:.3g}; the logits may be saturated, divide them by a "

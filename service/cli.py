@@ -1,1 +1,119 @@
-"""The `setpoint` command."""
+"""The `setpoint` command: fit, evaluate, serve, publish."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from calibrate import cli as library
+from calibrate.errors import InputError, SetpointError
+from service.settings import Settings
+
+app = typer.Typer(
+    help="Operating points for trained classifiers: fit, evaluate, publish, serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(library.fit)
+app.command()(library.evaluate)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help=Settings.model_fields["host"].description)] = None,
+    port: Annotated[int | None, typer.Option(help=Settings.model_fields["port"].description)] = None,
+    data: Annotated[Path | None, typer.Option(help=Settings.model_fields["data"].description)] = None,
+) -> None:
+    """Serve the models and operating points in a folder. Every setting is also a variable, as SETPOINT_PORT."""
+    import uvicorn
+
+    from service.main import make_app
+
+    given = {"host": host, "port": port, "data": data}
+    settings = _settings({name: value for name, value in given.items() if value is not None})
+    uvicorn.run(
+        make_app(settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+@app.command()
+def publish(
+    file: Annotated[Path, typer.Argument(help="A saved point or result (.json), or a model (.onnx).")],
+    model: Annotated[str, typer.Option(help="The model's name.")],
+    name: Annotated[str | None, typer.Option(help="The point's name; the file's unless told.")] = None,
+    model_version: Annotated[
+        int | None, typer.Option(help="The version a point is for; the default's unless told.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="A model's classes, as clear,fraud.")] = None,
+    prior: Annotated[str | None, typer.Option(help="A model's training class frequencies, as 0.95,0.05.")] = None,
+    output: Annotated[str | None, typer.Option(help="A model's output, where no linear head can be found.")] = None,
+    output_kind: Annotated[str | None, typer.Option(help="What that output holds: logits or probabilities.")] = None,
+    make_default: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Also make it the default, and say why.")
+    ] = None,
+    server: Annotated[
+        str, typer.Option(envvar="SETPOINT_SERVER", help="The server's address.")
+    ] = "http://127.0.0.1:8000",
+    as_json: library.Json = False,
+) -> None:
+    """Publish an operating point, or register a model, on a running server. SETPOINT_TOKEN is sent where it is set."""
+    from service.client import Client
+
+    with Client(server) as client:
+        if file.suffix.lower() == ".onnx":
+            said = client.register(
+                file,
+                model,
+                classes=None if classes is None else json.dumps(classes.split(",")),
+                prior=None if prior is None else json.dumps(library.shares(prior)),
+                output=output,
+                output_kind=output_kind,
+            )
+            version, point = said["model_version"], "argmax"
+            done = f"registered version {version} of model '{model}', which runs on {said['provider']}"
+        else:
+            said = client.publish(file, model, name=name or file.stem, model_version=model_version)
+            version, point = said["model_version"], said["operating_point"]
+            done = f"published {point} for version {version} of model '{model}'"
+        if make_default is not None:
+            said["default"] = client.set_default(model, model_version=version, point=point, reason=make_default)
+            done += ", now the default"
+    if as_json:
+        print(json.dumps(said, ensure_ascii=False))
+    else:
+        print(done)
+
+
+def main() -> None:
+    """Runs the command; an error of ours is one line, not a traceback."""
+    try:
+        app()
+    except SetpointError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    typer.secho(f"error: {message}", fg="red", err=True)
+    sys.exit(1)
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
+        raise InputError(f"settings: {'; '.join(faults)}") from None
+
+
+if __name__ == "__main__":
+    main()

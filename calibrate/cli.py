@@ -1,0 +1,110 @@
+"""`setpoint fit` and `setpoint evaluate`: the library at the command line, as tables or as JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calibrate.errors import BadCache, BadPrior
+from calibrate.evidence import held_out
+from calibrate.fit import fit as fit_point
+from calibrate.io.files import read_cache
+from calibrate.methods import METHODS
+from calibrate.metrics import METRICS, parse_metric, standard_metrics
+from calibrate.operating_point import OperatingPoint
+from calibrate.uncertainty import Interval
+
+Rows = Annotated[Path, typer.Argument(help="Feature cache (.npz) of labelled rows.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+Positive = Annotated[str | None, typer.Option(help="Positive class; of two classes the second unless named.")]
+
+_METRICS = ", ".join(f"{name}({row.argument})" if row.argument else name for name, row in METRICS.items())
+
+
+def fit(
+    cache: Rows,
+    metric: Annotated[str, typer.Option(help=f"What to maximise: {_METRICS}; recall[CLASS] for one class.")],
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "bias_adjustment",
+    search: Annotated[str | None, typer.Option(help="bias_adjustment: exact (the default) or decimal.")] = None,
+    digits: Annotated[int | None, typer.Option(help="search decimal: how many digits, 3 unless told.")] = None,
+    tau: Annotated[float | None, typer.Option(help="logit_adjustment: fitted unless told.")] = None,
+    positive: Positive = None,
+    train: Annotated[Path | None, typer.Option(help="Cache of the training rows, for the imbalance state.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Cache of held-out rows to score on; else cross-fitting.")] = None,
+    prior: Annotated[str | None, typer.Option(help="Training class frequencies, as 0.95,0.05.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to save the point with its evidence.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit an operating point for a metric on labelled rows."""
+    result = fit_point(
+        read_cache(cache),
+        metric=metric,
+        method=method,
+        search=search,
+        digits=digits,
+        tau=tau,
+        positive=positive,
+        train=None if train is None else read_cache(train),
+        evidence=True if test is None else read_cache(test),
+        prior=None if prior is None else shares(prior),
+    )
+    if out is not None:
+        result.save(out)
+    if as_json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        return
+    from calibrate.tables import print_result
+
+    print_result(result)
+    if out is not None:
+        print(f"saved to {out}")
+
+
+def evaluate(
+    cache: Rows,
+    point: Annotated[list[Path], typer.Option(help="A saved point or result; may be given several times.")],
+    metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
+    positive: Positive = None,
+    as_json: Json = False,
+) -> None:
+    """Score saved operating points, and the plain model, on labelled rows that did not fit them."""
+    rows = read_cache(cache)
+    metrics = standard_metrics(rows.classes, positive)
+    metrics += [parse_metric(text, rows.classes, positive) for text in metric or []]
+    found: dict[str, Mapping[str, Interval]] = {}
+    for path in point:
+        chosen = OperatingPoint.load(path)
+        if chosen.classes != rows.classes:
+            raise BadCache(
+                f"{path} is for {', '.join(chosen.classes[:20])}; the rows have {', '.join(rows.classes[:20])}"
+            )
+        if _fitted_on(path) == rows.digest:
+            raise BadCache(f"{path} was fitted on these very rows, which would flatter it; pass other rows")
+        evidence = held_out(chosen, rows.logits, rows.labels, metrics)
+        found.setdefault("plain model", evidence.argmax)
+        found[path.stem if path.stem not in found else str(path)] = evidence.point
+    if as_json:
+        print(json.dumps({name: _plain(intervals) for name, intervals in found.items()}, ensure_ascii=False))
+        return
+    from calibrate.tables import print_intervals
+
+    print_intervals(found, f"{rows.rows} rows from {cache}")
+
+
+def _plain(intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    return {name: interval.to_dict() for name, interval in intervals.items()}
+
+
+def _fitted_on(path: Path) -> str | None:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return value.get("data_digest") if isinstance(value, dict) else None
+
+
+def shares(text: str) -> list[float]:
+    """The numbers of a prior that was written with commas. Raises: `BadPrior`."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise BadPrior(f"prior must be numbers with commas between, as 0.95,0.05; got {text!r}") from None

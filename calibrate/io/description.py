@@ -1,0 +1,75 @@
+"""What a model says of itself in its ONNX metadata: classes, training prior, and how to write a row for it.
+
+An ONNX input is a bare tensor; whoever sends rows must know which column is which, what its codes mean and what becomes
+of a missing value. The trainer knows, so it writes that down beside the weights, under the metadata key `setpoint`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from calibrate.errors import BadModel
+
+KEY = "setpoint"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the input: a number, or a category sent as one of `codes`; `missing` tells what null becomes."""
+
+    name: str
+    kind: Literal["number", "category"]
+    missing: str
+    codes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Description:
+    """Classes in the order of the logits, the training prior, the input's columns, and decisions worth knowing."""
+
+    classes: tuple[str, ...] | None = None
+    prior: tuple[float, ...] | None = None
+    columns: tuple[Column, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_metadata(self) -> dict[str, str]:
+        """The entry to put into a model's metadata."""
+        return {KEY: json.dumps(asdict(self), ensure_ascii=False)}
+
+
+def read_description(metadata: Mapping[str, str]) -> Description:
+    """The description in a model's metadata, empty where there is none. Raises: `BadModel`."""
+    if KEY not in metadata:
+        return Description()
+    try:
+        value = json.loads(metadata[KEY])
+        description = Description(
+            classes=None if value.get("classes") is None else tuple(_text(name) for name in value["classes"]),
+            prior=None if value.get("prior") is None else tuple(_number(share) for share in value["prior"]),
+            columns=tuple(_column(column) for column in value.get("columns", ())),
+            notes=tuple(_text(note) for note in value.get("notes", ())),
+        )
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise BadModel(f"the model's metadata entry '{KEY}' is malformed: {error}") from None
+    return description
+
+
+def _column(value: Any) -> Column:
+    kind = value["kind"]
+    if kind not in ("number", "category"):
+        raise ValueError(f"kind of column {value['name']!r} must be number or category, got {kind!r}")
+    codes = {_text(name): _number(code) for name, code in value.get("codes", {}).items()}
+    return Column(_text(value["name"]), kind, _text(value["missing"]), codes)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"wanted a text, got {value!r}")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"wanted a number, got {value!r}")
+    return float(value)

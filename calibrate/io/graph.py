@@ -1,0 +1,274 @@
+"""Models as ONNX graphs: finds the linear head and exposes what goes into it and what comes out.
+
+Decided here: the served graph keeps only two outputs, logits and (where there is a head) features; what lay behind the
+head, a softmax say, is cut off, because an operating point takes its place. Where no head can be found the caller names
+an output and says what it holds. One self-contained file: data outside it is refused.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from jaxtyping import Float
+from onnx import TensorProto, helper, numpy_helper
+
+from calibrate.errors import BadModel, NoHead
+from calibrate.io.model import Head, ModelGraph, OutputKind, Port
+
+# What may stand between a head and an output without changing which class is largest.
+_BEHIND_A_HEAD = {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Cast", "ArgMax", "ZipMap", "Dropout"}
+_RENAMES = {"ZipMap", "Identity"}
+_NO_BIAS = np.zeros(1, dtype=np.float32)
+
+
+def read_model(data: bytes, *, output: str | None = None, output_kind: str | None = None) -> ModelGraph:
+    """The model in the bytes of an ONNX file.
+
+    The head is the Gemm, or MatMul with or without Add, that an output comes from; `output` says which output, where
+    there are several. Without a head `output` must be named, and `output_kind` says "logits" or "probabilities".
+
+    Raises: `BadModel` where the file is not one self-contained ONNX model that takes rows, `NoHead` where there is no
+    head and no output named.
+    """
+    if output_kind not in (None, "logits", "probabilities"):
+        raise BadModel(f"output_kind must be logits or probabilities, got {output_kind!r}")
+    model = _parse(data)
+    graph = model.graph
+    _refuse_external_data(model)
+    named = {value.name: value for value in graph.output}
+    tensors = {name for node in graph.node for name in node.output if name}
+    if output is not None and output not in named and output not in tensors:
+        raise BadModel(f"the model has no output {output!r}, only {', '.join(named)}")
+    view = _View(graph)
+    found = [_behind(view, name) for name in ([output] if output is not None else named)]
+    heads = {tail.head.logits: tail for tail in found if tail.head is not None}
+    if len(heads) > 1:
+        raise NoHead(f"several linear heads were found, behind {', '.join(heads)}: name one output")
+    for tail in heads.values():
+        if tail.head is not None:
+            _check_kind(tail, output, output_kind, tail.head)
+            return _served(model, tail.head.logits, "logits", tail.head)
+    if output is None:
+        raise NoHead(
+            "the graph does not end in a linear layer; name an output and its output_kind (logits or probabilities), "
+            f"of {', '.join(f'{name} (from {view.maker(name)})' for name in named)}"
+        )
+    if output_kind is None:
+        raise NoHead(f"no linear layer was found behind output {output!r}: say output_kind, logits or probabilities")
+    return _served(model, found[0].tensor, "logits" if output_kind == "logits" else "probabilities", None)
+
+
+class _View:
+    """A graph by tensor name: the node that makes each tensor, and the constants."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._makers = {name: node for node in graph.node for name in node.output if name}
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].HasField("t"):
+                self._constants[node.output[0]] = node.attribute[0].t
+
+    def node(self, tensor: str) -> onnx.NodeProto | None:
+        """The node that makes a tensor, None for inputs and constants."""
+        return None if tensor in self._constants else self._makers.get(tensor)
+
+    def maker(self, tensor: str) -> str:
+        """The operator that makes a tensor, for messages."""
+        node = self.node(tensor)
+        return "an input" if node is None else node.op_type
+
+    def constant(self, tensor: str) -> Float[np.ndarray, "..."] | None:
+        """A float constant, None where the tensor is not one."""
+        held = self._constants.get(tensor)
+        if held is None or held.data_type not in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16):
+            return None
+        try:
+            return np.asarray(numpy_helper.to_array(held)).astype(np.float32)
+        except (ValueError, TypeError) as error:
+            raise BadModel(f"constant {tensor!r} cannot be read: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class _Tail:
+    """What lies behind an output: the operators down to the head, the head, and the tensor that the output renames."""
+
+    operators: tuple[str, ...]
+    tensor: str
+    head: Head | None
+
+
+def _behind(view: _View, output: str) -> _Tail:
+    operators: list[str] = []
+    tensor, renamed = output, output
+    while (node := view.node(tensor)) is not None and node.op_type in _BEHIND_A_HEAD and node.input:
+        if len(operators) > len(_BEHIND_A_HEAD):
+            break  # longer than any classifier's tail: a chain without end, if the graph has a cycle
+        if node.op_type in _RENAMES and not set(operators) - _RENAMES:
+            renamed = node.input[0]
+        operators.append(node.op_type)
+        tensor = node.input[0]
+    head = None if node is None else _linear(view, node)
+    if head is not None and "Sigmoid" in operators and _width(head) > 1:
+        raise BadModel(f"output {output!r} is a sigmoid over {_width(head)} logits: classes must exclude each other")
+    return _Tail(tuple(operators), renamed, None if head is None else _two_columns(head))
+
+
+def _width(head: Head) -> int:
+    """The number of logits that a head makes."""
+    return int(head.weight.shape[0])
+
+
+def _linear(view: _View, node: onnx.NodeProto) -> Head | None:
+    """The head that a node is, or None."""
+    if node.op_type == "Gemm" and len(node.input) >= 2:
+        options = {attribute.name: attribute for attribute in node.attribute}
+        weight = view.constant(node.input[1])
+        if weight is None or weight.ndim != 2 or ("transA" in options and options["transA"].i):
+            return None
+        weight = weight if "transB" in options and options["transB"].i else weight.T
+        bias = view.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else _NO_BIAS
+        if "alpha" in options:
+            weight = weight * np.float32(options["alpha"].f)
+        if "beta" in options and bias is not None:
+            bias = bias * np.float32(options["beta"].f)
+        return _head(weight, bias, node.input[0], node.output[0])
+    if node.op_type == "MatMul":
+        return _product(view, node, _NO_BIAS, node.output[0])
+    if node.op_type == "Add" and len(node.input) == 2:
+        for one, other in ((0, 1), (1, 0)):
+            product = view.node(node.input[one])
+            if product is not None and product.op_type == "MatMul":
+                return _product(view, product, view.constant(node.input[other]), node.output[0])
+    return None
+
+
+def _product(view: _View, node: onnx.NodeProto, bias: Float[np.ndarray, "..."] | None, logits: str) -> Head | None:
+    """The head of a MatMul and what is added to it."""
+    weight = view.constant(node.input[1]) if len(node.input) == 2 else None
+    return None if weight is None or weight.ndim != 2 else _head(weight.T, bias, node.input[0], logits)
+
+
+def _head(
+    weight: Float[np.ndarray, "k d"], bias: Float[np.ndarray, "..."] | None, features: str, logits: str
+) -> Head | None:
+    k = weight.shape[0]
+    if bias is None or bias.size not in (1, k):
+        return None
+    return Head(np.ascontiguousarray(weight), np.broadcast_to(bias.reshape(-1), (k,)).copy(), features, logits)
+
+
+def _two_columns(head: Head) -> Head:
+    """A head of one logit as two classes."""
+    if _width(head) > 1:
+        return head
+    return Head(
+        np.concatenate([np.zeros_like(head.weight), head.weight]),
+        np.concatenate([np.zeros_like(head.bias), head.bias]),
+        head.features,
+        head.logits,
+    )
+
+
+def _check_kind(tail: _Tail, output: str | None, output_kind: str | None, head: Head) -> None:
+    """A caller who calls probabilities logits, or the other way round, is told."""
+    squashed = {"Softmax", "Sigmoid"} & set(tail.operators)
+    if output is None or output_kind is None:
+        return
+    if output_kind == "logits" and squashed:
+        raise BadModel(f"output {output!r} comes from {squashed.pop()}: it holds probabilities, not logits")
+    if output_kind == "probabilities" and output == head.logits:
+        raise BadModel(f"output {output!r} comes straight from a linear layer: it holds logits, not probabilities")
+
+
+def _served(model: onnx.ModelProto, output: str, kind: OutputKind, head: Head | None) -> ModelGraph:
+    """The graph with just the outputs that are served; the runtime drops what they do not need."""
+    graph = model.graph
+    types = {value.name: value for value in [*graph.output, *graph.value_info]}
+    if output in types and types[output].type.WhichOneof("value") not in (None, "tensor_type"):
+        raise BadModel(f"output {output!r} must be a tensor, it is a {types[output].type.WhichOneof('value')}")
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
+    if not inputs:
+        raise BadModel("the model has no inputs")
+    if head is not None and head.features in {port.name for port in inputs}:
+        exposed = [head.logits]  # a linear model: its features are its inputs
+    else:
+        exposed = [output] if head is None else [head.logits, head.features]
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in exposed)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        data = model.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise BadModel(f"the model cannot be written as one file: {error}") from None
+    return ModelGraph(data, inputs, output, kind, head, metadata)
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    if not value.type.HasField("tensor_type"):
+        raise BadModel(f"input {value.name!r} must be a tensor, it is a {value.type.WhichOneof('value')}")
+    tensor = value.type.tensor_type
+    if tensor.elem_type == TensorProto.STRING:
+        dtype = "str"
+    else:
+        try:
+            dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name
+        except (KeyError, TypeError):
+            raise BadModel(f"input {value.name!r} has a type that is not known: {tensor.elem_type}") from None
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+    if not shape:
+        raise BadModel(f"input {value.name!r} must have an axis of rows, its shape is ()")
+    if shape[0] is not None:
+        raise BadModel(
+            f"input {value.name!r} takes {shape[0]} rows and no other number: export it with a free first axis"
+        )
+    return Port(value.name, dtype, shape)
+
+
+def _parse(data: bytes) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(data)
+    except (DecodeError, ValueError, RecursionError) as error:
+        raise BadModel(f"this is not an ONNX file: {error}") from None
+    graph = model.graph
+    if not graph.node or not graph.output:
+        raise BadModel("this is not an ONNX model: it has no nodes or no outputs")
+    names = chain(
+        (value.name for value in chain(graph.input, graph.output, graph.initializer, graph.value_info)),
+        chain.from_iterable((node.op_type, *node.input, *node.output) for node in graph.node),
+        chain.from_iterable((entry.key, entry.value) for entry in model.metadata_props),
+    )
+    if not all(isinstance(name, str) for name in names):  # protobuf hands out bytes where a text is not UTF-8
+        raise BadModel("this is not an ONNX model: a name in it is not text")
+    return model
+
+
+def _refuse_external_data(model: onnx.ModelProto) -> None:
+    for tensor in _tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise BadModel(f"tensor {tensor.name!r} is kept outside the file; export the model as one file")
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a model, those in subgraphs, functions and attributes too."""
+    graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            nodes += graph.node
+        while nodes:
+            for attribute in nodes.pop().attribute:
+                yield from attribute.tensors
+                if attribute.HasField("t"):
+                    yield attribute.t
+                for sparse in [*attribute.sparse_tensors, attribute.sparse_tensor]:
+                    yield from (sparse.values, sparse.indices)
+                graphs += attribute.graphs
+                if attribute.HasField("g"):
+                    graphs.append(attribute.g)

@@ -1,0 +1,130 @@
+"""Calibration on request: the library's own fit, on data that came in, published as a new operating point.
+
+Decided here: only so many fits run at once, and one more is refused at once rather than queued; they would take the
+processor from predictions.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from calibrate.cache import FeatureCache, feature_cache
+from calibrate.errors import BadCache
+from calibrate.fit import fit
+from calibrate.io.model import Head
+from service.domain import Busy, ModelVersion, PointRecord
+from service.inference import Rows, to_logits
+from service.registry import Registry
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to fit and how to publish it."""
+
+    model: str
+    name: str
+    metric: str
+    method: str = "bias_adjustment"
+    search: str | None = None
+    digits: int | None = None
+    tau: float | None = None
+    positive: str | None = None
+    prior: tuple[float, ...] | None = None
+    model_version: int | None = None
+    make_default: bool = False
+    reason: str = ""
+
+
+class Calibrator:
+    """Fits at most `at_once` points at a time."""
+
+    def __init__(self, registry: Registry, at_once: int) -> None:
+        self._registry = registry
+        self._free = threading.BoundedSemaphore(at_once)
+        self._at_once = at_once
+
+    @property
+    def registry(self) -> Registry:
+        """Where models are looked up and points published."""
+        return self._registry
+
+    def calibrate(self, spec: Spec, arrays: Mapping[str, Any], actor: str) -> PointRecord:
+        """Fits a point on the arrays (`labels` with `features`, `logits` or `inputs`) and publishes it.
+
+        Raises: `Busy`; whatever `calibrate.fit` raises, and the registry on publishing.
+        """
+        with self._place():
+            version = self._registry.model(spec.model).version(spec.model_version)
+            cache = _cache(version, self._registry, arrays)
+            prior = spec.prior if spec.prior is not None else cache.prior
+            result = fit(
+                cache,
+                metric=spec.metric,
+                method=spec.method,
+                search=spec.search,
+                digits=spec.digits,
+                tau=spec.tau,
+                positive=spec.positive,
+                prior=version.prior if prior is None else prior,
+            )
+            details = result.to_dict()
+            del details["point"], details["threshold"]
+            return self._registry.publish(
+                spec.model,
+                name=spec.name,
+                point=result.point,
+                details=details,
+                model_version=version.version,
+                actor=actor,
+                make_default=spec.make_default,
+                reason=spec.reason or f"calibrated for {result.metric}",
+            )
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if not self._free.acquire(blocking=False):
+            raise Busy(f"{self._at_once} calibrations are running, which is all this server runs at once; try again")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+def _cache(version: ModelVersion, registry: Registry, arrays: Mapping[str, Any]) -> FeatureCache:
+    """The arrays as a cache of this version: its classes, and its head where there are only features."""
+    given = [name for name in ("inputs", "features", "logits") if arrays.get(name) is not None]
+    if arrays.get("labels") is None or not given:
+        raise BadCache(f"data needs labels, and inputs, features or logits; it has {', '.join(arrays) or 'nothing'}")
+    classes = arrays.get("classes")
+    if classes is not None and tuple(classes) != version.classes:
+        raise BadCache(f"the data has classes {classes[:20]}, the model {list(version.classes[:20])}, in this order")
+    if arrays.get("weight") is not None:
+        _check_same_head(registry.head(version), arrays["weight"], arrays.get("bias"))
+    rows = Rows(**{given[-1]: arrays[given[-1]]})  # logits rather than features rather than inputs
+    return feature_cache(
+        logits=to_logits(rows, version, registry),
+        labels=arrays["labels"],
+        classes=version.classes,
+        prior=arrays.get("prior"),
+    )
+
+
+def _check_same_head(head: Head | None, weight: ArrayLike, bias: ArrayLike | None) -> None:
+    """A cache that was taken from another model is told apart by its head, where both have one."""
+    if head is None:
+        return
+    theirs = np.asarray(weight), np.zeros(1) if bias is None else np.asarray(bias)
+    ours = head.weight, head.bias
+    if theirs[0].ndim == 1 or theirs[0].shape[0] == 1:  # one logit: our first row is zeros
+        ours = ours[0][-1], ours[1][-1:]
+    same = all(
+        np.size(one) == np.size(other) and np.allclose(np.ravel(one), np.ravel(other), rtol=1e-3, atol=1e-5)
+        for one, other in zip(theirs, ours, strict=True)
+    )
+    if not same:
+        raise BadCache("the data's weight and bias are not the head of this model version: it is of another model")

@@ -1,0 +1,77 @@
+"""What the command line says to a running server."""
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from calibrate.errors import InputError, SetpointError
+
+
+class Refused(SetpointError):
+    """A server did not do what it was asked, or did not answer."""
+
+
+class Client:
+    """A server by its address; the token in SETPOINT_TOKEN goes along where it is set. Every call raises `Refused`."""
+
+    def __init__(self, server: str) -> None:
+        token = os.environ.get("SETPOINT_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=server, headers=headers, timeout=120)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def register(self, file: Path, model: str, **fields: str | None) -> dict[str, Any]:
+        """Registers an ONNX file; `fields` are those of the form."""
+        given = {"name": model, **{key: value for key, value in fields.items() if value is not None}}
+        return self._ask("POST", "/models", data=given, files={"file": (file.name, _read(file))})
+
+    def publish(self, file: Path, model: str, *, name: str, model_version: int | None) -> dict[str, Any]:
+        """Publishes the point in a file that `OperatingPoint.save` or `FitResult.save` wrote."""
+        try:
+            saved = json.loads(_read(file))
+        except ValueError as error:
+            raise InputError(f"{file} is not JSON: {error}") from None
+        if not isinstance(saved, dict):
+            raise InputError(f"{file} holds no operating point")
+        point, details = saved, {}
+        if "point" in saved:
+            point = saved["point"]
+            details = {key: value for key, value in saved.items() if key not in ("point", "threshold")}
+        body = {"name": name, "point": point, "details": details, "model_version": model_version}
+        return self._ask("POST", f"/models/{model}/operating-points", json=body)
+
+    def set_default(self, model: str, *, model_version: int, point: str, reason: str) -> dict[str, Any]:
+        """Moves the default of a model."""
+        body = {"model_version": model_version, "operating_point": point, "reason": reason}
+        return self._ask("PUT", f"/models/{model}/default", json=body)
+
+    def _ask(self, verb: str, path: str, **what: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(verb, path, **what)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Refused(f"no answer from {self._http.base_url}: {error}") from None
+        try:
+            body = response.json()
+        except ValueError:
+            raise Refused(f"{self._http.base_url} answered {response.status_code} without JSON") from None
+        if response.is_error:
+            raise Refused(f"the server refused it ({response.status_code}): {body.get('detail', body)}")
+        return dict(body)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from None

@@ -1,0 +1,216 @@
+"""The nouns of the service, as frozen values, and the facts that can stand in the way.
+
+A model has versions; a version has operating points; the default names one version and one point of it. Versions and
+points are numbered, immutable and never reused: only the default moves. `name@version` is unique within a model, and a
+point belongs to the model version that it was fitted on or published for.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from calibrate.errors import InputError, SetpointError
+from calibrate.io.description import Description
+from calibrate.io.model import OutputKind, Port
+from calibrate.operating_point import OperatingPoint
+
+ARGMAX = "argmax"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+
+
+class BadName(InputError):
+    """A name is not made of letters, digits, `.`, `_` and `-`, or is too long."""
+
+
+class BadRequest(InputError):
+    """A request body is not what the route takes."""
+
+
+class UnknownModel(SetpointError, LookupError):
+    """There is no model of that name."""
+
+
+class UnknownVersion(SetpointError, LookupError):
+    """A model has no version of that number."""
+
+
+class UnknownPoint(SetpointError, LookupError):
+    """A model version has no operating point of that name and version."""
+
+
+class UnknownRoute(SetpointError, LookupError):
+    """There is nothing at that address."""
+
+
+class WrongVerb(SetpointError):
+    """An address does not take that HTTP method."""
+
+
+class Unauthorized(SetpointError):
+    """The call carries no token, or a wrong one."""
+
+
+class ForeignOrigin(SetpointError):
+    """A web page of another site, or another host name, speaks to a server that trusts this machine."""
+
+
+class TooLarge(SetpointError):
+    """A request body is larger than the server accepts."""
+
+
+class Unguarded(SetpointError):
+    """The server would be open to others without a token."""
+
+
+class Busy(SetpointError):
+    """Everything that could do this is at work; nothing was queued."""
+
+
+class StorageFailed(SetpointError):
+    """What is stored could not be read or written; nothing was changed."""
+
+
+class ModelFailed(SetpointError):
+    """A model could not be run on this input."""
+
+
+@dataclass(frozen=True)
+class HeadInfo:
+    """The linear head that was found: d features in, k logits out, and its tensors in the graph."""
+
+    features: str
+    logits: str
+    width: int
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered ONNX file and all that is known of it; `graph_digest` is that of the graph it is served as."""
+
+    model: str
+    version: int
+    digest: str
+    graph_digest: str
+    size_bytes: int
+    inputs: tuple[Port, ...]
+    classes: tuple[str, ...]
+    output: str
+    output_kind: OutputKind
+    head: HeadInfo | None
+    prior: tuple[float, ...] | None
+    description: Description
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class PointRecord:
+    """A published operating point: the value, and around it where it came from and what it achieved.
+
+    `details` is what a fit says of itself (`FitResult.to_dict` without the point), or what a publisher submitted.
+    """
+
+    model: str
+    model_version: int
+    name: str
+    version: int
+    point: OperatingPoint
+    details: Mapping[str, Any]
+    created_at: datetime
+
+    @property
+    def label(self) -> str:
+        """`name@version`, unique within the model."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Default:
+    """The version and the point that answer when a request names neither."""
+
+    model_version: int
+    point: str
+    point_version: int
+
+    @property
+    def label(self) -> str:
+        """`name@version` of the point."""
+        return f"{self.point}@{self.point_version}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with everything published for it. A snapshot: it never changes, the next one takes its place."""
+
+    name: str
+    versions: Mapping[int, ModelVersion]
+    points: tuple[PointRecord, ...]
+    default: Default
+    _latest: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
+    _exact: dict[str, PointRecord] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.points, key=lambda record: record.version)
+        object.__setattr__(self, "_latest", {(record.model_version, record.name): record for record in ordered})
+        object.__setattr__(self, "_exact", {record.label: record for record in ordered})
+
+    def version(self, number: int | None) -> ModelVersion:
+        """A version by number, the default one for None. Raises: `UnknownVersion`."""
+        found = self.versions.get(self.default.model_version if number is None else number)
+        if found is None:
+            known = ", ".join(str(version) for version in self.versions)
+            raise UnknownVersion(f"model '{self.name}' has no version {number}, only {known}")
+        return found
+
+    def point(self, version: ModelVersion, reference: str | None) -> PointRecord:
+        """A version's point by `name` (its latest) or `name@version`; None is the default, if it is of this version.
+
+        Raises: `UnknownPoint`.
+        """
+        if reference is None:
+            if version.version != self.default.model_version:
+                raise UnknownPoint(
+                    f"version {version.version} of model '{self.name}' is staged and has no default: name an operating "
+                    f"point, of {self._names(version)}"
+                )
+            return self._exact[self.default.label]
+        found = self._exact.get(reference) if "@" in reference else self._latest.get((version.version, reference))
+        if found is None or found.model_version != version.version:
+            raise UnknownPoint(
+                f"version {version.version} of model '{self.name}' has no operating point {reference[:200]!r}, only "
+                f"{self._names(version)}"
+            )
+        return found
+
+    def _names(self, version: ModelVersion) -> str:
+        labels = [record.label for record in self.points if record.model_version == version.version]
+        return ", ".join(labels[:50])
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who changed what, when, and why."""
+
+    at: datetime
+    actor: str
+    action: str
+    model: str
+    details: Mapping[str, Any]
+
+
+def check_name(name: str, what: str) -> str:
+    """A name that is safe in paths and addresses. Raises: `BadName`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
+        raise BadName(
+            f"{what} must be 1 to 64 letters, digits, '.', '_' or '-', and not begin with '.' or '-' nor hold '..'; "
+            f"got {str(name)[:100]!r}"
+        )
+    return name
+
+
+def check_point_name(name: str) -> str:
+    """A name for a point; `argmax` is taken by the model's own rule. Raises: `BadName`."""
+    if name == ARGMAX:
+        raise BadName(f"'{ARGMAX}' is the model's own rule, which every version has; choose another name")
+    return check_name(name, "the name of an operating point")

@@ -1,0 +1,96 @@
+"""Models in ONNX Runtime: on the GPU where there is one, else on the CPU.
+
+Decided here: threads are set explicitly and do not spin, because the runtime would size its pool to the host and burn a
+core while it waits; what a session really runs on is asked of the session, because the list of available providers
+names CUDA on machines that have none.
+"""
+
+import contextlib
+import io
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from jaxtyping import Float
+
+from calibrate.errors import BadModel, NotFinite
+from calibrate.io.model import OutputKind
+from calibrate.logits import logits_from_probabilities, to_columns
+from service.domain import ModelFailed
+
+log = logging.getLogger(__name__)
+
+
+class OnnxSession:
+    """A loaded model; `run` may be called from several threads at once."""
+
+    def __init__(self, session: ort.InferenceSession, output: str, kind: OutputKind) -> None:
+        self._session = session
+        self._output = [output]
+        self._kind = kind
+
+    @property
+    def provider(self) -> str:
+        """What it really runs on."""
+        return str(self._session.get_providers()[0])
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n k"]:
+        """The logits of the rows, (n, k).
+
+        Raises: `ModelFailed`; `NotFinite` or `WrongShape` where what the model puts out are no logits.
+        """
+        try:
+            (made,) = self._session.run(self._output, dict(inputs))
+        except Exception as error:  # the runtime's errors share no base of their own
+            log.warning("a model could not be run: %s", error)
+            raise ModelFailed("the model could not be run on these rows; the server's log says why") from None
+        if not isinstance(made, np.ndarray):
+            raise ModelFailed(f"the model put out a {type(made).__name__}, wanted a tensor of {self._kind}")
+        rows = len(next(iter(inputs.values())))
+        try:
+            logits = to_columns(made) if self._kind == "logits" else logits_from_probabilities(made)
+        except NotFinite as error:
+            raise NotFinite(f"the model's {error}; it may not take a missing value") from None
+        if len(logits) != rows:
+            raise ModelFailed(f"the model put out {len(logits)} rows for {rows}")
+        return logits
+
+
+class OnnxEngine:
+    """Makes sessions that all use `threads` threads a run."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+        self._providers = _providers()
+
+    def load(self, data: bytes, output: str, kind: OutputKind) -> OnnxSession:
+        """A session of a graph, one output of which holds logits or probabilities.
+
+        Raises: `BadModel` where the runtime refuses it.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            session = ort.InferenceSession(data, options, providers=self._providers)
+        except Exception as error:  # the runtime's errors share no base of their own
+            raise BadModel(f"ONNX Runtime refuses the model: {str(error)[:500]}") from None
+        return OnnxSession(session, output, kind)
+
+
+def _providers() -> list[Any]:
+    """CUDA and the CPU where this build and this machine have a GPU, else the CPU alone."""
+    has_gpu = shutil.which("nvidia-smi") or any(Path("/dev").glob("nvidia[0-9]*"))
+    if "CUDAExecutionProvider" not in ort.get_available_providers() or not has_gpu:
+        return ["CPUExecutionProvider"]
+    with contextlib.redirect_stdout(io.StringIO()) as said:  # it prints what it cannot find
+        ort.preload_dlls(directory="")
+    if said.getvalue():
+        log.warning("CUDA libraries: %s", said.getvalue().strip())
+    return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]

@@ -1,0 +1,41 @@
+"""Puts the service together: every part is made here, once, and handed to those that need it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from service.calibration import Calibrator
+from service.domain import Unguarded
+from service.engine.onnx import OnnxEngine
+from service.registry import Registry
+from service.settings import Settings
+from service.storage.artifacts import FolderArtifacts
+from service.storage.sql import SqlStore
+from service.web.app import make_web
+from service.web.doorway import Doorway
+from service.web.state import Parts
+
+
+def make_app(settings: Settings) -> Doorway:
+    """The whole service as an ASGI application.
+
+    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
+    """
+    if settings.token is None and not settings.is_loopback:
+        raise Unguarded(
+            f"{settings.host} can be reached from other machines, so a token is needed: set SETPOINT_TOKEN to a secret "
+            "of 16 characters or more, or listen on 127.0.0.1"
+        )
+    store = SqlStore(settings.data / "setpoint.db")
+    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), OnnxEngine(settings.threads))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await to_thread.run_sync(registry.start)
+        yield
+        store.close()
+
+    web, open_paths = make_web(Parts(settings, registry, Calibrator(registry, settings.calibrations)), lifespan)
+    return Doorway(web, settings, open_paths)

@@ -1,0 +1,79 @@
+"""What the service needs of the outside world: a store, a folder of artifacts, and something that runs models.
+
+Each has one contract, which every implementation passes (`tests/contracts`).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from calibrate.io.model import OutputKind
+from service.domain import AuditEntry, Default, Model, ModelVersion, PointRecord
+
+
+class Store(Protocol):
+    """Where models, points, defaults and the audit trail are kept. Every change and its audit entry are one step,
+    which gives the model as it stands after it.
+
+    Raises: `StorageFailed` from every method where the storage does not answer; then nothing was changed.
+    """
+
+    def models(self) -> list[Model]:
+        """Everything there is."""
+
+    def model(self, name: str) -> Model:
+        """One model as it stands now. Raises: `UnknownModel`."""
+
+    def add_version(self, version: ModelVersion, actor: str) -> Model:
+        """Keeps a version under the next number, with the point `argmax`, which is the default of the first one.
+
+        The number and the time in `version` are the store's to give.
+        """
+
+    def add_point(self, record: PointRecord, actor: str, *, make_default: bool = False, reason: str = "") -> Model:
+        """Publishes a point under the next number of its name; with `make_default` the default moves in the same step.
+
+        The number and the time in `record` are the store's to give. Raises: `UnknownModel`.
+        """
+
+    def set_default(self, model: str, default: Default, actor: str, reason: str) -> Model:
+        """Moves the default of a model: version and point in one step. Raises: `UnknownModel`."""
+
+    def audit(self, limit: int) -> list[AuditEntry]:
+        """The newest entries first."""
+
+    def check(self) -> None:
+        """Raises `StorageFailed` where the storage does not answer."""
+
+
+class Artifacts(Protocol):
+    """Where model files are kept, named by the SHA-256 of what is in them."""
+
+    def put(self, data: bytes) -> str:
+        """Keeps the bytes, whole or not at all, and gives their digest. Raises: `StorageFailed`."""
+
+    def get(self, digest: str) -> bytes:
+        """The bytes, checked against their name. Raises: `StorageFailed`."""
+
+
+class Session(Protocol):
+    """A model that is loaded and can be run from several threads at once."""
+
+    @property
+    def provider(self) -> str:
+        """What it really runs on: `CUDAExecutionProvider` or `CPUExecutionProvider`."""
+
+    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Float[np.ndarray, "n k"]:
+        """The logits of the rows. Raises: `ModelFailed`."""
+
+
+class Engine(Protocol):
+    """Loads models."""
+
+    def load(self, data: bytes, output: str, kind: OutputKind) -> Session:
+        """A session of a graph, one output of which holds logits or probabilities.
+
+        Raises: `BadModel` where the runtime refuses it.
+        """

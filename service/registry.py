@@ -1,0 +1,245 @@
+"""The registry: models and points as they stand, and every way to change them.
+
+Readers take a snapshot, one immutable `Model`, and never wait. A change goes to the store first, whole or not at all;
+then the snapshot is replaced in one assignment. So a request sees the version and the point of one moment, never half
+of a change.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from calibrate.cache import check_prior
+from calibrate.errors import BadModel, BadPoint, NotFinite, SetpointError
+from calibrate.io.description import read_description
+from calibrate.io.model import Head, ModelGraph, Port
+from calibrate.operating_point import OperatingPoint, check_classes
+from service.domain import (
+    AuditEntry,
+    BadRequest,
+    Default,
+    HeadInfo,
+    Model,
+    ModelVersion,
+    PointRecord,
+    StorageFailed,
+    UnknownModel,
+    check_name,
+    check_point_name,
+)
+from service.ports import Artifacts, Engine, Session, Store
+
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    """Models, versions, points and defaults, over a store, a folder of artifacts and an engine."""
+
+    def __init__(self, store: Store, artifacts: Artifacts, engine: Engine) -> None:
+        self._store, self._artifacts, self._engine = store, artifacts, engine
+        self._changes, self._loading = threading.Lock(), threading.Lock()
+        self._models: Mapping[str, Model] = {}
+        self._sessions: dict[tuple[str, int], Session] = {}
+        self._heads: dict[tuple[str, int], Head] = {}
+
+    def start(self) -> None:
+        """Reads the store and loads every default version; a model that cannot be loaded is told of and left out."""
+        self._models = {model.name: model for model in self._store.models()}
+        for model in self._models.values():
+            try:
+                self.session(model.version(None))
+            except SetpointError as error:
+                log.error("model '%s' is not served: %s", model.name, error)
+
+    def not_ready(self) -> list[str]:
+        """Why the service is not ready, one sentence a reason; empty when it is. Raises: `StorageFailed`."""
+        self._store.check()
+        return [
+            f"the default version of model '{name}' is not loaded"
+            for name, model in self._models.items()
+            if (name, model.default.model_version) not in self._sessions
+        ]
+
+    def models(self) -> list[Model]:
+        """Every model as it stands."""
+        return list(self._models.values())
+
+    def model(self, name: str) -> Model:
+        """One model as it stands. Raises: `UnknownModel`."""
+        found = self._models.get(name)
+        if found is None:
+            raise UnknownModel(f"there is no model {str(name)[:100]!r}")
+        return found
+
+    def session(self, version: ModelVersion) -> Session:
+        """What runs a version, loaded now if it was not. Raises: `StorageFailed`, `BadModel`."""
+        key = (version.model, version.version)
+        if key not in self._sessions:
+            with self._loading:
+                if key not in self._sessions:
+                    data = self._artifacts.get(version.graph_digest)
+                    self._sessions[key] = self._engine.load(data, version.output, version.output_kind)
+        return self._sessions[key]
+
+    def head(self, version: ModelVersion) -> Head | None:
+        """The numbers of a version's linear head, None where it has none. Raises: `StorageFailed`."""
+        key = (version.model, version.version)
+        if version.head is None:
+            return None
+        if key not in self._heads:
+            from calibrate.io.graph import read_model  # onnx takes long to import, and few requests bring features
+
+            found = read_model(self._artifacts.get(version.graph_digest), output=version.output).head
+            if found is None:
+                raise StorageFailed(f"the head of version {version.version} of model '{version.model}' is gone")
+            self._heads[key] = found
+        return self._heads[key]
+
+    def provider(self, version: ModelVersion) -> str | None:
+        """What a version really runs on, None while it is not loaded."""
+        found = self._sessions.get((version.model, version.version))
+        return None if found is None else found.provider
+
+    def register(
+        self,
+        data: bytes,
+        *,
+        name: str,
+        classes: Sequence[str] | None = None,
+        prior: Sequence[float] | None = None,
+        output: str | None = None,
+        output_kind: str | None = None,
+        actor: str,
+    ) -> ModelVersion:
+        """Keeps an ONNX file as the next version of a model; the first is served at once, a later one is staged.
+
+        Classes and prior come from the call, else from the file's own description; classes are numbered where neither
+        names them.
+
+        Raises: `BadName`, `BadModel`, `NoHead`, `BadPrior`, `BadPoint` for bad class names, `StorageFailed`.
+        """
+        from calibrate.io.graph import read_model  # onnx takes long to import, and a server seldom registers
+
+        check_name(name, "the name of a model")
+        graph = read_model(data, output=output, output_kind=output_kind)
+        description = read_description(graph.metadata)
+        session = self._engine.load(graph.data, graph.output, graph.kind)
+        width = _trial(session, graph)
+        given = classes if classes is not None else description.classes
+        if given is None and width is None:
+            raise BadModel("the number of classes cannot be told from the model: give classes")
+        names = check_classes(given if given is not None else [str(i) for i in range(width or 0)])
+        if width is not None and len(names) != width:
+            raise BadModel(
+                f"the model tells {width} classes apart, but {len(names)} were named: {', '.join(names[:20])}"
+            )
+        shares = prior if prior is not None else description.prior
+        version = ModelVersion(
+            model=name,
+            version=0,
+            digest=self._artifacts.put(data),
+            graph_digest=self._artifacts.put(graph.data),
+            size_bytes=len(data),
+            inputs=graph.inputs,
+            classes=names,
+            output=graph.output,
+            output_kind=graph.kind,
+            head=_head_info(graph.head),
+            prior=None if shares is None else tuple(check_prior(shares, names).tolist()),
+            description=description,
+            created_at=datetime.now(UTC),
+        )
+        with self._changes:
+            changed = self._store.add_version(version, actor)
+            version = changed.version(max(changed.versions))
+            self._sessions[name, version.version] = session
+            self._show(changed)
+        return version
+
+    def publish(
+        self,
+        model: str,
+        *,
+        name: str,
+        point: OperatingPoint,
+        details: Mapping[str, Any],
+        model_version: int | None,
+        actor: str,
+        make_default: bool = False,
+        reason: str = "",
+    ) -> PointRecord:
+        """Publishes a point for a version, the default one unless told.
+
+        Raises: `UnknownModel`, `UnknownVersion`, `BadName`, `BadPoint` where its classes are not the model's,
+        `BadRequest` where the default is to move without a reason, `StorageFailed`.
+        """
+        version = self.model(model).version(model_version)
+        check_point_name(name)
+        if point.classes != version.classes:
+            raise BadPoint(
+                f"the point is for the classes {', '.join(point.classes[:20])}; version {version.version} of model "
+                f"'{model}' has {', '.join(version.classes[:20])}"
+            )
+        if make_default:
+            _check_reason(reason)
+        record = PointRecord(model, version.version, name, 0, point, details, datetime.now(UTC))
+        if make_default:
+            self.session(version)
+        with self._changes:
+            changed = self._store.add_point(record, actor, make_default=make_default, reason=reason)
+            self._show(changed)
+        return changed.point(version, name)
+
+    def set_default(self, model: str, *, model_version: int, point: str, actor: str, reason: str) -> Default:
+        """Moves the default to a version and one of its points, both in one step; the version is in memory before.
+
+        Raises: `UnknownModel`, `UnknownVersion`, `UnknownPoint`, `BadRequest`, `StorageFailed`, `BadModel`.
+        """
+        _check_reason(reason)
+        snapshot = self.model(model)
+        version = snapshot.version(model_version)
+        record = snapshot.point(version, point)
+        self.session(version)
+        default = Default(version.version, record.name, record.version)
+        with self._changes:
+            self._show(self._store.set_default(model, default, actor, reason))
+        return default
+
+    def audit(self, limit: int) -> list[AuditEntry]:
+        """The newest entries first. Raises: `StorageFailed`."""
+        return self._store.audit(limit)
+
+    def _show(self, changed: Model) -> None:
+        self._models = {**self._models, changed.name: changed}
+
+
+def _trial(session: Session, graph: ModelGraph) -> int | None:
+    """The number of classes, as two rows of zeros come out; without a trial where an inner length is free."""
+    width = None if graph.head is None else len(graph.head.bias)
+    if any(length is None for port in graph.inputs for length in port.shape[1:]):
+        return width
+    try:
+        made = session.run({port.name: _zeros(port) for port in graph.inputs})
+    except NotFinite:
+        return width  # zeros need not be rows that the model understands
+    if width is not None and made.shape[1] != width:
+        raise BadModel(f"the head has {width} classes, but the model puts out {made.shape[1]} columns")
+    return int(made.shape[1])
+
+
+def _zeros(port: Port) -> np.ndarray:
+    shape = (2, *(length or 0 for length in port.shape[1:]))
+    return np.full(shape, "", dtype=object) if port.dtype == "str" else np.zeros(shape, dtype=port.dtype)
+
+
+def _head_info(head: Head | None) -> HeadInfo | None:
+    return None if head is None else HeadInfo(head.features, head.logits, int(head.weight.shape[1]))
+
+
+def _check_reason(reason: str) -> None:
+    if not isinstance(reason, str) or not reason.strip() or len(reason) > 1000:
+        raise BadRequest("reason must say in 1 to 1000 characters why the default moves")

@@ -1,0 +1,36 @@
+"""Settings: one frozen class, filled from the command line, from `SETPOINT_...` variables, or from these defaults."""
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """How a server runs. Each field is also an environment variable: `port` is `SETPOINT_PORT`."""
+
+    model_config = SettingsConfigDict(env_prefix="SETPOINT_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="The address to listen on; any but loopback needs a token.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
+    data: Path = Field(Path("setpoint-data"), description="The folder that holds all state; made where it is missing.")
+    token: SecretStr | None = Field(
+        None, min_length=16, description="The bearer token that every call but health must carry."
+    )
+    threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
+    body_bytes: int = Field(64 * 2**20, ge=1024, description="The largest request body in bytes; more is refused.")
+    unpacked_bytes: int = Field(
+        512 * 2**20, ge=1024, description="The most bytes that an uploaded .npz file may unpack to."
+    )
+    calibrations: int = Field(2, ge=1, description="Calibrations that may run at once; one more is refused.")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

@@ -1,0 +1,1 @@
+"""Where state is kept: metadata in SQL, model files in a folder by their digest."""

@@ -1,0 +1,66 @@
+"""Model files in a folder, each under the SHA-256 of its content.
+
+A file is written under a temporary name, synced, and renamed: it is there whole or not at all, also after a power cut.
+What is read is checked against its name, so a file that rotted on disk is never served.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from service.domain import StorageFailed
+
+
+class FolderArtifacts:
+    """Artifacts in a folder of the local file system, made where it is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, data: bytes) -> str:
+        """Keeps the bytes, whole or not at all, and gives their digest. Raises: `StorageFailed`."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = self._path(digest)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
+                return digest
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+                try:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    Path(file.name).replace(path)
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise StorageFailed(f"the model file could not be kept: {error.strerror or error}") from None
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes, checked against their name. Raises: `StorageFailed`."""
+        try:
+            data = self._path(digest).read_bytes()
+        except OSError as error:
+            raise StorageFailed(f"model file {digest} could not be read: {error.strerror or error}") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise StorageFailed(f"model file {digest} has changed on disk: its content no longer has that digest")
+        return data
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / digest[:2] / digest
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last; not every system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

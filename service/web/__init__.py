@@ -1,0 +1,1 @@
+"""HTTP: what goes over the wire, one table of routes, one of errors."""

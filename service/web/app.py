@@ -1,0 +1,86 @@
+"""The FastAPI application: the routes of the table, the errors of the table, and the OpenAPI document of both."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+
+from calibrate.errors import SetpointError
+from service.web.errors import on_error
+from service.web.routes import ROUTES, Route
+from service.web.schemas import Problem
+from service.web.state import Parts
+
+_PROBLEM = {
+    "description": "What went wrong, as a problem of RFC 9457.",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+
+def make_web(
+    parts: Parts | None, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+) -> tuple[FastAPI, frozenset[str]]:
+    """The application and the paths that need no token; without parts it can only describe itself."""
+    app: FastAPI = FastAPIOffline(title="Setpoint", version=version("setpoint"), lifespan=lifespan, redoc_url=None)
+    app.router.redirect_slashes = False
+    app.state.parts = parts
+    for route in ROUTES:
+        app.add_api_route(
+            route.path,
+            route.handler,
+            methods=[route.verb],
+            response_model=route.reply,
+            status_code=route.status,
+            operation_id=route.handler.__name__,
+            responses={"default": _PROBLEM},
+        )
+    for kind in (SetpointError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, on_error)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    return app, frozenset(route.path for route in ROUTES if route.scope == "open")
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the bodies that the routes read by hand and the token they ask for."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes, summary=_SUMMARY)
+        wanted: list[tuple[type[BaseModel], Literal["validation"]]] = [(Problem, "validation")]
+        for route in ROUTES:
+            wanted += [(kind, "validation") for kind in (route.json, route.form) if kind is not None]
+        _, schemas = models_json_schema(wanted, ref_template="#/components/schemas/{model}")
+        components = document["components"]
+        components["schemas"] = dict(sorted({**components["schemas"], **schemas["$defs"]}.items()))
+        for unused in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(unused, None)
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for route in ROUTES:
+            _complete(document["paths"][route.path][route.verb.lower()], route)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+_SUMMARY = "Serves a model with operating points that its users choose"
+
+
+def _complete(operation: dict[str, Any], route: Route) -> None:
+    operation["responses"].pop("422", None)
+    operation["security"] = [] if route.scope == "open" else [{"token": []}]
+    operation["x-scope"] = route.scope
+    content = {"application/json": route.json, "multipart/form-data": route.form}
+    if route.json or route.form:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {
+                kind: {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}
+                for kind, body in content.items()
+                if body is not None
+            },
+        }

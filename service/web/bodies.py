@@ -1,0 +1,72 @@
+"""Request bodies that are small enough to be checked by a type, and uploads.
+
+Decided here: the content type is not asked whether a body is JSON, because many clients send none or the wrong one;
+only a multipart body is told by it.
+"""
+
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from service.domain import BadRequest
+from service.web.schemas import Wire
+from service.web.tensors import read_json
+
+W = TypeVar("W", bound=Wire)
+
+
+def is_multipart(request: Request) -> bool:
+    """Whether the body is a form with files."""
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+async def read_wire(request: Request, kind: type[W]) -> W:
+    """The body as JSON of that type. Raises: `BadRequest`."""
+    return check_wire(read_json(await request.body()), kind)
+
+
+def check_wire(value: Any, kind: type[W]) -> W:
+    """A JSON value as that type. Raises: `BadRequest`, naming the fields that do not fit, not what is in them."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise BadRequest("; ".join(_said(item) for item in error.errors(include_url=False)[:5])) from None
+
+
+def from_json(text: str | None, kind: Any, field: str) -> Any:
+    """A form field that holds JSON, None where it is left out. Raises: `BadRequest`."""
+    if text is None or text == "":
+        return None
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise BadRequest(f"{field} must be JSON: {'; '.join(_said(item) for item in error.errors()[:5])}") from None
+
+
+async def read_form(request: Request, files: set[str], texts: set[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """A multipart body: its files and its texts by field. Raises: `BadRequest`."""
+    if not is_multipart(request):
+        raise BadRequest(f"wanted a multipart/form-data body with {', '.join(sorted(files | texts))}")
+    found_files: dict[str, bytes] = {}
+    found_texts: dict[str, str] = {}
+    async with request.form(max_files=10, max_fields=20) as form:
+        for field, value in form.multi_items():
+            if field in found_files or field in found_texts:
+                raise BadRequest(f"the form holds {field!r} more than once")
+            if isinstance(value, UploadFile) and field in files:
+                found_files[field] = await value.read()
+            elif isinstance(value, str) and field in texts:
+                found_texts[field] = value
+            else:
+                wanted = f"the files {', '.join(sorted(files))} and the texts {', '.join(sorted(texts))}"
+                raise BadRequest(f"the form takes {wanted}; got {field[:100]!r}")
+    if missing := sorted(files - found_files.keys()):
+        raise BadRequest(f"the form has no file {missing[0]!r}")
+    return found_files, found_texts
+
+
+def _said(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    return f"{where or 'body'}: {item['msg']}"[:300]

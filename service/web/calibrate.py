@@ -1,0 +1,57 @@
+"""`POST /calibrate`: labelled rows in, a published operating point out."""
+
+from typing import Any
+
+from anyio import to_thread
+from starlette.requests import Request
+
+from calibrate.io.files import read_arrays
+from service.calibration import Spec
+from service.domain import BadRequest
+from service.web.bodies import check_wire, is_multipart, read_form
+from service.web.registry import point_reply
+from service.web.schemas import CalibrateSpec, PointReply
+from service.web.state import Parts, actor, parts
+from service.web.tensors import read_inputs, read_json
+
+_DATA = {"labels", "features", "logits", "inputs", "classes"}
+
+
+async def calibrate(request: Request) -> PointReply:
+    """Fits an operating point for a metric on labelled rows and publishes it under the next version of its name.
+
+    The data is JSON, or a multipart body with the parts `spec` (JSON) and `data` (an .npz feature cache). The evidence
+    is cross-fitted: no row is decided by a point that it fitted.
+    """
+    if is_multipart(request):
+        files, texts = await read_form(request, {"data"}, {"spec"})
+        if "spec" not in texts:
+            raise BadRequest("the form has no text 'spec'")
+        return await to_thread.run_sync(_from_file, parts(request), texts["spec"], files["data"], actor(request))
+    return await to_thread.run_sync(_from_json, parts(request), await request.body(), actor(request))
+
+
+def _from_file(service: Parts, text: str, data: bytes, who: str) -> PointReply:
+    spec = check_wire(read_json(text.encode()), CalibrateSpec)
+    return _fit(service, spec, read_arrays(data, most_bytes=service.settings.unpacked_bytes), who)
+
+
+def _from_json(service: Parts, body: bytes, who: str) -> PointReply:
+    call = read_json(body)
+    data = call.pop("data", None)
+    if not isinstance(data, dict):
+        raise BadRequest("calibrate needs data: an object with labels, and features, logits or inputs")
+    if unknown := sorted(data.keys() - _DATA):
+        raise BadRequest(f"data takes {', '.join(sorted(_DATA))}; got {unknown[0][:100]!r}")
+    return _fit(service, check_wire(call, CalibrateSpec), data, who)
+
+
+def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: str) -> PointReply:
+    model = service.registry.model(wanted.model)
+    version = model.version(wanted.model_version)
+    if arrays.get("inputs") is not None:
+        arrays = {**arrays, "inputs": read_inputs(arrays["inputs"], version.inputs)}
+    fields = {**wanted.model_dump(exclude={"prior"}), "model_version": version.version}
+    spec = Spec(**fields, prior=None if wanted.prior is None else tuple(wanted.prior))
+    record = service.calibrator.calibrate(spec, arrays, who)
+    return point_reply(service.registry.model(wanted.model), record)

@@ -1,0 +1,93 @@
+"""Errors as responses: one table, one body shape, `application/problem+json` (RFC 9457).
+
+The `type` of a problem is made of the error's class name, its `title` of the class's docstring, its `detail` of the
+message. What is not in the table is a fault of ours: it is logged whole and answered without its words.
+"""
+
+import logging
+import re
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from calibrate.errors import InputError, NotConverged, SetpointError
+from service import domain
+
+log = logging.getLogger(__name__)
+
+# The first class that fits decides.
+STATUS: dict[type[SetpointError], int] = {
+    domain.BadRequest: 400,
+    domain.Unauthorized: 401,
+    domain.ForeignOrigin: 403,
+    domain.UnknownModel: 404,
+    domain.UnknownVersion: 404,
+    domain.UnknownPoint: 404,
+    domain.UnknownRoute: 404,
+    domain.WrongVerb: 405,
+    domain.TooLarge: 413,
+    domain.ModelFailed: 422,
+    domain.Busy: 503,
+    domain.StorageFailed: 503,
+    NotConverged: 422,
+    InputError: 422,
+}
+_RETRY_AFTER_S = "1"
+
+
+class Fault(SetpointError):
+    """Something went wrong in the server; its log says what."""
+
+
+def problem(error: SetpointError, request_id: str) -> Response:
+    """The response for an error."""
+    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    body = {
+        "type": problem_type(type(error)),
+        "title": (type(error).__doc__ or "").split("\n")[0],
+        "status": status,
+        "detail": str(error),
+        "request_id": request_id,
+    }
+    headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(orjson.dumps(body), status, headers, "application/problem+json")
+
+
+def problem_type(kind: type[SetpointError]) -> str:
+    """`urn:setpoint:problem:unknown-model` for `UnknownModel`."""
+    return "urn:setpoint:problem:" + re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Whatever was raised, as a problem; a fault is told here, so that the doorway need not tell it again."""
+    request.state.told = True
+    return problem(to_fact(error, request), request.state.request_id)
+
+
+def to_fact(error: Exception, request: Request) -> SetpointError:
+    """The framework's errors as ours; anything else is a fault."""
+    if isinstance(error, SetpointError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return domain.BadRequest("; ".join(_place(item) for item in error.errors()[:5]))
+    if isinstance(error, HTTPException):
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            return domain.UnknownRoute(f"there is nothing at {request.url.path[:200]}")
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            return domain.WrongVerb(f"{request.url.path[:200]} does not take {request.method}")
+        if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return domain.BadRequest(str(error.detail))
+    log.exception("request %s failed", request.state.request_id, exc_info=error)
+    return Fault("the server failed on this request; its log says why under the request id")
+
+
+def _place(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path"))
+    return f"{where or 'body'}: {item['msg']}"

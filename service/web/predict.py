@@ -1,0 +1,90 @@
+"""`POST /predict`: rows in, decisions out.
+
+The body is read by hand, without pydantic. The model runs in a thread, which is free of the interpreter lock meanwhile.
+"""
+
+from typing import Any
+
+import orjson
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.domain import BadRequest, Model, ModelVersion
+from service.inference import Answer, Rows, answer, to_logits
+from service.registry import Registry
+from service.web.state import parts, request_id
+from service.web.tensors import read_inputs, read_json
+
+_KEYS = {"model", "model_version", "inputs", "features", "logits", "operating_point", "compare"}
+_ROWS = ("inputs", "features", "logits")
+
+
+async def predict(request: Request) -> Response:
+    """Decides rows under the default operating point, a named one, or one per row, and compares others.
+
+    One run of the model serves all of them. `null` in `inputs` is a missing value.
+    """
+    body = await request.body()
+    decided = await to_thread.run_sync(_decide, parts(request).registry, body)
+    return Response(orjson.dumps({**decided, "request_id": request_id(request)}), media_type="application/json")
+
+
+def _decide(registry: Registry, body: bytes) -> dict[str, Any]:
+    call = read_json(body)
+    if unknown := sorted(call.keys() - _KEYS):
+        raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
+    model = registry.model(_text(call.get("model"), "model"))
+    number = call.get("model_version")
+    if number is not None and type(number) is not int:
+        raise BadRequest(f"model_version must be a whole number, got {number!r}"[:200])
+    version = model.version(number)
+    rows = _rows(call, version)
+    references = call.get("operating_point")
+    if references is not None and not isinstance(references, str):
+        references = _texts(references, "operating_point")
+    compare = _texts(call.get("compare", []), "compare")
+    logits = to_logits(rows, version, registry)
+    return _reply(model, answer(logits, model, version, references, compare), isinstance(references, list))
+
+
+def _rows(call: dict[str, Any], version: ModelVersion) -> Rows:
+    given = [key for key in _ROWS if call.get(key) is not None]
+    if len(given) != 1:
+        raise BadRequest(f"predict needs exactly one of {', '.join(_ROWS)}; got {' and '.join(given) or 'none'}")
+    value = call[given[0]]
+    if given == ["inputs"]:
+        return Rows(inputs=read_inputs(value, version.inputs))
+    return Rows(features=value) if given == ["features"] else Rows(logits=value)
+
+
+def _reply(model: Model, found: Answer, per_row: bool) -> dict[str, Any]:
+    classes = found.version.classes
+    columns = (found.decided.tolist(), found.probabilities.tolist(), found.adjusted.tolist(), found.margin.tolist())
+    reply: dict[str, Any] = {
+        "model": model.name,
+        "model_version": found.version.version,
+        "operating_point": [record.label for record in found.points] if per_row else found.points[0].label,
+        "classes": classes,
+        "predictions": [
+            {"label": classes[label], "probabilities": probabilities, "adjusted": adjusted, "margin": margin}
+            for label, probabilities, adjusted, margin in zip(*columns, strict=True)
+        ],
+    }
+    if found.compared:
+        reply["compare"] = {
+            reference: [classes[label] for label in decided.tolist()] for reference, decided in found.compared.items()
+        }
+    return reply
+
+
+def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        raise BadRequest(f"{field} must be a text, {'it is missing' if value is None else 'got another type'}")
+    return value
+
+
+def _texts(value: Any, field: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BadRequest(f"{field} must be a list of names")
+    return value

@@ -1,0 +1,267 @@
+"""What goes over the wire, as types: requests that are small are checked by them, and the OpenAPI document shows all.
+
+Arrays are read by hand (`tensors`); the types of requests that carry them are documentation, held to what the routes do
+by the tests.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", examples=["thyroid"])]
+Matrix = list[list[float]]
+
+
+class Wire(BaseModel):
+    """Unknown fields are refused: a typing error must not pass as an option left out."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). `type` names the fact, `detail` says what was wanted, what came and which item."""
+
+    type: str = Field(examples=["urn:setpoint:problem:unknown-point"])
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
+class PredictRequest(Wire):
+    """Rows, as exactly one of `inputs`, `features` and `logits`, and the operating point that decides them."""
+
+    model: Name
+    model_version: int | None = Field(None, description="The default version where it is left out.")
+    inputs: list[Any] | dict[str, list[Any]] | None = Field(
+        None, description="Rows of the model's input, or an object of them by input name; null is a missing value."
+    )
+    features: Matrix | None = Field(None, description="Rows of last-layer features, for a model with a linear head.")
+    logits: Matrix | list[float] | None = Field(None, description="Rows of logits; one logit a row for two classes.")
+    operating_point: str | list[str] | None = Field(
+        None, description="`name` (its latest version) or `name@version`, or a list with one per row; else the default."
+    )
+    compare: list[str] = Field([], description="Points whose labels are given beside.")
+
+
+class Prediction(BaseModel):
+    """One decided row."""
+
+    label: str
+    probabilities: list[float] = Field(description="The model's own, one per class: what may be read as a risk.")
+    adjusted: list[float] = Field(description="What the decision rule saw: after scale and bias.")
+    margin: float = Field(
+        description="How far the decision is from flipping, in adjusted log-odds: towards the second of two classes, "
+        "above 0 where it is decided; winner minus runner-up otherwise."
+    )
+
+
+class PredictReply(BaseModel):
+    """Decisions, and the version and point that made them."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model: str
+    model_version: int
+    operating_point: str | list[str] = Field(description="`name@version`, or a list with one per row.")
+    classes: list[str]
+    predictions: list[Prediction]
+    compare: dict[str, list[str]] | None = Field(None, description="For each point in `compare`, a label per row.")
+    request_id: str
+
+
+class CalibrateSpec(Wire):
+    """What to fit and how to publish it."""
+
+    model: Name
+    name: Name = Field(description="The point's name; it gets the next version of that name.")
+    metric: StrictStr = Field(max_length=1000, examples=["f1", "fbeta(2)", "recall[sick]"])
+    method: StrictStr = "bias_adjustment"
+    search: StrictStr | None = Field(None, description="For bias_adjustment: exact (the default) or decimal.")
+    digits: StrictInt | None = Field(None, description="For search decimal: 1 to 6, else 3.")
+    tau: StrictFloat | None = Field(None, description="For logit_adjustment; fitted for the metric where left out.")
+    positive: StrictStr | None = Field(None, description="The positive class; of two the second where left out.")
+    prior: list[StrictFloat] | None = Field(
+        None, description="Training class frequencies; else the data's, the model's."
+    )
+    model_version: StrictInt | None = None
+    make_default: StrictBool = Field(False, description="Make it the default in the same step.")
+    reason: str = Field("", max_length=1000, description="Why the default moves, for the audit trail.")
+
+
+class CalibrateData(Wire):
+    """Rows with labels, as `features`, `logits` or `inputs`."""
+
+    labels: list[str] | list[int]
+    features: Matrix | None = None
+    logits: Matrix | list[float] | None = None
+    inputs: list[Any] | dict[str, list[Any]] | None = None
+    classes: list[str] | None = Field(None, description="Where given, they must be the model's, in its order.")
+
+
+class CalibrateRequest(CalibrateSpec):
+    """The spec with its data."""
+
+    data: CalibrateData
+
+
+class Interval(BaseModel):
+    """A measured number with its interval; null where undefined. `kind` says which rows it comes from."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    rows: int
+    kind: Literal["held_out", "cross_fitted", "certified", "submitted"]
+
+
+class Point(Wire):
+    """The decision rule `argmax(scale * logits + bias)`."""
+
+    classes: list[str]
+    scale: list[float]
+    bias: list[float]
+
+
+class PointReply(BaseModel):
+    """A published operating point: the rule, where it came from and what it achieved."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: str
+    model_version: int
+    name: str
+    version: int
+    operating_point: str = Field(description="`name@version`.")
+    is_default: bool
+    point: Point
+    digest: str
+    threshold: float | None = Field(description="The same rule on the second class's probability, of two classes.")
+    created_at: datetime
+    method: str
+    metric: str | None = None
+    evidence: dict[str, Interval] = {}
+    before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
+    mis_before: list[float] | None = Field(None, description="Mean predicted probability per class without the point.")
+    mis_after: list[float] | None = None
+    warnings: list[str] = []
+
+
+class PublishRequest(Wire):
+    """A point fitted elsewhere, with what a fit said of it; its evidence will be marked `submitted`."""
+
+    name: Name
+    point: Point
+    model_version: int | None = None
+    details: dict[str, Any] = Field({}, description="What `FitResult.to_dict` holds beside the point.")
+
+
+class DefaultRequest(Wire):
+    """The version and the point that answer when a request names neither: both move in one step."""
+
+    model_version: StrictInt
+    operating_point: str = Field(description="`name` (its latest version) or `name@version`, of that model version.")
+    reason: str = Field(min_length=1, max_length=1000, description="Why, for the audit trail.")
+
+
+class DefaultReply(BaseModel):
+    """What answers when a request names nothing."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model: str
+    model_version: int
+    operating_point: str
+
+
+class InputReply(BaseModel):
+    """An input of a model; null in `shape` is a free length, the first one the rows."""
+
+    name: str
+    dtype: str
+    shape: list[int | None]
+
+
+class ColumnReply(BaseModel):
+    """One column of a row, as the model's trainer described it."""
+
+    name: str
+    kind: Literal["number", "category"]
+    missing: str = Field(description="What the model makes of null.")
+    codes: dict[str, float] = {}
+
+
+class HeadReply(BaseModel):
+    """The linear last layer that was found in the graph."""
+
+    features: str
+    logits: str
+    width: int = Field(description="The number of features.")
+
+
+class VersionReply(BaseModel):
+    """A version of a model."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: str
+    model_version: int
+    is_default: bool
+    digest: str
+    size_bytes: int
+    inputs: list[InputReply]
+    columns: list[ColumnReply] = Field(description="How to write a row, where the model says so.")
+    notes: list[str]
+    classes: list[str]
+    prior: list[float] | None
+    head: HeadReply | None = Field(description="Null where there is none: then all but `features` works.")
+    output: str
+    output_kind: Literal["logits", "probabilities"]
+    provider: str | None = Field(description="What it really runs on; null while it is not loaded.")
+    created_at: datetime
+
+
+class ModelReply(BaseModel):
+    """A model with its versions, its default and the names of its points."""
+
+    name: str
+    default: DefaultReply
+    versions: list[VersionReply]
+    operating_points: list[str]
+
+
+class RegisterForm(BaseModel):
+    """An ONNX file and what it does not say itself."""
+
+    file: Annotated[str, Field(json_schema_extra={"format": "binary"}, description="One self-contained ONNX file.")]
+    name: Name
+    classes: str | None = Field(None, description="JSON list of names, in the order of the logits.")
+    prior: str | None = Field(None, description="JSON list: the class frequencies the model was trained under.")
+    output: str | None = Field(None, description="The output to use, where no linear head can be found.")
+    output_kind: Literal["logits", "probabilities"] | None = None
+
+
+class CalibrateForm(BaseModel):
+    """The spec as JSON and the data as a feature cache."""
+
+    spec: str = Field(description="A `CalibrateSpec` as JSON.")
+    data: Annotated[str, Field(json_schema_extra={"format": "binary"}, description="An .npz feature cache.")]
+
+
+class AuditReply(BaseModel):
+    """Who changed what, when, and why."""
+
+    at: datetime
+    actor: str
+    action: str
+    model: str
+    details: dict[str, Any]
+
+
+class HealthReply(BaseModel):
+    """Alive, or ready, and if not why not."""
+
+    status: Literal["ok", "not ready"]
+    reasons: list[str] = []

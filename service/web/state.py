@@ -1,0 +1,34 @@
+"""What every handler is given: the parts that `main` wired together, taken off the request."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from service.calibration import Calibrator
+from service.registry import Registry
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The service without HTTP."""
+
+    settings: Settings
+    registry: Registry
+    calibrator: Calibrator
+
+
+def parts(request: Request) -> Parts:
+    """The parts behind a request."""
+    return cast("Parts", request.app.state.parts)
+
+
+def request_id(request: Request) -> str:
+    """The id that the doorway gave the request."""
+    return str(request.state.request_id)
+
+
+def actor(request: Request) -> str:
+    """Who is calling, for the audit trail."""
+    return str(request.state.actor)
