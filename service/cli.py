@@ -100,6 +100,8 @@ def main() -> None:
         app()
     except SetpointError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 def _fail(message: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 
 from calibrate.errors import InputError, SetpointError
 
@@ -21,7 +21,7 @@ class Client:
     def __init__(self, server: str) -> None:
         token = os.environ.get("SETPOINT_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=server, headers=headers, timeout=120)
+        self._http = httpx2.Client(base_url=server, headers=headers, timeout=120)
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +59,7 @@ class Client:
     def _ask(self, verb: str, path: str, **what: Any) -> dict[str, Any]:
         try:
             response = self._http.request(verb, path, **what)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
             raise Refused(f"no answer from {self._http.base_url}: {error}") from None
         try:
             body = response.json()

@@ -7,4 +7,4 @@ from numpy.typing import ArrayLike
 
 # Sequences are array-like at run time without being its protocol; whether they fit is what `to_array` finds out.
 _ANYTHING: Any = {ArrayLike: object, ArrayLike | None: object}
-check: Any = beartype(conf=BeartypeConf(hint_overrides=FrozenDict(_ANYTHING)))
+check: Any = beartype(conf=BeartypeConf(hint_overrides=FrozenDict(_ANYTHING), is_pep484_tower=True))

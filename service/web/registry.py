@@ -1,10 +1,8 @@
 """Models, operating points and the default: registering, publishing, listing, moving."""
 
 from anyio import to_thread
-from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 
-from calibrate.errors import BadPoint
 from calibrate.operating_point import OperatingPoint
 from service.domain import BadRequest, Default, Model, ModelVersion, PointRecord
 from service.registry import Registry
@@ -16,7 +14,6 @@ from service.web.schemas import (
     DefaultRequest,
     HeadReply,
     InputReply,
-    Interval,
     ModelReply,
     Point,
     PointReply,
@@ -24,8 +21,6 @@ from service.web.schemas import (
     VersionReply,
 )
 from service.web.state import actor, parts
-
-_INTERVALS = TypeAdapter(dict[str, Interval])
 
 
 async def register(request: Request) -> VersionReply:
@@ -85,9 +80,9 @@ async def publish(request: Request, model: str) -> PointReply:
     """Publishes a point that was fitted elsewhere; its evidence is marked `submitted`."""
     wanted = await read_wire(request, PublishRequest)
     point = OperatingPoint.from_dict(wanted.point.model_dump())
-    details = {**wanted.details, "method": wanted.details.get("method", "submitted")}
-    for key in ("evidence", "before"):
-        details[key] = _submitted(details.get(key, {}), key)
+    details = wanted.details.model_dump(mode="json")
+    for interval in (*details["evidence"].values(), *details["before"].values()):
+        interval["kind"] = "submitted"
     who, registry = actor(request), parts(request).registry
     record = await to_thread.run_sync(
         lambda: registry.publish(
@@ -119,19 +114,19 @@ async def audit(request: Request, limit: int = 100) -> list[AuditReply]:
 
 def point_reply(model: Model, record: PointRecord) -> PointReply:
     """A point as it goes over the wire."""
-    return PointReply(
-        **record.details,
-        model=record.model,
-        model_version=record.model_version,
-        name=record.name,
-        version=record.version,
-        operating_point=record.label,
-        is_default=model.default == Default(record.model_version, record.name, record.version),
-        point=Point(**record.point.to_dict()),
-        digest=record.point.digest,
-        threshold=record.point.threshold,
-        created_at=record.created_at,
-    )
+    said_by_us = {
+        "model": record.model,
+        "model_version": record.model_version,
+        "name": record.name,
+        "version": record.version,
+        "operating_point": record.label,
+        "is_default": model.default == Default(record.model_version, record.name, record.version),
+        "point": Point(**record.point.to_dict()),
+        "digest": record.point.digest,
+        "threshold": record.point.threshold,
+        "created_at": record.created_at,
+    }
+    return PointReply.model_validate({**record.details, **said_by_us})
 
 
 def version_reply(registry: Registry, model: Model, version: ModelVersion) -> VersionReply:
@@ -169,11 +164,3 @@ def _model_reply(registry: Registry, model: Model) -> ModelReply:
 
 def _default_reply(model: str, default: Default) -> DefaultReply:
     return DefaultReply(model=model, model_version=default.model_version, operating_point=default.label)
-
-
-def _submitted(intervals: object, key: str) -> dict[str, object]:
-    try:
-        checked = _INTERVALS.validate_python(intervals)
-    except ValidationError as error:
-        raise BadPoint(f"{key} must hold intervals by metric: {error.errors()[0]['msg']}") from None
-    return {name: {**interval.model_dump(), "kind": "submitted"} for name, interval in checked.items()}

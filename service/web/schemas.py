@@ -125,10 +125,22 @@ class Point(Wire):
     bias: list[float]
 
 
-class PointReply(BaseModel):
-    """A published operating point: the rule, where it came from and what it achieved."""
+class PointDetails(BaseModel):
+    """What a fit says of a point beside the point itself; more than is listed here may come along."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    method: str = "submitted"
+    metric: str | None = None
+    evidence: dict[str, Interval] = {}
+    before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
+    mis_before: list[float] | None = Field(None, description="Mean predicted probability per class without the point.")
+    mis_after: list[float] | None = None
+    warnings: list[str] = []
+
+
+class PointReply(PointDetails):
+    """A published operating point: the rule, where it came from and what it achieved."""
 
     model: str
     model_version: int
@@ -140,13 +152,6 @@ class PointReply(BaseModel):
     digest: str
     threshold: float | None = Field(description="The same rule on the second class's probability, of two classes.")
     created_at: datetime
-    method: str
-    metric: str | None = None
-    evidence: dict[str, Interval] = {}
-    before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
-    mis_before: list[float] | None = Field(None, description="Mean predicted probability per class without the point.")
-    mis_after: list[float] | None = None
-    warnings: list[str] = []
 
 
 class PublishRequest(Wire):
@@ -155,7 +160,7 @@ class PublishRequest(Wire):
     name: Name
     point: Point
     model_version: int | None = None
-    details: dict[str, Any] = Field({}, description="What `FitResult.to_dict` holds beside the point.")
+    details: PointDetails = Field(PointDetails(), description="What `FitResult.to_dict` holds beside the point.")
 
 
 class DefaultRequest(Wire):

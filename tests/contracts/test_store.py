@@ -1,0 +1,187 @@
+"""What every store keeps, in one suite for all of them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibrate.io.description import Column, Description
+from calibrate.io.model import Port
+from calibrate.operating_point import OperatingPoint
+from service.domain import Default, HeadInfo, ModelVersion, PointRecord, StorageFailed, UnknownModel
+from service.ports import Store
+from service.storage.sql import LATEST_MIGRATION, SqlStore
+from service.storage.tables import metadata
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+CLASSES = ("clear", "Betrug ü")
+
+
+def version(model: str = "m") -> ModelVersion:
+    """A version with something in every field."""
+    return ModelVersion(
+        model=model,
+        version=0,
+        digest="a" * 64,
+        graph_digest="b" * 64,
+        size_bytes=5,
+        inputs=(Port("x", "float32", (None, 3)), Port("s", "str", (None,))),
+        classes=CLASSES,
+        output="logits",
+        output_kind="logits",
+        head=HeadInfo("features", "logits", 7),
+        prior=(0.9, 0.1),
+        description=Description(CLASSES, (0.9, 0.1), (Column("age", "category", "gone", {"F": 0.0}),), ("note",)),
+        created_at=NOW,
+    )
+
+
+def record(name: str = "p", model_version: int = 1, bias: float = 1 / 3) -> PointRecord:
+    """A point with details."""
+    point = OperatingPoint(CLASSES, np.ones(2), np.array([0.0, bias]))
+    return PointRecord("m", model_version, name, 0, point, {"method": "x", "evidence": {"f1": {"low": None}}}, NOW)
+
+
+@pytest.fixture(params=["sqlite"])
+def path(tmp_path: Path) -> Path:
+    """Where a store keeps what it is given."""
+    return tmp_path / "a folder" / "setpoint.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqlStore]:
+    """An empty store."""
+    opened = SqlStore(path)
+    yield opened
+    opened.close()
+
+
+def test_the_first_version_serves_argmax_and_a_later_one_is_staged(store: Store) -> None:
+    """Versions are numbered; the default stays where it was."""
+    first, second = store.add_version(version(), "ann"), store.add_version(version(), "ben")
+    assert list(first.versions) == [1]
+    assert list(second.versions) == [1, 2]
+    assert first.default == second.default == Default(1, "argmax", 1)
+    assert [point.label for point in second.points] == ["argmax@1", "argmax@2"]
+    assert [point.model_version for point in second.points] == [1, 2]
+    assert second.points[0].point == OperatingPoint.argmax(CLASSES)
+
+
+def test_everything_comes_back_as_it_went_in(store: Store, path: Path) -> None:
+    """Exactly, and also after the store was closed and opened."""
+    store.add_version(version(), "ann")
+    after = store.add_point(record(), "ann")
+    again = SqlStore(path)
+    for found in (after, store.model("m"), again.model("m"), again.models()[0]):
+        kept = found.versions[1]
+        assert replace(kept, version=0, created_at=NOW) == version()
+        point = found.point(kept, "p")
+        assert (point.point, point.details, point.label) == (record().point, record().details, "p@1")
+        assert point.created_at.tzinfo is not None
+    again.close()
+
+
+def test_points_are_numbered_by_name_across_versions(store: Store) -> None:
+    """So that `name@version` means one point of the model; a bare name is the latest of its model version."""
+    store.add_version(version(), "ann")
+    store.add_version(version(), "ann")
+    for model_version in (1, 1, 2):
+        model = store.add_point(record(model_version=model_version, bias=float(model_version)), "ann")
+    one, two = model.versions[1], model.versions[2]
+    assert model.point(one, "p").label == "p@2"
+    assert model.point(two, "p").label == "p@3"
+    assert model.point(one, "p@1").label == "p@1"
+
+
+def test_the_default_moves_in_one_step_and_back(store: Store) -> None:
+    """Version and point together; publishing can move it too."""
+    store.add_version(version(), "ann")
+    store.add_version(version(), "ann")
+    moved = store.add_point(record(model_version=2), "ann", make_default=True, reason="better")
+    assert moved.default == Default(2, "p", 1)
+    assert store.set_default("m", Default(1, "argmax", 1), "ben", "worse").default == Default(1, "argmax", 1)
+
+
+def test_every_change_is_in_the_audit_trail(store: Store) -> None:
+    """Who, what, from what, to what and why; the newest first, no more than asked for."""
+    store.add_version(version(), "ann")
+    store.add_point(record(), "ben", make_default=True, reason="better")
+    entries = store.audit(10)
+    assert [(entry.actor, entry.action, entry.model) for entry in entries] == [
+        ("ben", "set default", "m"),
+        ("ben", "publish", "m"),
+        ("ann", "register", "m"),
+    ]
+    assert entries[0].details == {
+        "from": {"model_version": 1, "operating_point": "argmax@1"},
+        "to": {"model_version": 1, "operating_point": "p@1"},
+        "reason": "better",
+    }
+    assert entries[1].details["digest"] == record().point.digest
+    assert entries[0].at >= entries[2].at
+    assert len(store.audit(1)) == 1
+
+
+def test_an_unknown_model_is_named_and_nothing_changes(store: Store) -> None:
+    """In every call that takes one."""
+    calls: list[Callable[[], object]] = [
+        lambda: store.model("m"),
+        lambda: store.add_point(record(), "ann"),
+        lambda: store.set_default("m", Default(1, "argmax", 1), "ann", "why"),
+    ]
+    for call in calls:
+        with pytest.raises(UnknownModel, match="there is no model 'm'"):
+            call()
+    assert store.models() == []
+    assert store.audit(10) == []
+
+
+def test_a_default_that_does_not_exist_is_refused_and_undone(store: Store) -> None:
+    """The last line of defence is the store itself; the audit entry goes with the change."""
+    store.add_version(version(), "ann")
+    for default in (Default(1, "nope", 1), Default(7, "argmax", 1)):
+        with pytest.raises(StorageFailed):
+            store.set_default("m", default, "ann", "why")
+    assert store.model("m").default == Default(1, "argmax", 1)
+    assert len(store.audit(10)) == 1
+
+
+def test_writers_at_once_never_number_alike(store: Store) -> None:
+    """Eight threads publish under one name."""
+    store.add_version(version(), "ann")
+    threads = [threading.Thread(target=lambda: [store.add_point(record(), "t") for _ in range(5)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    published = [point.version for point in store.model("m").points if point.name == "p"]
+    assert sorted(published) == list(range(1, 41))
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(path: Path) -> None:
+    """No difference is left for another migration, and the newest is the one that the store asks for."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from sqlalchemy import create_engine
+
+    SqlStore(path).close()
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == LATEST_MIGRATION
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """Also a folder that cannot be made."""
+    (tmp_path / "setpoint.db").write_bytes(b"hello" * 1000)
+    with pytest.raises(StorageFailed, match="not a database"):
+        SqlStore(tmp_path / "setpoint.db")
+    assert (tmp_path / "setpoint.db").read_bytes() == b"hello" * 1000
+    with pytest.raises(StorageFailed, match="cannot be made"):
+        SqlStore(tmp_path / "setpoint.db" / "sub" / "setpoint.db")

@@ -1,0 +1,224 @@
+"""`POST /calibrate`: the library's own answer, published."""
+
+import io
+import json
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from calibrate import feature_cache, fit
+from calibrate.logits import softmax
+from service.domain import Busy
+from tests.models import WIDTH, forward, network, weights
+from tests.service.conftest import CLASSES, Start, alive, refused, register
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(400, WIDTH)).astype(np.float32)
+FEATURES, LOGITS = forward(weights(2), X)
+Y = (RNG.random(400) < softmax(LOGITS - [0, 2.5])[:, 1]).astype(int)
+NAMES = [["clear", "fraud"][i] for i in Y]
+HEAD: dict[str, Any] = {"weight": weights(2)["w2"], "bias": weights(2)["b2"]}
+
+
+def npz(**arrays: Any) -> bytes:
+    """An upload."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def upload(client: TestClient, data: bytes, **spec: Any) -> Any:
+    """A multipart call."""
+    wanted = {"model": "fraud", "name": "p", "metric": "f1", **spec}
+    return client.post("/calibrate", data={"spec": json.dumps(wanted)}, files={"data": ("val.npz", data)})
+
+
+def call(client: TestClient, data: dict[str, Any], **spec: Any) -> Any:
+    """A JSON call."""
+    return client.post("/calibrate", json={"model": "fraud", "name": "p", "metric": "f1", **spec, "data": data})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"method": "bias_adjustment", "metric": "f1"},
+        {"method": "bias_adjustment", "search": "decimal", "digits": 2, "metric": "g_mean"},
+        {"method": "logit_adjustment", "metric": "fbeta(2)"},
+        {"method": "prior_threshold", "metric": "mcc", "prior": [0.8, 0.2]},
+        {"metric": "recall", "positive": "clear"},
+    ],
+)
+def test_the_answer_is_the_librarys(fraud: TestClient, spec: dict[str, Any]) -> None:
+    """Point, evidence, states and warnings, number by number; the model's prior where none comes with the call."""
+    response = call(fraud, {"logits": LOGITS.tolist(), "labels": Y.tolist()}, **spec)
+    assert response.status_code == 201, response.text
+    said = response.json()
+    expected = fit(
+        logits=LOGITS.astype(np.float64), labels=Y, classes=["clear", "fraud"], **{"prior": [0.9, 0.1], **spec}
+    ).to_dict()
+    for key in ("point", "threshold", "evidence", "before", "mis_before", "mis_after", "warnings", "metric", "method"):
+        assert said[key] == expected[key], key
+    assert (said["operating_point"], said["model_version"], said["is_default"]) == ("p@1", 1, False)
+    assert all(interval["kind"] in ("cross_fitted", "held_out") for interval in said["evidence"].values())
+    assert fraud.get("/models/fraud/operating-points/p").json() == said
+
+
+def test_inputs_features_logits_and_files_come_to_the_same_point(fraud: TestClient) -> None:
+    """Labels as names or indices; the head from the model or, the same one, from the file."""
+    answers = [
+        call(fraud, {"inputs": X.tolist(), "labels": NAMES}),
+        call(fraud, {"features": FEATURES.tolist(), "labels": Y.tolist()}),
+        call(fraud, {"logits": LOGITS.tolist(), "labels": NAMES, "classes": ["clear", "fraud"]}),
+        upload(fraud, npz(features=FEATURES, labels=Y)),
+        upload(fraud, npz(features=FEATURES, labels=Y, classes=np.array(["clear", "fraud"]), **HEAD)),
+        upload(fraud, npz(logits=LOGITS, labels=np.array(NAMES), prior=np.array([0.9, 0.1]))),
+    ]
+    points = []
+    for response in answers:
+        assert response.status_code == 201, response.text
+        points.append(response.json()["point"]["bias"][1])
+    assert np.allclose(points, points[0], atol=1e-4)
+    assert answers[-1].json()["operating_point"] == "p@6"
+    file_cache = feature_cache(features=FEATURES, labels=Y, **HEAD)
+    assert points[3] == fit(file_cache, metric="f1").point.bias[1]
+
+
+def test_the_new_point_can_become_the_default_in_the_same_step(fraud: TestClient) -> None:
+    """And decides what comes next."""
+    response = call(fraud, {"logits": LOGITS.tolist(), "labels": NAMES}, make_default=True)
+    assert response.json()["is_default"] is True
+    reply = fraud.post("/predict", json={"model": "fraud", "logits": LOGITS.tolist()}).json()
+    assert reply["operating_point"] == "p@1"
+    bias = response.json()["point"]["bias"][1]
+    assert [row["label"] for row in reply["predictions"]] == [
+        "fraud" if margin + bias > 0 else "clear" for margin in (LOGITS[:, 1] - LOGITS[:, 0].astype(float)).tolist()
+    ]
+    assert fraud.get("/audit?limit=1").json()[0]["details"]["reason"] == "calibrated for f1"
+
+
+def test_a_staged_version_is_calibrated_by_number(fraud: TestClient) -> None:
+    """With its own head; the live one is not touched."""
+    register(fraud, network(2, seed=6), classes=CLASSES)
+    features, logits = forward(weights(2, 6), X)
+    response = call(fraud, {"features": features.tolist(), "labels": NAMES}, model_version=2)
+    assert response.json()["model_version"] == 2
+    expected = fit(logits=logits, labels=Y, metric="f1", evidence=False).point.bias[1]
+    assert response.json()["point"]["bias"][1] == pytest.approx(expected, abs=1e-3)
+    assert fraud.get("/models/fraud").json()["default"]["model_version"] == 1
+
+
+GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
+
+
+@pytest.mark.parametrize(
+    ("data", "spec", "status", "kind", "said"),
+    [
+        (None, {}, 400, "bad-request", "calibrate needs data"),
+        ([], {}, 400, "bad-request", "calibrate needs data"),
+        ({}, {}, 422, "bad-cache", "data needs labels, and inputs, features or logits; it has nothing"),
+        ({"labels": [0, 1]}, {}, 422, "bad-cache", "it has labels"),
+        ({**GOOD, "label": [1]}, {}, 400, "bad-request", "inputs, labels, logits; got 'label'"),
+        ({**GOOD, "labels": [0] * 20}, {}, 422, "missing-class", "class 'fraud' has no rows"),
+        ({**GOOD, "labels": [0, 2] * 10}, {}, 422, "unknown-label", "labels[1] must be an index from 0 to 1, got 2"),
+        ({**GOOD, "labels": ["clear", "froud"] * 10}, {}, 422, "unknown-label", "[1] must be one of clear, fraud"),
+        ({**GOOD, "labels": [0, 1]}, {}, 422, "wrong-shape", "labels: wanted 20, one per row, got 2"),
+        ({**GOOD, "labels": []}, {}, 422, "no-rows", "labels: wanted at least one"),
+        ({**GOOD, "labels": 3}, {}, 422, "wrong-shape", "labels: wanted 1 axis"),
+        ({**GOOD, "labels": [{}] * 20}, {}, 422, "unknown-label", "labels must be"),
+        ({**GOOD, "logits": [[0, None]] * 20}, {}, 422, "wrong-shape", "logits: wanted numbers"),
+        ({**GOOD, "logits": [[0, 1, 2]] * 20}, {}, 422, "wrong-shape", "wanted 2 columns, one per class, got 3"),
+        ({**GOOD, "logits": []}, {}, 422, "no-rows", "logits: wanted at least one row"),
+        ({"labels": [0, 1], "features": [[1.0] * 5] * 2}, {}, 422, "wrong-shape", "features: wanted 6 columns, got 5"),
+        ({"labels": [0, 1], "inputs": [[1.0] * 5] * 2}, {}, 422, "wrong-shape", "input 'x': wanted rows of shape (4)"),
+        ({**GOOD, "classes": ["fraud", "clear"]}, {}, 422, "bad-cache", "in this order"),
+        (GOOD, {"metric": "auc"}, 422, "unknown-metric", "metric must be one of accuracy"),
+        (GOOD, {"metric": None}, 400, "bad-request", "metric: Input should be a valid string"),
+        (GOOD, {"metric": "f1[x]"}, 422, "unknown-class", "got 'x'"),
+        (GOOD, {"method": "magic"}, 422, "unknown-method", "method must be one of"),
+        (GOOD, {"search": "grid"}, 422, "unknown-method", "search must be one of exact, decimal"),
+        (GOOD, {"positive": "froud"}, 422, "unknown-class", "got 'froud'"),
+        (GOOD, {"prior": [1.0, 0.0]}, 422, "bad-prior", "prior of class 'fraud' must be > 0"),
+        (GOOD, {"model": "nope"}, 404, "unknown-model", "no model 'nope'"),
+        (GOOD, {"model_version": 5}, 404, "unknown-version", "no version 5"),
+        (GOOD, {"name": "a b"}, 400, "bad-request", "name: String should match"),
+        (GOOD, {"name": "argmax"}, 422, "bad-name", "the model's own rule"),
+        (GOOD, {"constraints": ["recall >= 0.9"]}, 400, "bad-request", "constraints: Extra inputs"),
+        (GOOD, {"make_default": "yes"}, 400, "bad-request", "make_default"),
+    ],
+)  # fmt: skip
+def test_a_call_that_does_not_fit_publishes_nothing(
+    fraud: TestClient, data: Any, spec: dict[str, Any], status: int, kind: str, said: str
+) -> None:
+    """One problem each, which names the item; the server goes on."""
+    assert said in refused(call(fraud, data, **spec), status, kind)
+    assert len(fraud.get("/models/fraud/operating-points").json()) == 1
+    alive(fraud)
+
+
+WHOLE = npz(logits=LOGITS, labels=Y)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "said"),
+    [
+        (b"", "bad-cache", "not a whole .npz file"),
+        (WHOLE[:-100], "bad-cache", "not a whole .npz file"),
+        (npz(logits=LOGITS, labels=np.array(NAMES, dtype=object)), "bad-cache", "key 'labels' is pickled"),
+        (npz(logits=LOGITS, labels=Y, sample_weight=Y), "bad-cache", "'sample_weight' is not used by this version"),
+        (npz(features=FEATURES + np.full(6, np.nan, np.float32), labels=Y), "not-finite", "features[0, 0] must be"),
+        (npz(features=FEATURES + np.full(6, np.inf, np.float32), labels=Y), "not-finite", "features[0, "),
+        (npz(features=FEATURES[:0], labels=Y[:0]), "no-rows", "features: wanted at least one row"),
+        (npz(features=FEATURES, labels=Y, weight=HEAD["weight"] + 1, bias=HEAD["bias"]), "bad-cache", "another model"),
+        (npz(features=FEATURES, labels=Y, weight=HEAD["weight"][:1]), "bad-cache", "another model"),
+        (npz(features=FEATURES, labels=Y, prior=np.array([1.0, 0.0])), "bad-prior", "class 'fraud' must be > 0"),
+    ],
+)  # fmt: skip
+def test_a_file_that_does_not_fit_publishes_nothing(fraud: TestClient, data: bytes, kind: str, said: str) -> None:
+    """Truncated, pickled, not finite, empty, or of another model."""
+    assert said in refused(upload(fraud, data), 422, kind)
+    assert len(fraud.get("/models/fraud/operating-points").json()) == 1
+    alive(fraud)
+
+
+def test_a_form_that_does_not_fit_is_refused(fraud: TestClient) -> None:
+    """The spec is missing, or no JSON."""
+    files = {"data": ("v.npz", WHOLE)}
+    assert "no text 'spec'" in refused(fraud.post("/calibrate", files=files), 400, "bad-request")
+    assert "not JSON" in refused(fraud.post("/calibrate", files=files, data={"spec": "{"}), 400, "bad-request")
+
+
+def test_an_upload_that_unpacks_to_too_much_is_refused(start: Start) -> None:
+    """By what it claims, before it is unpacked."""
+    client = start(unpacked_bytes=2000)
+    register(client, network(2), classes=CLASSES)
+    assert "wanted at most 2000" in refused(upload(client, WHOLE), 422, "bad-cache")
+
+
+def test_one_calibration_too_many_is_refused_at_once(fraud: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with Retry-After while two run; the third goes through once they are done."""
+    entered, leave = threading.Barrier(3), threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        entered.wait(10)
+        leave.wait(10)
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr("service.calibration.fit", slow)
+    answers: list[int] = []
+    threads = [threading.Thread(target=lambda: answers.append(call(fraud, GOOD).status_code)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    entered.wait(10)
+    response = call(fraud, GOOD)
+    assert "2 calibrations are running" in refused(response, 503, Busy.__name__.lower())
+    assert response.headers["retry-after"] == "1"
+    alive(fraud)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert answers == [201, 201]
+    monkeypatch.undo()
+    assert call(fraud, GOOD).status_code == 201

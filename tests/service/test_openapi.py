@@ -1,0 +1,87 @@
+"""The OpenAPI document is the app's, and the answers are what it says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.testclient import TestClient
+
+from service.web import schemas
+from service.web.openapi import document
+from service.web.routes import ROUTES
+from tests.models import network
+from tests.service.conftest import publish, register
+
+WRITTEN = Path(__file__).parents[2] / "openapi" / "openapi.json"
+
+
+def test_the_written_document_is_the_apps() -> None:
+    """`make openapi` writes it anew."""
+    assert WRITTEN.read_text(encoding="utf-8") == document()
+
+
+def test_the_server_hands_it_out(client: TestClient) -> None:
+    """And a page to read it on, with nothing fetched from elsewhere."""
+    assert client.get("/openapi.json").json() == json.loads(document())
+    page = client.get("/docs").text
+    assert "http://" not in page.replace("http://127.0.0.1:8000", "")
+    assert "https://" not in page
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        assert client.get(f"/static-offline-docs/{asset}").status_code == 200
+
+
+def test_every_route_is_described_whole() -> None:
+    """Body, answer, problem, token and scope; every reference leads somewhere."""
+    described = json.loads(document())
+    for route in ROUTES:
+        operation = described["paths"][route.path][route.verb.lower()]
+        assert operation["description"]
+        assert operation["x-scope"] == route.scope
+        assert ("requestBody" in operation) == bool(route.json or route.form)
+        assert {str(route.status), "default"} == set(operation["responses"])
+        assert operation["security"] == ([] if route.scope == "open" else [{"token": []}])
+    names = set(described["components"]["schemas"])
+    used = set()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                used.add(value["$ref"].removeprefix("#/components/schemas/"))
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(described)
+    assert used == names
+
+
+def test_predict_answers_and_takes_what_is_described(fraud: TestClient) -> None:
+    """The body is read by hand, so its type is held to the route here."""
+    ask: dict[str, Any] = {"model": "fraud", "model_version": 1, "inputs": [[1, 2, 3, 4]]}
+    ask |= {"operating_point": ["argmax"], "compare": ["argmax"]}
+    schemas.PredictRequest.model_validate(ask)
+    reply = fraud.post("/predict", json=ask).json()
+    assert schemas.PredictReply.model_validate(reply).model_dump() == reply
+    known = set(schemas.PredictRequest.model_fields)
+    from service.web.predict import _KEYS
+
+    assert known == _KEYS
+
+
+def test_every_reply_is_as_described(fraud: TestClient) -> None:
+    """Nothing more than the type says, but for the details that a point carries."""
+    register(fraud, network(3), "three")
+    publish(fraud, "p", 1.0)
+    kinds: dict[str, type[BaseModel]] = {
+        "/models/fraud": schemas.ModelReply,
+        "/models/fraud/operating-points/p": schemas.PointReply,
+        "/health/ready": schemas.HealthReply,
+    }
+    for path, kind in kinds.items():
+        reply = fraud.get(path).json()
+        assert json.loads(kind.model_validate(reply).model_dump_json()) == reply
+    problem = fraud.get("/nope").json()
+    assert schemas.Problem.model_validate(problem).model_dump() == problem

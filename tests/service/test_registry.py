@@ -1,0 +1,270 @@
+"""Models, points and defaults over REST, and across a restart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from calibrate import OperatingPoint
+from calibrate.io.description import Column, Description
+from tests.models import body, build, forest, network, weights
+from tests.service.conftest import CLASSES, Start, alive, publish, refused, register
+
+DESCRIPTION = Description(
+    ("negative", "sick"),
+    (0.8, 0.2),
+    (Column("age", "number", "the median, 54"), Column("sex", "category", "neither", {"F": 0, "M": 1})),
+    ("TBG was dropped",),
+)
+
+
+def test_registering_tells_what_was_found(client: TestClient) -> None:
+    """Inputs, classes, head, provider; the first version is the default under `argmax`."""
+    said = register(client, network(3), "m", classes='["a", "b", "c"]', prior="[0.5, 0.3, 0.2]")
+    assert said["inputs"] == [{"name": "x", "dtype": "float32", "shape": [None, 4]}]
+    assert said["classes"] == ["a", "b", "c"]
+    assert said["head"] == {"features": "features", "logits": "logits", "width": 6}
+    assert said["provider"] in ("CPUExecutionProvider", "CUDAExecutionProvider")
+    assert (said["model_version"], said["is_default"], said["prior"]) == (1, True, [0.5, 0.3, 0.2])
+    shown = client.get("/models/m").json()
+    assert shown["default"] == {"model": "m", "model_version": 1, "operating_point": "argmax@1"}
+    assert shown["versions"] == [said]
+    assert client.get("/models").json() == [shown]
+
+
+def test_a_model_that_describes_itself_needs_no_form(client: TestClient) -> None:
+    """Classes, prior, columns and notes come from its metadata; the form has the last word."""
+    data = network(metadata=DESCRIPTION.to_metadata())
+    said = register(client, data, "m")
+    assert (said["classes"], said["prior"]) == (["negative", "sick"], [0.8, 0.2])
+    assert said["columns"][1] == {"name": "sex", "kind": "category", "missing": "neither", "codes": {"F": 0, "M": 1}}
+    assert said["notes"] == ["TBG was dropped"]
+    assert register(client, data, "m", classes='["x", "y"]')["classes"] == ["x", "y"]
+
+
+def test_classes_are_numbered_where_nobody_names_them(client: TestClient) -> None:
+    """One logit is two classes."""
+    assert register(client, network(1), "m")["classes"] == ["0", "1"]
+    assert register(client, network(4), "m")["classes"] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "kind", "said"),
+    [
+        ({}, 422, "bad-name", "the name of a model must be"),
+        ({"name": "../x"}, 422, "bad-name", "got '../x'"),
+        ({"name": "a..b"}, 422, "bad-name", "got 'a..b'"),
+        ({"name": "m" * 65}, 422, "bad-name", "1 to 64 letters"),
+        ({"name": "m", "classes": "clear,fraud"}, 400, "bad-request", "classes must be JSON"),
+        ({"name": "m", "classes": '["a", "b", "c"]'}, 422, "bad-model", "2 classes apart, but 3 were named"),
+        ({"name": "m", "classes": '["a", "a"]'}, 422, "bad-point", "'a' comes more than once"),
+        ({"name": "m", "prior": "[1, 0]"}, 422, "bad-prior", "prior of class '1' must be > 0, got 0"),
+        ({"name": "m", "prior": "[0.5, NaN]"}, 422, "not-finite", "prior[1] must be finite"),
+        ({"name": "m", "output": "nope"}, 422, "bad-model", "no output 'nope', only probabilities"),
+        ({"name": "m", "output_kind": "scores"}, 422, "bad-model", "must be logits or probabilities"),
+        ({"name": "m", "color": "red"}, 400, "bad-request", "got 'color'"),
+    ],
+)  # fmt: skip
+def test_a_registration_that_does_not_fit_changes_nothing(
+    client: TestClient, fields: dict[str, str], status: int, kind: str, said: str
+) -> None:
+    """One problem each."""
+    response = client.post("/models", data=fields, files={"file": ("m.onnx", network(2))})
+    assert said in refused(response, status, kind)
+    assert client.get("/models").json() == []
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "said"),
+    [
+        (b"", "bad-model", "no nodes or no outputs"),
+        (b"hello", "bad-model", "not an ONNX"),
+        (network(2)[:200], "bad-model", "not an ONNX"),
+        (forest()[0], "no-head", "name an output and its output_kind"),
+        (build(body()[:2], {**weights(2), "w1": np.zeros((9, 9), np.float32)}, ["h1"]), "no-head", "name an output"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_served_is_refused(client: TestClient, data: bytes, kind: str, said: str) -> None:
+    """Without a head and without an output named, or no model at all."""
+    register(client, network(2), classes=CLASSES)
+    response = client.post("/models", data={"name": "m"}, files={"file": ("m.onnx", data)})
+    assert said in refused(response, 422, kind)
+    alive(client)
+
+
+def test_a_model_that_does_not_run_on_its_own_shapes_is_refused(client: TestClient) -> None:
+    """Found by a trial run before anything is kept."""
+    broken = build(body(), {**weights(2), "w1": np.zeros((9, 6), np.float32)}, ["features"])
+    response = client.post("/models", data={"name": "m", "output": "features", "output_kind": "logits"},
+                           files={"file": ("m.onnx", broken)})  # fmt: skip
+    refused(response, 422, "bad-model" if "refuses" in response.text else "model-failed")
+    assert client.get("/models").json() == []
+
+
+def test_a_form_without_its_file_or_no_form_at_all_is_refused(client: TestClient) -> None:
+    """What was wanted is named."""
+    assert "has no file 'file'" in refused(client.post("/models", files={"name": (None, "m")}), 400, "bad-request")
+    assert "multipart/form-data" in refused(client.post("/models", json={"name": "m"}), 400, "bad-request")
+    torn = client.post(
+        "/models", content=b"--x\r\nContent", headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    refused(torn, 400, "bad-request")
+    unbounded = client.post("/models", content=b"x", headers={"content-type": "multipart/form-data"})
+    refused(unbounded, 400, "bad-request")
+
+
+def test_a_point_fitted_elsewhere_is_published_with_its_evidence_as_submitted(fraud: TestClient) -> None:
+    """Numbered by name, whole, and never passed off as ours."""
+    interval = {"value": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "rows": 60, "kind": "held_out"}
+    details = {"method": "bias_adjustment", "metric": "f1", "evidence": {"f1": interval}, "rows": 60}
+    said = publish(fraud, "f1", 0.25, details=details)
+    assert (said["operating_point"], said["model_version"], said["is_default"]) == ("f1@1", 1, False)
+    assert said["evidence"]["f1"] == {**interval, "kind": "submitted"}
+    assert (said["method"], said["metric"], said["rows"]) == ("bias_adjustment", "f1", 60)
+    assert said["threshold"] == pytest.approx(1 / (1 + np.exp(0.25)))
+    assert said["digest"] == OperatingPoint(("clear", "fraud"), np.ones(2), np.array([0, 0.25])).digest
+    assert publish(fraud, "f1", 0.5)["operating_point"] == "f1@2"
+    assert fraud.get("/models/fraud/operating-points/f1@1").json() == said
+    assert fraud.get("/models/fraud/operating-points/f1").json()["version"] == 2
+    listed = fraud.get("/models/fraud/operating-points").json()
+    assert [point["operating_point"] for point in listed] == ["argmax@1", "f1@1", "f1@2"]
+    assert fraud.get("/models/fraud/operating-points?model_version=1").json() == listed
+
+
+POINT = {"classes": ["clear", "fraud"], "scale": [1, 1], "bias": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "kind", "said"),
+    [
+        ({}, 400, "bad-request", "name: Field required; point: Field required"),
+        ({"name": "p"}, 400, "bad-request", "point: Field required"),
+        ({"name": "a/b", "point": POINT}, 400, "bad-request", "name: String should match pattern"),
+        ({"name": "a..b", "point": POINT}, 422, "bad-name", "got 'a..b'"),
+        ({"name": "argmax", "point": POINT}, 422, "bad-name", "the model's own rule"),
+        ({"name": "p", "point": {**POINT, "classes": ["fraud", "clear"]}}, 422, "bad-point", "has clear, fraud"),
+        ({"name": "p", "point": {**POINT, "scale": [1, -1]}}, 422, "bad-point", "scale of class 'fraud' must be > 0"),
+        ({"name": "p", "point": {**POINT, "bias": [0]}}, 422, "bad-point", "bias: wanted 2 entries"),
+        ({"name": "p", "point": {**POINT, "weight": [1, 1]}}, 400, "bad-request", "point.weight"),
+        ({"name": "p", "point": POINT, "model_version": 9}, 404, "unknown-version", "no version 9, only 1"),
+        ({"name": "p", "point": POINT, "details": {"evidence": {"f1": 1}}}, 400, "bad-request", "details.evidence.f1"),
+        ({"name": "p", "point": POINT, "details": {"metric": 5}}, 400, "bad-request", "details.metric"),
+        ({"name": "p", "point": POINT, "operating_point": 1}, 400, "bad-request", "operating_point"),
+    ],
+)  # fmt: skip
+def test_a_point_that_does_not_fit_is_not_published(
+    fraud: TestClient, wanted: dict[str, object], status: int, kind: str, said: str
+) -> None:
+    """One problem each; nothing is there afterwards."""
+    assert said in refused(fraud.post("/models/fraud/operating-points", json=wanted), status, kind)
+    assert len(fraud.get("/models/fraud/operating-points").json()) == 1
+    alive(fraud)
+
+
+def test_details_cannot_pass_for_what_the_server_says_itself(fraud: TestClient) -> None:
+    """A submitted `version` or `is_default` does not shadow the real one."""
+    said = publish(fraud, "p", 1.0, details={"version": 99, "is_default": True, "model": "other", "digest": "x"})
+    assert (said["version"], said["is_default"], said["model"]) == (1, False, "fraud")
+    assert said["digest"] != "x"
+
+
+def test_the_default_needs_a_reason_and_a_point_of_that_version(fraud: TestClient) -> None:
+    """A refused move moves nothing."""
+    register(fraud, network(2, seed=4), classes=CLASSES)
+    publish(fraud, "p", 1.0)
+    call = {"model_version": 1, "operating_point": "p", "reason": "because"}
+    changes: list[tuple[dict[str, object], int, str, str]] = [
+        ({"reason": ""}, 400, "bad-request", "reason"),
+        ({"reason": "  "}, 400, "bad-request", "reason must say"),
+        ({"model_version": 2}, 404, "unknown-point", "version 2 of model 'fraud' has no operating point 'p'"),
+        ({"model_version": 3}, 404, "unknown-version", "no version 3, only 1, 2"),
+        ({"model_version": "1"}, 400, "bad-request", "model_version"),
+        ({"operating_point": "q"}, 404, "unknown-point", "'q'"),
+        ({"operating_point": "argmax@2"}, 404, "unknown-point", "'argmax@2'"),
+    ]
+    for change, status, kind, said in changes:
+        response = fraud.put("/models/fraud/default", json={**call, **change})
+        assert said in refused(response, status, kind)
+    refused(fraud.put("/models/nope/default", json=call), 404, "unknown-model")
+    assert fraud.get("/models/fraud").json()["default"]["operating_point"] == "argmax@1"
+    assert fraud.put("/models/fraud/default", json=call).json()["operating_point"] == "p@1"
+    assert fraud.get("/models/fraud/operating-points/p").json()["is_default"] is True
+    newest = fraud.get("/audit?limit=1").json()
+    assert [(entry["action"], entry["details"]["reason"]) for entry in newest] == [("set default", "because")]
+    refused(fraud.get("/audit?limit=0"), 400, "bad-request")
+    refused(fraud.get("/audit?limit=x"), 400, "bad-request")
+
+
+def test_unknown_names_are_404(fraud: TestClient) -> None:
+    """In every address that takes one."""
+    refused(fraud.get("/models/nope"), 404, "unknown-model")
+    refused(fraud.get("/models/nope/operating-points"), 404, "unknown-model")
+    refused(fraud.get("/models/fraud/operating-points/nope"), 404, "unknown-point")
+    refused(fraud.get("/models/fraud/operating-points?model_version=7"), 404, "unknown-version")
+    refused(fraud.get("/models/"), 404, "unknown-route")
+
+
+def test_everything_survives_a_restart(start: Start) -> None:
+    """Models, points, default, and the decisions themselves, from the folder alone."""
+    first = start()
+    register(first, network(2), classes=CLASSES, prior="[0.9, 0.1]")
+    register(first, network(2, seed=3), classes=CLASSES)
+    publish(first, "p", 0.7, model_version=2)
+    call = {"model_version": 2, "operating_point": "p", "reason": "because"}
+    assert first.put("/models/fraud/default", json=call).status_code == 200
+    ask = {"model": "fraud", "inputs": [[0.1, 0.2, 0.3, 0.4]], "compare": ["argmax"]}
+    before = first.post("/predict", json=ask).json()
+    second = start()
+    after = second.post("/predict", json=ask).json()
+    assert {**after, "request_id": ""} == {**before, "request_id": ""}
+    assert second.get("/audit").json() == first.get("/audit").json()
+    points = [client.get("/models/fraud/operating-points").json() for client in (first, second)]
+    assert points[0] == points[1]
+    staged = {**ask, "model_version": 1, "operating_point": "argmax", "features": [[0.0] * 6], "compare": []}
+    del staged["inputs"]
+    assert second.post("/predict", json=staged).status_code == 200
+
+
+def test_a_model_file_that_rotted_is_not_served_and_the_others_are(start: Start, tmp_path: Path) -> None:
+    """Ready tells the truth; the model's callers get 503."""
+    first = start()
+    register(first, network(2), "rotten")
+    register(first, network(2, seed=8), classes=CLASSES)
+    digest = first.get("/models/rotten").json()["versions"][0]["digest"]
+    served = {path for path in (tmp_path / "data" / "artifacts").rglob("*") if path.is_file()}
+    rotten = register(first, network(2), "same")["digest"]
+    assert rotten == digest
+    for path in served:
+        if b"w1" in path.read_bytes() and path.name != digest:
+            path.write_bytes(path.read_bytes()[:-1])
+    second = start()
+    ready = second.get("/health/ready")
+    assert ready.status_code == 503
+    assert "the default version of model 'rotten' is not loaded" in ready.json()["reasons"]
+    response = second.post("/predict", json={"model": "rotten", "inputs": [[0, 0, 0, 0]]})
+    assert "has changed on disk" in refused(response, 503, "storage-failed")
+    assert response.headers["retry-after"] == "1"
+
+
+def test_health_tells_live_and_ready(fraud: TestClient) -> None:
+    """Without models too."""
+    assert fraud.get("/health/live").json() == {"status": "ok", "reasons": []}
+    assert fraud.get("/health/ready").json() == {"status": "ok", "reasons": []}
+
+
+def test_a_published_result_file_is_what_fit_saved(fraud: TestClient, tmp_path: Path) -> None:
+    """What `FitResult.save` wrote goes over the wire as it is."""
+    from calibrate import fit
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    result = fit(logits=rng.normal(labels).astype(np.float32), labels=labels, classes=["clear", "fraud"], metric="f1")
+    result.save(tmp_path / "r.json")
+    saved = json.loads((tmp_path / "r.json").read_text())
+    details = {key: value for key, value in saved.items() if key not in ("point", "threshold")}
+    said = publish(fraud, "fitted", float(result.point.bias[1]), details=details)
+    assert said["mis_after"] == result.mis_after.tolist()
+    assert said["evidence"]["f1"]["value"] == result.evidence["f1"].value
+    assert said["evidence"]["f1"]["kind"] == "submitted"
