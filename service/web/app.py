@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from calibrate.errors import SetpointError
+from service.web.console import console, console_file
 from service.web.errors import on_error
 from service.web.routes import ROUTES, Route
 from service.web.schemas import Problem
@@ -42,6 +43,8 @@ def make_web(
             operation_id=route.handler.__name__,
             responses={"default": _PROBLEM},
         )
+    app.add_route("/console", console, include_in_schema=False)
+    app.add_route("/console/{name}", console_file, include_in_schema=False)
     for kind in (SetpointError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, on_error)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]

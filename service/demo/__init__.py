@@ -1,0 +1,1 @@
+"""The demo: a real medical model, trained here on imbalanced data, served under three operating points."""

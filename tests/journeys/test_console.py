@@ -1,0 +1,130 @@
+"""The console in a real browser: read the evidence, try a row, move the default."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from calibrate import OperatingPoint
+from calibrate.io.description import Column, Description
+from service.client import Client
+from tests.models import network
+from tests.servers import Server, running
+
+TOKEN = "a-token-of-32-characters-or-more"
+DESCRIPTION = Description(
+    ("clear", "fraud"),
+    (0.9, 0.1),
+    (
+        Column("amount", "number", "0"),
+        Column("age", "number", "0"),
+        Column("country", "category", "neither", {"home": 0, "abroad": 1}),
+        Column("hour", "number", "0"),
+    ),
+)
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a headless Chromium; anything that it calls an error fails the test."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    said: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        opened = browser.new_page()
+        opened.set_default_timeout(10_000)
+        opened.on("pageerror", lambda error: said.append(str(error)))
+        opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        yield opened
+        browser.close()
+    assert [text for text in said if "the server responded with a status of 4" not in text] == []
+
+
+def prepare(server: Server, folder: Path) -> None:
+    """A model that describes its columns, and a point with evidence."""
+    interval = {"value": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "rows": 60, "kind": "held_out"}
+    evidence = dict.fromkeys(("recall", "precision", "f1", "g_mean"), interval)
+    point = OperatingPoint(("clear", "fraud"), np.ones(2), np.array([0.0, 50.0]))
+    (folder / "net.onnx").write_bytes(network(2, metadata=DESCRIPTION.to_metadata()))
+    (folder / "high-recall.json").write_text(
+        json.dumps({"point": point.to_dict(), "metric": "recall", "method": "x", "evidence": evidence})
+    )
+    with Client(server.address) as client:
+        client.register(folder / "net.onnx", "cards")
+        client.publish(folder / "high-recall.json", "cards", name="high-recall", model_version=None)
+
+
+def test_a_person_reads_tries_and_decides(page: Page, server: Server, tmp_path: Path) -> None:
+    """The table shows the evidence, the form takes the described columns, the default moves with a reason."""
+    page.goto(f"{server.address}/console")
+    page.get_by_text("No model is registered yet").wait_for()
+    prepare(server, tmp_path)
+    page.reload()
+    row = page.locator("#points tbody tr", has_text="high-recall@1")
+    assert "0.800 [0.700, 0.900]" in row.inner_text()
+    assert "submitted" in row.inner_text()
+    assert page.locator("#points tr.default").inner_text().startswith("argmax@1")
+    assert page.locator("#plane circle").count() == 1
+
+    page.locator("[name=amount]").fill("1,5")
+    page.locator("[name=country]").select_option("abroad")
+    page.get_by_role("button", name="Decide").click()
+    page.get_by_text("it may not take a missing value").wait_for()
+    page.locator("[name=age]").fill("40")
+    page.locator("[name=hour]").fill("x")
+    page.get_by_role("button", name="Decide").click()
+    page.get_by_text("hour must be a number, got x").wait_for()
+    page.locator("[name=hour]").fill("-3")
+    page.get_by_role("button", name="Decide").click()
+    page.locator("#answer tbody tr").first.wait_for()
+    ask = {"model": "cards", "inputs": [[1.5, 40, 1, -3]] * 2, "operating_point": ["argmax", "high-recall"]}
+    predictions = server.post("/predict", ask)["predictions"]
+    shown = [tuple(text.split("\t")) for text in page.locator("#answer tbody tr").all_inner_texts()]
+    assert shown == [
+        (name, row["label"], f"{row['margin']:.2f}")
+        for name, row in zip(("argmax@1", "high-recall@1"), predictions, strict=True)
+    ]
+
+    row.get_by_role("button", name="Make default").click()
+    page.keyboard.press("Escape")
+    row.get_by_role("button", name="Make default").click()
+    page.locator("[name=reason]").fill("we miss too many")
+    page.get_by_role("button", name="Make it the default").click()
+    page.get_by_text("high-recall@1 is the default now").wait_for()
+    assert page.locator("#points tr.default").inner_text().startswith("high-recall@1")
+    (newest, *_) = server.get("/audit")
+    assert newest["details"]["reason"] == "we miss too many"
+
+
+def test_a_server_with_a_token_asks_for_it(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for the tab; a wrong one is asked for again."""
+    monkeypatch.setenv("SETPOINT_TOKEN", TOKEN)
+    with running(tmp_path, SETPOINT_TOKEN=TOKEN) as server:
+        prepare(server, tmp_path)
+        page.goto(f"{server.address}/console")
+        for token in ("wrong", TOKEN):
+            page.locator("#token[open] [name=token]").fill(token)
+            page.get_by_role("button", name="Continue").click()
+        page.locator("#points tbody tr").first.wait_for()
+        page.reload()
+        page.locator("#points tbody tr").first.wait_for()
+
+
+def test_the_api_page_works_without_the_internet(page: Page, server: Server) -> None:
+    """Every operation is listed, with nothing fetched from elsewhere."""
+    elsewhere: list[str] = []
+    page.on("request", lambda request: elsewhere.append(request.url) if server.address not in request.url else None)
+    page.goto(f"{server.address}/docs")
+    page.locator(".opblock").first.wait_for()
+    assert page.locator(".opblock").count() == len(
+        [verb for path in server.get("/openapi.json")["paths"].values() for verb in path]
+    )
+    assert [url for url in elsewhere if not url.startswith(("data:", "blob:"))] == []
