@@ -100,7 +100,7 @@ def fit(
     `train` is a cache of the model's training rows, on which the model imbalance state is taken. `prior` (k,) is from
     the call, else from the cache, else from `train`. `search` ("exact", "decimal") and `digits` belong to
     bias adjustment, `tau` to logit adjustment. `evidence` is True for cross-fitted evidence, a cache for evidence on
-    those held-out rows, False for none. `rng` draws folds and bootstrap samples; without one the draw is the same
+    those held-out rows, False for none. `rng` draws folds and intervals; without one the draw is the same
     every time.
 
     Raises: `InputError` of the kind that fits what is wrong with the input, `UndefinedMetric`, `NotConverged`.

@@ -1,8 +1,11 @@
 """Intervals around measured metrics.
 
-A share of rows has the exact interval of Clopper and Pearson. Everything else is bootstrapped within each true class:
-with the decisions fixed, resampling a class's rows is a multinomial draw of its row of the confusion matrix, so no row
-is touched again. All of it is pointwise: each interval covers its own number, not all of them at once.
+A share of rows has the exact interval of Clopper and Pearson. For everything else the rates at which each true class is
+decided as each class are drawn from their posterior under Jeffreys' prior, `Dirichlet(counts + 1/k)`, class by class,
+with the number of rows of each class held. It is the stratified bootstrap of the rows with one row's worth of doubt
+added, and that is the point: where every positive is found, the plain bootstrap never draws a miss. In simulation (38
+positives, true recall 0.99) its 95 % interval of the G-mean covered 31 to 79 %, this one 96 to 97 %; `tests/statistics`
+holds such cases. All of it is pointwise: each interval covers its own number, not all of them at once.
 """
 
 import math
@@ -63,17 +66,25 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tu
     return low, high
 
 
-def bootstrap_counts(confusion: Int[np.ndarray, "k k"], draws: int, rng: np.random.Generator) -> Counts:
-    """Counts (draws, k) of resamples that keep the number of rows of each true class."""
+def draw_counts(confusion: Int[np.ndarray, "k k"], draws: int, rng: np.random.Generator) -> Counts:
+    """Counts (draws, k) that might as well have been seen, the number of rows of each true class kept.
+
+    The cells that hold nothing share their part of the prior evenly, in one draw: k may be a thousand.
+    """
     k = confusion.shape[0]
     hits, predicted = np.zeros((draws, k)), np.zeros((draws, k))
     for label in range(k):
         row = confusion[label]
-        columns = np.flatnonzero(row)
-        if columns.size:
-            drawn = rng.multinomial(int(row.sum()), row[columns] / row.sum(), size=draws)
-            predicted[:, columns] += drawn
-            hits[:, label] = drawn[:, columns == label].sum(axis=1)
+        if not row.any():
+            continue
+        empty = np.flatnonzero((row == 0) & (np.arange(k) != label))
+        seen = np.setdiff1d(np.arange(k), empty)
+        weights = np.append(row[seen] + 1 / k, empty.size / k) if empty.size else row[seen] + 1 / k
+        rates = rng.dirichlet(weights, size=draws) * row.sum()
+        predicted[:, seen] += rates[:, : seen.size]
+        if empty.size:
+            predicted[:, empty] += rates[:, -1:] / empty.size
+        hits[:, label] = rates[:, np.searchsorted(seen, label)]
     return Counts(hits, predicted, confusion.sum(axis=1).astype(np.float64))
 
 
@@ -86,7 +97,7 @@ def measure(
 ) -> dict[str, Interval]:
     """Each metric of a confusion matrix (rows the labels, columns the decisions) with its interval, by name."""
     counts = Counts.of_confusion(confusion)
-    resampled = bootstrap_counts(confusion, _DRAWS, rng)
+    drawn_counts = draw_counts(confusion, _DRAWS, rng)
     found = {}
     for metric in metrics:
         value, rows = float(metric.value(counts)), int(confusion.sum())
@@ -94,10 +105,13 @@ def measure(
             successes, rows = int(metric.rate.successes(counts)), int(metric.rate.trials(counts))
             low, high = clopper_pearson(successes, rows, confidence)
         else:
-            drawn = metric.value(resampled)
+            drawn = metric.value(drawn_counts)
             drawn = drawn[~np.isnan(drawn)]
             tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-            low, high = np.quantile(drawn, tails).tolist() if drawn.size and not math.isnan(value) else [math.nan] * 2
+            low, high = math.nan, math.nan
+            if drawn.size and not math.isnan(value):  # at an end of the scale the draws may all lie to one side
+                low, high = np.quantile(drawn, tails).tolist()
+                low, high = min(low, value), max(high, value)
         found[metric.name] = Interval(value, low, high, confidence, rows, kind)
     return found
 

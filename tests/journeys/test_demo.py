@@ -1,11 +1,7 @@
 """The demo, as `make demo ONCE=1` runs it: the whole path on real patients."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -15,32 +11,20 @@ from calibrate import read_cache
 from calibrate.io.graph import read_model
 from calibrate.logits import to_columns
 from service.demo.patients import COLUMNS, read_patients, split
+from tests.journeys.conftest import Demo
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder it left behind and what it said."""
-    folder = tmp_path_factory.mktemp("demo")
-    done = subprocess.run(
-        [sys.executable, "-m", "service.demo", "--once", "--port", "0"],
-        cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, "COLUMNS": "120"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "setpoint-demo", done.stdout
-
-
-def test_it_tells_the_whole_path(demo: tuple[Path, str]) -> None:
+def test_it_tells_the_whole_path(demo: Demo) -> None:
     """F1 and G-mean of the plain model and of every method on held-out rows, and decisions that agree."""
-    _, said = demo
     for text in ("3163 patients, 151", "plain model", "bias adjustment (decimal)", "bias adjustment (exact)",
                  "logit adjustment", "prior threshold", "head of 16 features found", "the same as in Python: True",
                  "validation: 2373 of 2373 served decisions", "curl -s http://127.0.0.1:", "/console"):  # fmt: skip
-        assert text in said, text
+        assert text in demo.said, text
 
 
-def test_it_leaves_a_model_caches_points_and_a_picture(demo: tuple[Path, str]) -> None:
+def test_it_leaves_a_model_caches_points_and_a_picture(demo: Demo) -> None:
     """Everything that the README goes on with."""
-    folder, _ = demo
+    folder = demo.made
     assert {path.name for path in folder.iterdir()} >= {
         "model.onnx", "train.npz", "validation.npz", "test.npz", "best-f1.json", "screening.json", "balanced.json",
         "points.png", "server.log", "server",
@@ -49,9 +33,9 @@ def test_it_leaves_a_model_caches_points_and_a_picture(demo: tuple[Path, str]) -
     assert json.loads((folder / "balanced.json").read_text())["metric"] == "g_mean"
 
 
-def test_the_served_graph_computes_the_cached_features(demo: tuple[Path, str]) -> None:
+def test_the_served_graph_computes_the_cached_features(demo: Demo) -> None:
     """Preprocessing included: from the raw rows, missing values and all, to the features that torch cached."""
-    folder, _ = demo
+    folder = demo.made
     graph = read_model((folder / "model.onnx").read_bytes())
     assert graph.head is not None
     session = ort.InferenceSession(graph.data, providers=["CPUExecutionProvider"])

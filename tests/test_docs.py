@@ -1,0 +1,90 @@
+"""Everything that a user can name is in the reference, and nothing else is."""
+
+import re
+from pathlib import Path
+
+from calibrate import errors
+from calibrate.errors import InputError, SetpointError
+from calibrate.io.files import CACHE_KEYS, LATER_KEYS
+from calibrate.methods import METHODS
+from calibrate.methods.bias_adjustment import SEARCHES
+from calibrate.metrics import METRICS
+from service import domain
+from service.cli import app
+from service.settings import Settings
+from service.web.errors import STATUS, Fault, problem_type
+from service.web.routes import ROUTES
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+
+
+def rows(section: str) -> dict[str, list[str]]:
+    """The table of a section: its first column, without back quotes, to the others."""
+    text = REFERENCE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    table = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return {cells[0].strip().strip("`"): [cell.strip() for cell in cells[1:]] for cells in table}
+
+
+def test_metrics_and_methods() -> None:
+    """By the text that one writes, with the title of the table."""
+    assert {name: [title] for name, (title,) in rows("Metrics").items()} == {
+        f"{name}({row.argument})" if row.argument else name: [row.title] for name, row in METRICS.items()
+    }
+    methods = rows("Methods")
+    assert methods.keys() == METHODS.keys()
+    for name, row in METHODS.items():
+        for option in row.options:
+            assert f"`{option}`" in methods[name][1]
+    for search in SEARCHES:
+        assert f"`{search}`" in methods["bias_adjustment"][1]
+
+
+def test_cache_keys() -> None:
+    """Those that are read and those that are refused."""
+    text = REFERENCE.split("## Feature cache")[1].split("\n## ")[0]
+    assert set(re.findall(r"`([a-z_]+)`", text)) == {*CACHE_KEYS, *LATER_KEYS}
+
+
+def test_commands_and_settings() -> None:
+    """Every setting with its variable and default."""
+    assert {
+        f"setpoint {command.name or command.callback.__name__}"
+        for command in app.registered_commands
+        if command.callback
+    } == set(rows("Commands"))
+    settings = rows("Settings")
+    assert settings.keys() == {f"SETPOINT_{name.upper()}" for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        shown = "none" if field.default is None else f"`{field.default}`"
+        assert settings[f"SETPOINT_{name.upper()}"][0] == shown
+
+
+def test_routes() -> None:
+    """Verb and path, in the order of the table or not."""
+    assert rows("Routes").keys() == {f"{route.verb} {route.path}" for route in ROUTES}
+
+
+def test_errors() -> None:
+    """Every fact with its status; the title is the class's docstring."""
+    kinds: list[type[SetpointError]] = [Fault]
+    for module in (errors, domain):
+        kinds += [
+            kind
+            for kind in vars(module).values()
+            if isinstance(kind, type) and issubclass(kind, SetpointError) and kind.__module__ == module.__name__
+        ]
+    never_answered = {SetpointError, InputError, domain.Unguarded}
+    expected = {}
+    for kind in set(kinds) - never_answered:
+        status = next((code for base, code in STATUS.items() if issubclass(kind, base)), 500)
+        title = (kind.__doc__ or "").splitlines()[0].rstrip(".")
+        expected[problem_type(kind).rsplit(":", 1)[1]] = [str(status), title]
+    assert rows("Errors") == expected
+
+
+def test_the_changelog_names_the_version() -> None:
+    """What is released is described."""
+    from importlib.metadata import version
+
+    assert f"## {version('setpoint')}" in (ROOT / "CHANGELOG.md").read_text()
