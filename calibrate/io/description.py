@@ -5,6 +5,7 @@ of a missing value. The trainer knows, so it writes that down beside the weights
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -50,7 +51,7 @@ def read_description(metadata: Mapping[str, str]) -> Description:
             columns=tuple(_column(column) for column in value.get("columns", ())),
             notes=tuple(_text(note) for note in value.get("notes", ())),
         )
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
         raise BadModel(f"the model's metadata entry '{KEY}' is malformed: {error}") from None
     return description
 
@@ -66,10 +67,11 @@ def _column(value: Any) -> Column:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"wanted a text, got {value!r}")
+    value.encode()  # raises where half a surrogate pair is no text
     return value
 
 
 def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"wanted a number, got {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError(f"wanted a finite number, got {value!r}")
     return float(value)
