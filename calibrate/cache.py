@@ -26,7 +26,8 @@ class FeatureCache:
     """Rows of one model's last layer; made by `feature_cache` or `read_cache`, which check that everything fits.
 
     `logits` (n, k) and `labels` (n,), indices into `classes`; `features` (n, d) with the head's `weight` (k, d) and
-    `bias` (k,) where known; `prior` (k,), the class frequencies that the model was trained under.
+    `bias` (k,) where known; `prior` (k,), the class frequencies that the model was trained under. Per row (n,):
+    `sample_weight`, for how many rows it stands; `cost_fp` and `cost_fn`, what a false alarm and a miss on it cost.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -36,6 +37,9 @@ class FeatureCache:
     weight: Float[np.ndarray, "k d"] | None = None
     bias: Float[np.ndarray, "k"] | None = None
     prior: Float64[np.ndarray, "k"] | None = None
+    sample_weight: Float64[np.ndarray, "n"] | None = None
+    cost_fp: Float64[np.ndarray, "n"] | None = None
+    cost_fn: Float64[np.ndarray, "n"] | None = None
 
     @property
     def rows(self) -> int:
@@ -44,10 +48,14 @@ class FeatureCache:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of logits, labels and classes: what a fit depends on."""
+        """SHA-256 of logits, labels, classes, weights and costs: what a fit depends on."""
         parts = hashlib.sha256(repr((self.classes, self.logits.dtype.str, self.logits.shape)).encode())
         parts.update(np.ascontiguousarray(self.logits).data)
         parts.update(np.ascontiguousarray(self.labels, dtype=np.int64).data)
+        for column in ("sample_weight", "cost_fp", "cost_fn"):
+            if (values := getattr(self, column)) is not None:
+                parts.update(column.encode())
+                parts.update(np.ascontiguousarray(values).data)
         return parts.hexdigest()
 
 
@@ -60,12 +68,16 @@ def feature_cache(
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     prior: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    cost_fp: ArrayLike | None = None,
+    cost_fn: ArrayLike | None = None,
 ) -> FeatureCache:
     """A checked cache from arrays.
 
     `logits` are (n, k), or (n,) for the one logit of a two-class model. Where they are not given they are made from
     `features` (n, d), `weight` (k, d) and `bias` (k,); a head (1, d) becomes (2, d). `labels` (n,) are class names or
     indices; `classes` are named by their index, or by the sorted names in `labels`, where they are not given.
+    `sample_weight`, `cost_fp` and `cost_fn` are (n,), at least 0.
 
     Raises: `BadCache`, `WrongShape`, `NoRows`, `NotFinite`, `UnknownLabel`, `BadPrior`, `BadPoint`, each naming
     the item.
@@ -94,7 +106,18 @@ def feature_cache(
     if indices.size != logits_.shape[0]:
         raise WrongShape(f"labels: wanted {logits_.shape[0]}, one per row, got {indices.size}")
     prior_ = None if prior is None else check_prior(prior, names)
-    return FeatureCache(logits_, indices, names, features_, weight_, bias_, prior_)
+    return FeatureCache(
+        logits_,
+        indices,
+        names,
+        features_,
+        weight_,
+        bias_,
+        prior_,
+        _column(sample_weight, "sample_weight", indices.size),
+        _column(cost_fp, "cost_fp", indices.size),
+        _column(cost_fn, "cost_fn", indices.size),
+    )
 
 
 def check_prior(prior: ArrayLike, classes: Sequence[str]) -> Float64[np.ndarray, "k"]:
@@ -111,12 +134,26 @@ def check_prior(prior: ArrayLike, classes: Sequence[str]) -> Float64[np.ndarray,
 
 
 def check_every_class_has_rows(cache: FeatureCache) -> None:
-    """Raises `MissingClass` with the first class that no label names."""
-    counts = np.bincount(cache.labels, minlength=len(cache.classes))
+    """Raises `MissingClass` with the first class that no label names, or whose rows all have weight 0."""
+    counts = np.bincount(cache.labels, weights=cache.sample_weight, minlength=len(cache.classes))
     for name, count in zip(cache.classes, counts.tolist(), strict=True):
         if count == 0:
-            present = ", ".join(f"{c}: {n}" for c, n in zip(cache.classes[:20], counts.tolist(), strict=False))
-            raise MissingClass(f"class '{name}' has no rows, wanted at least one of each class; rows: {present}")
+            present = ", ".join(f"{c}: {n:g}" for c, n in zip(cache.classes[:20], counts.tolist(), strict=False))
+            what = "no rows" if cache.sample_weight is None else "no weight"
+            raise MissingClass(f"class '{name}' has {what}, wanted at least one row of each class; rows: {present}")
+
+
+def _column(values: ArrayLike | None, name: str, rows: int) -> Float64[np.ndarray, "n"] | None:
+    """Numbers of at least 0, one per row."""
+    if values is None:
+        return None
+    column = to_array(values, name, (1,)).astype(np.float64)
+    if column.size != rows:
+        raise WrongShape(f"{name}: wanted {rows} entries, one per row, got {column.size}")
+    if (column < 0).any():
+        row = int(np.flatnonzero(column < 0)[0])
+        raise BadCache(f"{name}[{row}] must be at least 0, got {column[row]}")
+    return column
 
 
 def _head(

@@ -111,6 +111,8 @@ def fit(
     """
     cache = _one_cache(cache, logits, labels, classes)
     check_every_class_has_rows(cache)
+    if later := [name for name in ("sample_weight", "cost_fp", "cost_fn") if getattr(cache, name) is not None]:
+        raise BadCache(f"key '{later[0]}' is not used by this version; leave it out to treat every row alike")
     chosen = find_method(method)
     given = {"search": search, "digits": digits, "tau": tau}
     options = {name: value for name, value in given.items() if value is not None}

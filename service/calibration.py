@@ -111,6 +111,9 @@ def _cache(version: ModelVersion, registry: Registry, arrays: Mapping[str, Any])
         labels=arrays["labels"],
         classes=version.classes,
         prior=arrays.get("prior"),
+        sample_weight=arrays.get("sample_weight"),
+        cost_fp=arrays.get("cost_fp"),
+        cost_fn=arrays.get("cost_fn"),
     )
 
 

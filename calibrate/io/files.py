@@ -20,8 +20,10 @@ from numpy.lib import format as npy
 from calibrate.cache import FeatureCache, feature_cache
 from calibrate.errors import BadCache
 
-CACHE_KEYS = ("features", "logits", "labels", "classes", "weight", "bias", "prior")
-LATER_KEYS = ("sample_weight", "group", "cost_fp", "cost_fn")
+CACHE_KEYS = (
+    "features", "logits", "labels", "classes", "weight", "bias", "prior", "sample_weight", "cost_fp", "cost_fn",
+)  # fmt: skip
+LATER_KEYS = ("group",)
 _MOST_BYTES = 64 * 2**30
 # What zipfile and its decompressors raise on damaged, encrypted or unknown content.
 _UNREADABLE = (
@@ -40,7 +42,8 @@ _UNREADABLE = (
 def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> FeatureCache:
     """The feature cache in an `.npz` file, or in its bytes; `most_bytes` bounds what it may unpack to.
 
-    Keys: `labels`, and `features` (with `weight`, `bias`) or `logits` or both; optional `classes`, `prior`.
+    Keys: `labels`, and `features` (with `weight`, `bias`) or `logits` or both; optional `classes`, `prior`,
+    `sample_weight`, `cost_fp`, `cost_fn`.
 
     Raises: `BadCache` for what is no such file, and whatever `feature_cache` raises for what does not fit in it.
     """
@@ -70,6 +73,9 @@ def write_cache(path: str | Path, cache: FeatureCache) -> None:
         "weight": cache.weight,
         "bias": cache.bias,
         "prior": cache.prior,
+        "sample_weight": cache.sample_weight,
+        "cost_fp": cache.cost_fp,
+        "cost_fn": cache.cost_fn,
     }
     with Path(path).open("wb") as file:
         np.savez(file, **{key: value for key, value in arrays.items() if value is not None})

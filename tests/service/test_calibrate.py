@@ -167,7 +167,7 @@ WHOLE = npz(logits=LOGITS, labels=Y)
         (b"", "bad-cache", "not a whole .npz file"),
         (WHOLE[:-100], "bad-cache", "not a whole .npz file"),
         (npz(logits=LOGITS, labels=np.array(NAMES, dtype=object)), "bad-cache", "key 'labels' is pickled"),
-        (npz(logits=LOGITS, labels=Y, sample_weight=Y), "bad-cache", "'sample_weight' is not used by this version"),
+        (npz(logits=LOGITS, labels=Y, sample_weight=Y), "missing-class", "class 'clear' has no weight"),
         (npz(features=FEATURES + np.full(6, np.nan, np.float32), labels=Y), "not-finite", "features[0, 0] must be"),
         (npz(features=FEATURES + np.full(6, np.inf, np.float32), labels=Y), "not-finite", "features[0, "),
         (npz(features=FEATURES[:0], labels=Y[:0]), "no-rows", "features: wanted at least one row"),
