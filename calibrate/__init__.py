@@ -1,7 +1,9 @@
 """Fits operating points on cached last-layer features or logits, for a metric that the user names.
 
 >>> import calibrate
->>> cache = calibrate.feature_cache(logits=[-2.0, -1.5, 0.1, -1.0], labels=["clear", "clear", "fraud", "fraud"])
+>>> cache = calibrate.feature_cache(
+...     logits=[-2.0, -1.5, 0.1, -1.0], labels=["clear", "clear", "fraud", "fraud"], classes=["clear", "fraud"]
+... )
 >>> calibrate.fit(cache, metric="f1", positive="fraud").point.bias.tolist()
 [0.0, 1.25]
 """

@@ -82,7 +82,7 @@ def feature_cache(
     Raises: `BadCache`, `WrongShape`, `NoRows`, `NotFinite`, `UnknownLabel`, `BadPrior`, `BadPoint`, each naming
     the item.
 
-    >>> cache = feature_cache(logits=[-2.0, 0.5, 1.0], labels=["clear", "fraud", "fraud"])
+    >>> cache = feature_cache(logits=[-2.0, 0.5, 1.0], labels=["clear", "fraud", "fraud"], classes=["clear", "fraud"])
     >>> cache.classes, cache.logits.shape, cache.labels.tolist()
     (('clear', 'fraud'), (3, 2), [0, 1, 1])
     """
@@ -103,6 +103,11 @@ def feature_cache(
     if logits is not None and features_ is not None and weight_ is not None and bias_ is not None:
         _check_head(features_, weight_, bias_, logits_)
     indices, names = _labels(labels, classes, logits_.shape[1])
+    if logits is not None and np.ndim(logits) == 1 and classes is None and names != ("0", "1"):
+        raise BadCache(
+            f"labels are named ({', '.join(names)}) and there is one logit a row: pass classes=, second the class that "
+            "the logit speaks for"
+        )
     if indices.size != logits_.shape[0]:
         raise WrongShape(f"labels: wanted {logits_.shape[0]}, one per row, got {indices.size}")
     prior_ = None if prior is None else check_prior(prior, names)

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from calibrate.errors import BadCache, BadPrior
+from calibrate.errors import BadCache, BadCosts, BadPrior
 from calibrate.evidence import held_out
 from calibrate.fit import fit as fit_point
+from calibrate.fit import frequencies, sample_of
 from calibrate.io.files import read_cache
 from calibrate.methods import METHODS
-from calibrate.metrics import METRICS, parse_metric, standard_metrics
+from calibrate.naming import metric_names, parse_metric, standard_metrics
 from calibrate.operating_point import OperatingPoint
 from calibrate.uncertainty import Interval
 
@@ -20,12 +21,15 @@ Rows = Annotated[Path, typer.Argument(help="Feature cache (.npz) of labelled row
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 Positive = Annotated[str | None, typer.Option(help="Positive class; of two classes the second unless named.")]
 
-_METRICS = ", ".join(f"{name}({row.argument})" if row.argument else name for name, row in METRICS.items())
-
 
 def fit(
     cache: Rows,
-    metric: Annotated[str, typer.Option(help=f"What to maximise: {_METRICS}; recall[CLASS] for one class.")],
+    metric: Annotated[
+        str, typer.Option(help=f"One of {metric_names()}; recall[CLASS]; or an expression such as tp/(tp + 2*fp).")
+    ],
+    constraint: Annotated[
+        list[str] | None, typer.Option(help="As 'recall >= 0.9' or 'alerts <= 200 per 100000'; may be given often.")
+    ] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "bias_adjustment",
     search: Annotated[str | None, typer.Option(help="bias_adjustment: exact (the default) or decimal.")] = None,
     digits: Annotated[int | None, typer.Option(help="search decimal: how many digits, 3 unless told.")] = None,
@@ -34,6 +38,9 @@ def fit(
     train: Annotated[Path | None, typer.Option(help="Cache of the training rows, for the imbalance state.")] = None,
     test: Annotated[Path | None, typer.Option(help="Cache of held-out rows to score on; else cross-fitting.")] = None,
     prior: Annotated[str | None, typer.Option(help="Training class frequencies, as 0.95,0.05.")] = None,
+    cost_matrix: Annotated[
+        str | None, typer.Option(help="JSON, a row for each decision, a column for each true class.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to save the point with its evidence.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -41,6 +48,7 @@ def fit(
     result = fit_point(
         read_cache(cache),
         metric=metric,
+        constraints=constraint,
         method=method,
         search=search,
         digits=digits,
@@ -49,6 +57,7 @@ def fit(
         train=None if train is None else read_cache(train),
         evidence=True if test is None else read_cache(test),
         prior=None if prior is None else shares(prior),
+        cost_matrix=None if cost_matrix is None else _json(cost_matrix),
     )
     if out is not None:
         result.save(out)
@@ -71,8 +80,11 @@ def evaluate(
 ) -> None:
     """Score saved operating points, and the plain model, on labelled rows that did not fit them."""
     rows = read_cache(cache)
-    metrics = standard_metrics(rows.classes, positive)
-    metrics += [parse_metric(text, rows.classes, positive) for text in metric or []]
+    known = frequencies(rows) if rows.prior is None else rows.prior.tolist()
+    asked = [parse_metric(text, rows.classes, positive, known) for text in metric or []]
+    metrics = list({each.name: each for each in (*standard_metrics(rows.classes, positive), *asked)}.values())
+    index = asked[0].positive if asked else 1
+    sample = sample_of(rows, asked, index)
     found: dict[str, Mapping[str, Interval]] = {}
     for path in point:
         chosen = OperatingPoint.load(path)
@@ -82,7 +94,7 @@ def evaluate(
             )
         if _fitted_on(path) == rows.digest:
             raise BadCache(f"{path} was fitted on these very rows, which would flatter it; pass other rows")
-        evidence = held_out(chosen, rows.logits, rows.labels, metrics)
+        evidence = held_out(chosen, sample, metrics, index)
         found.setdefault("plain model", evidence.argmax)
         found[path.stem if path.stem not in found else str(path)] = evidence.point
     if as_json:
@@ -100,6 +112,13 @@ def _plain(intervals: Mapping[str, Interval]) -> dict[str, Any]:
 def _fitted_on(path: Path) -> str | None:
     value = json.loads(path.read_text(encoding="utf-8"))
     return value.get("data_digest") if isinstance(value, dict) else None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadCosts(f"a cost matrix is JSON, as [[0, 50], [1, 0]]; got {text[:100]!r}: {error}") from None
 
 
 def shares(text: str) -> list[float]:

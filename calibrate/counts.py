@@ -1,74 +1,157 @@
 """Confusion counts: all that a metric may look at.
 
-Per class, how many rows were hit, predicted and actual is enough for every named metric (only a cost matrix needs the
-whole table), so a sweep over any number of cuts is three small arrays. Counts add up: parts of the data, counted apart,
-sum to the whole.
+Per class, how many rows were hit, predicted and actual is enough for every named metric (only a cost matrix needs more:
+the total cost of the decisions), so a sweep over any number of cuts is a few small arrays. Counts are sums of row
+weights, so parts of the data, counted apart, add up to the whole. The same counts with each row's amount at stake as
+its weight are `amounts`: that is all that costs per row need.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float, Float64, Int
+
+# NumPy makes a scalar of an array without axes whenever it computes with it.
+if TYPE_CHECKING:
+    Values = Float64[np.ndarray, "..."]
+else:
+    Values = Float64[np.ndarray, "..."] | np.float64
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The four cells of one class against the rest: arrays of one shape, or that broadcast to one."""
+
+    tp: Values
+    fp: Values
+    fn: Values
+    tn: Values
+
+    @property
+    def n(self) -> Values:
+        """All rows."""
+        return np.asarray(self.tp + self.fp + self.fn + self.tn)
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
     """Rows per class, at one cut (k,) or at many (..., k): float64, so that weights and quotients fit.
 
-    `hits` are rows of the class decided as it, `predicted` all rows decided as it, `actual` (k,) all rows of it.
+    `hits` are rows of the class decided as it, `predicted` all rows decided as it, `actual` (k,) all rows of it. `cost`
+    is the total cost of the decisions under a cost matrix, `amounts` the same counts of the amounts at stake; both
+    only where there is such a thing.
     """
 
     hits: Float64[np.ndarray, "*cuts k"]
     predicted: Float64[np.ndarray, "*cuts k"]
-    actual: Float64[np.ndarray, "k"]
+    actual: Float64[np.ndarray, "... k"]
+    cost: Float64[np.ndarray, "*cuts"] | None = None
+    amounts: "Counts | None" = None
 
     @property
-    def rows(self) -> float:
+    def rows(self) -> Values:
         """All rows."""
-        return float(self.actual.sum())
+        return np.asarray(self.actual.sum(axis=-1))
+
+    @property
+    def cells(self) -> Cells:
+        """Each class against the rest, (..., k)."""
+        return cells_of(self.hits, self.predicted, self.actual, self.rows[..., np.newaxis])
+
+    def cells_at(self, index: int) -> Cells:
+        """One class against the rest, (...)."""
+        return cells_of(self.hits[..., index], self.predicted[..., index], self.actual[..., index], self.rows)
+
+    def costed(self, cost_matrix: Float64[np.ndarray, "2 2"]) -> "Counts":
+        """The same counts of two classes with their total cost; of more, hits and predictions do not tell it."""
+        c = self.cells_at(1)
+        (tn, fn), (fp, tp) = cost_matrix
+        return replace(self, cost=np.asarray(c.tp * tp + c.fp * fp + c.fn * fn + c.tn * tn))
 
     @classmethod
-    def of(cls, labels: Int[np.ndarray, "n"], decided: Int[np.ndarray, "n"], classes: int) -> "Counts":
-        """Counts of one set of decisions."""
+    def of(
+        cls,
+        labels: Int[np.ndarray, "n"],
+        decided: Int[np.ndarray, "n"],
+        classes: int,
+        *,
+        weights: Float64[np.ndarray, "n"] | None = None,
+        amounts: Float64[np.ndarray, "n"] | None = None,
+        cost_matrix: Float64[np.ndarray, "k k"] | None = None,
+    ) -> "Counts":
+        """Counts of one set of decisions; `cost_matrix` has a row for each decision, a column for each true class."""
+        hit = labels == decided
+        if cost_matrix is not None:
+            costs = cost_matrix[decided, labels]
         return cls(
-            np.bincount(labels[labels == decided], minlength=classes).astype(np.float64),
-            np.bincount(decided, minlength=classes).astype(np.float64),
-            np.bincount(labels, minlength=classes).astype(np.float64),
+            np.bincount(labels[hit], None if weights is None else weights[hit], classes).astype(np.float64),
+            np.bincount(decided, weights, classes).astype(np.float64),
+            np.bincount(labels, weights, classes).astype(np.float64),
+            None if cost_matrix is None else np.asarray(costs.sum() if weights is None else costs @ weights),
+            None if amounts is None else cls.of(labels, decided, classes, weights=amounts),
         )
 
     @classmethod
-    def of_confusion(cls, confusion: Int[np.ndarray, "k k"]) -> "Counts":
-        """Counts of a confusion matrix, rows the labels and columns the decisions."""
+    def of_confusion(
+        cls,
+        confusion: Float[np.ndarray, "*cuts k k"] | Int[np.ndarray, "k k"],
+        *,
+        cost_matrix: Float64[np.ndarray, "k k"] | None = None,
+        amounts: Float[np.ndarray, "*cuts k k"] | None = None,
+    ) -> "Counts":
+        """Counts of confusion matrices, rows the labels and columns the decisions."""
         return cls(
-            np.diagonal(confusion).astype(np.float64),
-            confusion.sum(axis=0).astype(np.float64),
-            confusion.sum(axis=1).astype(np.float64),
+            np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64),
+            confusion.sum(axis=-2).astype(np.float64),
+            confusion.sum(axis=-1).astype(np.float64),
+            None if cost_matrix is None else np.asarray((confusion * cost_matrix.T).sum(axis=(-2, -1))),
+            None if amounts is None else cls.of_confusion(amounts),
         )
 
     @classmethod
     def of_binary(
         cls,
-        true_positives: Int[np.ndarray, "*cuts"],
-        false_positives: Int[np.ndarray, "*cuts"],
-        positives: int,
-        negatives: int,
+        tp: Values,
+        fp: Values,
+        positives: float,
+        negatives: float,
         positive: int,
     ) -> "Counts":
         """Counts of two classes at many cuts, `positive` (0 or 1) being the index of the positive class."""
-        columns = (negatives - false_positives, true_positives)
-        alerts = true_positives + false_positives
-        predicted = (positives + negatives - alerts, alerts)
-        actual = (negatives, positives)
-        order = (0, 1) if positive == 1 else (1, 0)
-        return cls(
-            np.stack([columns[i] for i in order], axis=-1).astype(np.float64),
-            np.stack([predicted[i] for i in order], axis=-1).astype(np.float64),
-            np.array([actual[i] for i in order], dtype=np.float64),
-        )
+        hits, predicted = np.empty((*np.shape(tp), 2)), np.empty((*np.shape(tp), 2))
+        hits[..., positive], hits[..., 1 - positive] = tp, negatives - fp
+        predicted[..., positive] = tp + fp
+        predicted[..., 1 - positive] = positives + negatives - predicted[..., positive]
+        actual = np.array([negatives, positives] if positive == 1 else [positives, negatives], dtype=np.float64)
+        return cls(hits, predicted, actual)
+
+
+def stacked(parts: Sequence[Counts]) -> Counts:
+    """Counts of several decision rules on the same rows as one, so that a metric is computed for all at once."""
+    first = parts[0]
+    return Counts(
+        np.stack([part.hits for part in parts]),
+        np.stack([part.predicted for part in parts]),
+        first.actual,
+        None if first.cost is None else np.array([part.cost for part in parts]),
+        None if first.amounts is None else stacked([part.amounts for part in parts if part.amounts is not None]),
+    )
+
+
+def cells_of(hits: Values, predicted: Values, actual: Values, rows: Values | float) -> Cells:
+    """The four cells from what was hit, predicted and actual among `rows`."""
+    cells = (hits, predicted - hits, actual - hits, rows - actual - predicted + hits)
+    return Cells(*map(np.asarray, cells))
 
 
 def confusion_matrix(
-    labels: Int[np.ndarray, "n"], decided: Int[np.ndarray, "n"], classes: int
-) -> Int[np.ndarray, "k k"]:
-    """How often each class (row) was decided as each class (column)."""
-    return np.bincount(labels * classes + decided, minlength=classes * classes).reshape(classes, classes)
+    labels: Int[np.ndarray, "n"],
+    decided: Int[np.ndarray, "n"],
+    classes: int,
+    weights: Float64[np.ndarray, "n"] | None = None,
+) -> Float64[np.ndarray, "k k"]:
+    """The weight with which each class (row) was decided as each class (column)."""
+    cells = np.bincount(labels * classes + decided, weights, classes * classes)
+    return cells.reshape(classes, classes).astype(np.float64)

@@ -4,6 +4,8 @@ A message says what was wanted, what came and which item. Nothing here speaks of
 status and a problem type in one table of its own.
 """
 
+from dataclasses import dataclass
+
 
 class SetpointError(Exception):
     """Base of every error that Setpoint raises on purpose."""
@@ -15,6 +17,18 @@ class InputError(SetpointError, ValueError):
 
 class BadCache(InputError):
     """A feature cache cannot be read: truncated, pickled, or with keys that do not fit together."""
+
+
+class BadConstraint(InputError):
+    """A constraint is not a metric, a sign and a bound."""
+
+
+class BadCosts(InputError):
+    """A cost matrix is malformed, or asks for what no decision rule can give."""
+
+
+class BadExpression(InputError):
+    """A metric's expression cannot be parsed, or uses what is not allowed in one."""
 
 
 class BadModel(InputError):
@@ -33,6 +47,10 @@ class MissingClass(InputError):
     """A class has no rows, so nothing can be said of it."""
 
 
+class MissingCosts(InputError):
+    """A metric or method needs costs, and none were given."""
+
+
 class MissingPrior(InputError):
     """A method needs the prior the model was trained under, and none was given."""
 
@@ -47,6 +65,24 @@ class NoRows(InputError):
 
 class NotFinite(InputError):
     """A number is NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """How near a constraint can come: the value reached at `cut`, `alone` or while the other constraints hold."""
+
+    constraint: str
+    value: float
+    cut: float | None
+    alone: bool
+
+
+class Infeasible(InputError):
+    """No operating point meets every constraint on these rows; `nearest` says how near each can come."""
+
+    def __init__(self, message: str, nearest: tuple[Nearest, ...] = ()) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 class UndefinedMetric(InputError):

@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
+from calibrate.ascent import Sample
 from calibrate.counts import confusion_matrix
-from calibrate.errors import UndefinedMetric
+from calibrate.errors import Infeasible, UndefinedMetric
+from calibrate.folds import stratified_folds
 from calibrate.methods import Fitted, Task
 from calibrate.metrics import Metric
 from calibrate.operating_point import OperatingPoint
-from calibrate.uncertainty import Interval, Kind, measure
+from calibrate.uncertainty import Interval, Kind, Table, measure
 
 FOLDS = 5
 
@@ -34,13 +36,13 @@ NO_EVIDENCE = Evidence()
 
 def held_out(
     point: OperatingPoint,
-    logits: Float[np.ndarray, "n k"],
-    labels: Int[np.ndarray, "n"],
+    sample: Sample,
     metrics: Sequence[Metric],
+    positive: int = 1,
     rng: np.random.Generator | None = None,
 ) -> Evidence:
     """Evidence on rows that did not fit the point; the caller answers for that."""
-    return _compare(point.decide(logits), "held_out", point.classes, logits, labels, metrics, rng)
+    return _compare(point.decide(sample.logits), "held_out", point.classes, sample, metrics, positive, rng)
 
 
 def cross_fitted(
@@ -57,8 +59,9 @@ def cross_fitted(
     A point on which the rows had no say is scored as it is, held out. `state_rows` tells that the fitting rows are the
     rows of the state too, so that they are left out there as well.
     """
+    positive = task.objective.positive
     if not fitted.rows_had_a_say:
-        return held_out(fitted.point, task.logits, task.labels, metrics, rng)
+        return held_out(fitted.point, task.sample, metrics, positive, rng)
     rng = np.random.default_rng(0) if rng is None else rng
     rows = np.bincount(task.labels, minlength=len(task.classes))
     if rows.min() < 2:
@@ -69,33 +72,42 @@ def cross_fitted(
     for fold in range(folds.max() + 1):
         try:
             part = fit(task.with_rows(np.flatnonzero(folds != fold), state_rows=state_rows))
-        except UndefinedMetric as error:
+        except (UndefinedMetric, Infeasible) as error:
             return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",))
         decided[folds == fold] = part.point.decide(task.logits[folds == fold])
-    return _compare(decided, "cross_fitted", task.classes, task.logits, task.labels, metrics, rng)
+    return _compare(decided, "cross_fitted", task.classes, task.sample, metrics, positive, rng)
 
 
-def stratified_folds(labels: Int[np.ndarray, "n"], folds: int, rng: np.random.Generator) -> Int[np.ndarray, "n"]:
-    """A fold number for each row, every class spread as evenly as it can be; each fold has a row of each class."""
-    assigned = np.empty(labels.size, dtype=np.intp)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        assigned[rng.permutation(rows)] = np.arange(rows.size) % folds
-    return assigned
+def table_of(decided: Int[np.ndarray, "n"], sample: Sample, positive: int) -> Table:
+    """What these decisions on these rows amount to."""
+    w = sample.weights
+    amounts = squares = None
+    if sample.amounts is not None:
+        cells = 2 * (sample.labels == positive) + (decided == positive)
+        amounts = np.bincount(cells, sample.amounts, 4).reshape(2, 2)
+        squares = np.bincount(cells, sample.amounts**2, 4).reshape(2, 2)
+    return Table(
+        confusion_matrix(sample.labels, decided, sample.k, w),
+        1.0 if w is None else float(w.sum() / (w @ w)),
+        sample.cost_matrix,
+        positive,
+        amounts,
+        squares,
+    )
 
 
 def _compare(
     decided: Int[np.ndarray, "n"],
     kind: Kind,
     classes: tuple[str, ...],
-    logits: Float[np.ndarray, "n k"],
-    labels: Int[np.ndarray, "n"],
+    sample: Sample,
     metrics: Sequence[Metric],
+    positive: int,
     rng: np.random.Generator | None,
 ) -> Evidence:
     rng = np.random.default_rng(0) if rng is None else rng
-    plain = OperatingPoint.argmax(classes).decide(logits)
+    plain = OperatingPoint.argmax(classes).decide(sample.logits)
     return Evidence(
-        measure(confusion_matrix(labels, decided, len(classes)), metrics, kind, rng),
-        measure(confusion_matrix(labels, plain, len(classes)), metrics, "held_out", rng),
+        measure(table_of(decided, sample, positive), metrics, kind, rng),
+        measure(table_of(plain, sample, positive), metrics, "held_out", rng),
     )

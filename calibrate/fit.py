@@ -5,25 +5,31 @@ or the method did not look at the rows at all (a prior threshold); then they are
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
 
+from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
-from calibrate.errors import BadCache, UnknownMethod
-from calibrate.evidence import NO_EVIDENCE, cross_fitted, held_out
+from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod
+from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out
+from calibrate.logits import to_array
 from calibrate.methods import Fitted, Task, find_method
-from calibrate.metrics import parse_metric, standard_metrics
+from calibrate.metrics import Metric
+from calibrate.naming import MetricText, standard_metrics
+from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
+from calibrate.ranking import threshold_free
 from calibrate.state import model_imbalance_state
 from calibrate.uncertainty import Interval
 
 FEW_ROWS = 30
+FEW_DECIDED = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,25 +37,31 @@ class FitResult:
     """An operating point and what can be said of it.
 
     `evidence` holds an interval per metric on rows that did not fit the point; `before` the same for the plain model
-    (argmax) on the same rows. `mis_before` and `mis_after` (k,) are the model imbalance state without and with the
-    point, on the `train` rows where there were any, else on the `fitting` rows (`mis_rows`). `data_digest` names the
-    fitting rows.
+    (argmax) on the same rows. `model_scores` are what no point changes: ROC AUC, average precision, log loss and Brier
+    score of the model on the fitting rows. `notes` tell how the search ended and what it rejected. `rounding_rows` is
+    how many fitting rows lie so near their decision that a float32 model may take it either way. `mis_before` and
+    `mis_after` (k,) are the model imbalance state without and with the point, on the `train` rows where there were any,
+    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
     """
 
     point: OperatingPoint
     method: str
     metric: str
+    constraints: tuple[str, ...]
     options: Mapping[str, Any]
     parameters: Mapping[str, float]
     prior: Float64[np.ndarray, "k"] | None
     positive: str | None
     evidence: Mapping[str, Interval]
     before: Mapping[str, Interval]
+    model_scores: Mapping[str, float]
     mis_before: Float64[np.ndarray, "k"]
     mis_after: Float64[np.ndarray, "k"]
     mis_rows: Literal["train", "fitting"]
     rows: int
     data_digest: str
+    rounding_rows: int = 0
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,17 +71,21 @@ class FitResult:
             "threshold": self.point.threshold,
             "method": self.method,
             "metric": self.metric,
+            "constraints": list(self.constraints),
             "options": dict(self.options),
             "parameters": {name: value if np.isfinite(value) else None for name, value in self.parameters.items()},
             "prior": None if self.prior is None else self.prior.tolist(),
             "positive": self.positive,
             "evidence": {name: interval.to_dict() for name, interval in self.evidence.items()},
             "before": {name: interval.to_dict() for name, interval in self.before.items()},
+            "model_scores": {name: value if np.isfinite(value) else None for name, value in self.model_scores.items()},
             "mis_before": self.mis_before.tolist(),
             "mis_after": self.mis_after.tolist(),
             "mis_rows": self.mis_rows,
             "rows": self.rows,
             "data_digest": self.data_digest,
+            "rounding_rows": self.rounding_rows,
+            "notes": list(self.notes),
             "warnings": list(self.warnings),
         }
 
@@ -81,7 +97,8 @@ class FitResult:
 def fit(
     cache: FeatureCache | None = None,
     *,
-    metric: str,
+    metric: MetricText,
+    constraints: str | Sequence[str] | None = None,
     method: str = "bias_adjustment",
     train: FeatureCache | None = None,
     search: str | None = None,
@@ -89,6 +106,7 @@ def fit(
     tau: float | None = None,
     positive: str | None = None,
     prior: ArrayLike | None = None,
+    cost_matrix: ArrayLike | None = None,
     evidence: FeatureCache | bool = True,
     rng: np.random.Generator | None = None,
     logits: ArrayLike | None = None,
@@ -97,13 +115,17 @@ def fit(
 ) -> FitResult:
     """Fits an operating point for a metric on a cache, or on `logits`, `labels` and `classes`.
 
-    `train` is a cache of the model's training rows, on which the model imbalance state is taken. `prior` (k,) is from
-    the call, else from the cache, else from `train`. `search` ("exact", "decimal") and `digits` belong to
-    bias adjustment, `tau` to logit adjustment. `evidence` is True for cross-fitted evidence, a cache for evidence on
-    those held-out rows, False for none. `rng` draws folds and intervals; without one the draw is the same
-    every time.
+    `metric` is a name (`f1`, `fbeta(2)`, `recall[fraud]`, `f1_macro`), the user's own expression over `tp fp fn tn n`
+    and the named rates, or a function of `Cells`; it is maximised, or minimised where it is a cost or an error.
+    `constraints` are texts such as `recall >= 0.9` or `alerts <= 200 per 100000`. `cost_matrix` (k, k) has a row for
+    each decision and a column for each true class. `train` is a cache of the model's training rows, on which the model
+    imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `search` ("exact",
+    "decimal") and `digits` belong to bias adjustment, `tau` to logit adjustment. `evidence` is True for cross-fitted
+    evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and intervals; without one
+    the draw is the same every time.
 
-    Raises: `InputError` of the kind that fits what is wrong with the input, `UndefinedMetric`, `NotConverged`.
+    Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
+    `Infeasible`; `NotConverged`.
 
     >>> result = fit(logits=[-2.0, -1.5, 0.1, -1.0], labels=[0, 0, 1, 1], classes=["clear", "fraud"], metric="f1")
     >>> result.point.decide([-1.2, -1.4])
@@ -111,22 +133,34 @@ def fit(
     """
     cache = _one_cache(cache, logits, labels, classes)
     check_every_class_has_rows(cache)
-    if later := [name for name in ("sample_weight", "cost_fp", "cost_fn") if getattr(cache, name) is not None]:
-        raise BadCache(f"key '{later[0]}' is not used by this version; leave it out to treat every row alike")
     chosen = find_method(method)
     given = {"search": search, "digits": digits, "tau": tau}
     options = {name: value for name, value in given.items() if value is not None}
     if foreign := sorted(options.keys() - chosen.options):
         raise UnknownMethod(f"method '{method}' has no option '{foreign[0]}'")
     priors = [given for given in (prior, cache.prior, None if train is None else train.prior) if given is not None]
+    checked_prior = check_prior(priors[0], cache.classes) if priors else None
+    objective = parse_objective(
+        metric,
+        constraints,
+        cache.classes,
+        positive,
+        frequencies(cache) if checked_prior is None else checked_prior.tolist(),
+        None if cost_matrix is None else check_cost_matrix(cost_matrix, cache.classes),
+    )
+    if objective.constraints and not chosen.keeps_constraints:
+        raise UnknownMethod(f"method '{method}' fits nothing, so it cannot keep '{objective.constraints[0].text}'")
+    sample = sample_of(cache, objective.metrics, objective.positive, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
         labels=cache.labels,
         classes=cache.classes,
-        metric=parse_metric(metric, cache.classes, positive),
+        objective=objective,
         state_logits=cache.logits if train is None else _same_model(train, cache, "train").logits,
-        prior=check_prior(priors[0], cache.classes) if priors else None,
-        search=search or "exact",
+        weights=sample.weights,
+        amounts=sample.amounts,
+        prior=checked_prior,
+        search="exact" if search is None else search,
         digits=digits,
         tau=tau,
     )
@@ -135,30 +169,102 @@ def fit(
         if evidence.digest == cache.digest:
             raise BadCache("the evidence rows are the fitting rows; pass other rows, or True for cross-fitting")
     fitted = chosen.fit(task)
-    metrics = standard_metrics(cache.classes, positive)
-    metrics += [task.metric] * (task.metric.name not in {standard.name for standard in metrics})
+    metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
     found = NO_EVIDENCE
     if isinstance(evidence, FeatureCache):
-        found = held_out(fitted.point, evidence.logits, evidence.labels, metrics, rng)
+        rows = sample_of(evidence, objective.metrics, objective.positive, objective.cost_matrix)
+        found = held_out(fitted.point, rows, list(metrics.values()), objective.positive, rng)
     elif evidence:
-        found = cross_fitted(task, fitted, chosen.fit, metrics, state_rows=train is None, rng=rng)
+        found = cross_fitted(task, fitted, chosen.fit, list(metrics.values()), state_rows=train is None, rng=rng)
     return FitResult(
         point=fitted.point,
         method=method,
-        metric=task.metric.name,
+        metric=objective.metric.name,
+        constraints=tuple(constraint.text for constraint in objective.constraints),
         options={"search": task.search, **options} if "search" in chosen.options else options,
         parameters=fitted.parameters,
         prior=task.prior,
         positive=positive,
         evidence=found.point,
         before=found.argmax,
+        model_scores=threshold_free(
+            cache.logits, cache.labels, None if positive is None else cache.classes.index(positive), cache.sample_weight
+        ),
         mis_before=model_imbalance_state(task.state_logits),
         mis_after=fitted.point.adjusted(task.state_logits).mean(axis=0),
         mis_rows="fitting" if train is None else "train",
         rows=cache.rows,
         data_digest=cache.digest,
-        warnings=(*_warnings(task, fitted), *found.warnings),
+        rounding_rows=_rounding_rows(fitted.point, cache.logits),
+        notes=fitted.notes,
+        warnings=(*_warnings(task, fitted), *found.warnings, *_compared(found, objective)),
     )
+
+
+def frequencies(cache: FeatureCache) -> list[float]:
+    """How frequent each class is among the rows, by weight: what stands in for an unknown prior."""
+    rows = np.bincount(cache.labels, cache.sample_weight, len(cache.classes))
+    return [float(share) for share in rows / rows.sum()]
+
+
+def check_cost_matrix(cost_matrix: ArrayLike, classes: Sequence[str]) -> Float64[np.ndarray, "k k"]:
+    """A cost for each decision (row) and true class (column). Raises: `BadCosts`, `NotFinite`."""
+    matrix = to_array(cost_matrix, "cost_matrix", (2,)).astype(np.float64)
+    k = len(classes)
+    if matrix.shape != (k, k):
+        raise BadCosts(f"cost_matrix must have {k} rows and {k} columns, one per class, got shape {matrix.shape}")
+    return matrix
+
+
+def sample_of(
+    cache: FeatureCache,
+    metrics: Sequence[Metric],
+    positive: int,
+    cost_matrix: Float64[np.ndarray, "k k"] | None = None,
+) -> Sample:
+    """The rows of a cache with what the metrics read. Raises: `MissingCosts`."""
+    if cost_matrix is None and any(metric.reads == "cost" for metric in metrics):
+        raise MissingCosts(
+            "metric 'mean_cost' needs cost_matrix, a row for each decision, a column for each true class"
+        )
+    amounts = None
+    for metric in metrics:
+        if metric.reads == "amounts":
+            amounts = _amounts(cache, positive, metric.name)
+    return Sample(cache.logits, cache.labels, cache.sample_weight, amounts, cost_matrix)
+
+
+def _amounts(cache: FeatureCache, positive: int, metric: str) -> Float64[np.ndarray, "n"]:
+    """The amount at stake on each row: of a positive what missing it costs, of the others what a false alarm costs."""
+    missed, alarmed = cache.cost_fn, cache.cost_fp
+    if missed is None or (alarmed is None and not metric.startswith("recovered")):
+        raise MissingCosts(f"metric '{metric}' needs a cost per row: a cache with cost_fn and cost_fp")
+    alarmed = np.zeros(cache.rows) if alarmed is None else alarmed
+    amounts = np.where(cache.labels == positive, missed, alarmed)
+    return amounts if cache.sample_weight is None else amounts * cache.sample_weight
+
+
+def _rounding_rows(point: OperatingPoint, logits: Float[np.ndarray, "n k"]) -> int:
+    """How many rows are nearer to the other decision than a float32 rounding step of their largest score."""
+    if not point.is_affine:
+        return 0
+    largest = np.minimum(np.abs(point.scores(logits)).max(axis=1), np.finfo(np.float32).max)
+    return int((np.abs(point.margin(logits)) <= np.spacing(largest.astype(np.float32))).sum())
+
+
+def _compared(found: Evidence, objective: Objective) -> Iterator[str]:
+    """What the evidence says against the point, or against the model."""
+    name = objective.metric.name
+    if name in found.point:
+        ours, plain = found.point[name], found.argmax[name]
+        sign = 1 if objective.metric.larger_is_better else -1
+        if sign * ours.value < sign * plain.value and not objective.constraints:
+            yield (
+                f"{ours.kind.replace('_', '-')} '{name}' is {ours.value:.4g}, the plain model's {plain.value:.4g}: "
+                "on these rows nothing is gained by moving away from argmax"
+            )
+    if "mcc" in found.argmax and found.argmax["mcc"].high < 0:
+        yield "the plain model decides worse than chance: are the classes in the order of the logits?"
 
 
 def _one_cache(
@@ -166,6 +272,8 @@ def _one_cache(
 ) -> FeatureCache:
     arrays = {"logits": logits, "labels": labels, "classes": classes}
     given = [name for name, value in arrays.items() if value is not None]
+    if cache is not None and not isinstance(cache, FeatureCache):
+        raise BadCache(f"wanted a feature cache, got {type(cache).__name__}: read_cache reads one from a file")
     if cache is not None and given:
         raise BadCache(f"pass a cache or arrays, not both; got a cache and {', '.join(given)}")
     if cache is not None:
@@ -183,14 +291,18 @@ def _same_model(other: FeatureCache, cache: FeatureCache, name: str) -> FeatureC
 
 def _warnings(task: Task, fitted: Fitted) -> list[str]:
     warnings = []
-    for name, rows in zip(task.classes, np.bincount(task.labels).tolist(), strict=True):
-        if rows < FEW_ROWS:
-            warnings.append(f"class '{name}' has {rows} rows: the point and its evidence may be far off on new data")
-    decided = np.unique(fitted.point.decide(task.logits))
-    if decided.size == 1:
-        warnings.append(
-            f"every fitting row is decided '{task.classes[decided[0]]}': '{task.metric.name}' alone asks for that"
-        )
+    k, name = len(task.classes), task.objective.name
+    rows = np.bincount(task.labels, minlength=k).tolist()
+    decided = np.bincount(fitted.point.decide(task.logits), minlength=k).tolist()
+    for label, actual in zip(task.classes, rows, strict=True):
+        if actual < FEW_ROWS:
+            warnings.append(f"class '{label}' has {actual} rows: the point and its evidence may be far off on new data")
+    for label, actual, times in zip(task.classes, rows, decided, strict=True):
+        if times < min(FEW_DECIDED, actual):
+            warnings.append(
+                f"{times or 'no'} fitting row{'' if times == 1 else 's'} of {task.labels.size} decided '{label}': "
+                f"'{name}' alone asks for that; a constraint, such as recall[{label}] >= 0.8, asks for more"
+            )
     cut, gap = fitted.parameters.get("cut"), fitted.parameters.get("gap")
     if cut is not None and gap is not None and gap < 4 * np.spacing(np.float32(abs(cut))):
         warnings.append(f"the margins beside the cut are {gap:.3g} apart: a float32 model may decide them either way")

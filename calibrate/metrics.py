@@ -1,57 +1,109 @@
 """Metrics: functions of the confusion counts, in one table.
 
-Decided here: 0/0 is undefined, NaN, and is never chosen by a search. In two classes an unqualified precision, recall,
-specificity, F1 or F-beta is that of the positive class; in more it is the macro mean, and with `positive` or
-`recall[fraud]` that of one class. Every metric below is better when larger, and none falls when a false alarm is taken
-away: the binary sweep rests on that.
+Decided here: 0/0 is undefined, NaN, and is never chosen by a search. A metric's direction is stored once, in the table,
+and so is whether it can only gain (or become undefined) when a false alarm is taken away: the short list of cuts of the
+binary sweep rests on that. In two classes an unqualified precision, recall or F1 is that of the positive class; in more
+it is the macro mean, and with `positive` or `recall[fraud]` that of one class. A suffix says another mean over the
+classes, in scikit-learn's words: `f1_macro`, `f1_micro`, `f1_weighted`; `recall_worst` is the worst class's, and
+`recall_head`, `_middle`, `_tail` the mean over a third of the classes by their training frequency.
+
+Source of the groups and of relative accuracy: Zhang et al., "Deep Long-Tailed Learning: A Survey" (2023), section 4.
 """
 
-import math
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 
-from calibrate.counts import Counts
+from calibrate.counts import Cells, Counts, Values
 from calibrate.errors import UnknownClass, UnknownMetric
 
-Values = Float64[np.ndarray, "..."]
+PerClass = Callable[..., Values]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A share of rows, successes over trials, per class (..., k) or over all (...); it has an exact interval."""
+    """A share of rows, successes over trials; it has an exact interval."""
 
     successes: Callable[[Counts], Values]
     trials: Callable[[Counts], Values]
 
 
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """A metric as `combine` of sums over the classes, `sum_c shares[c] * term(cells of c)`, which a class sweep can
+    carry along from cut to cut.
+    """
+
+    terms: Callable[[Cells], tuple[Values, ...]]
+    combine: Callable[..., Values]
+    shares: Float64[np.ndarray, "k"] | None = None
+
+    def value(self, counts: Counts) -> Values:
+        """The metric of these counts."""
+        shares = np.ones(1) if self.shares is None else self.shares
+        return self.combine(*(np.asarray((term * shares).sum(axis=-1)) for term in self.terms(counts.cells)))
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A number that a metric is written with: `default` where it may be left out, and the range it must lie in."""
+
+    default: float | None = None
+    above: float = -1e12
+    at_most: float = 1e12
+
+
 @dataclass(frozen=True)
 class Definition:
-    """One row of the table: what a metric is, before a class is chosen."""
+    """One row of the table: what a metric is, before a class or a mean over classes is chosen.
+
+    `per_class` gives it from the cells of one class, `overall` of all classes at once. `monotone` says (of the
+    arguments) that taking a false alarm away never makes it worse, `of_positives` that it never changes it at one
+    class. `reads` is what it needs beside the counts of rows.
+    """
 
     title: str
-    per_class: bool
-    value: Callable[..., Values]
-    rate: Ratio | None = None
-    argument: str | None = None
+    per_class: PerClass | None = None
+    overall: Sums | None = None
+    rate: tuple[PerClass, PerClass] | None = None
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    larger_is_better: bool = True
+    monotone: Callable[..., bool] = lambda **_: True
+    of_positives: bool = False
+    one_class: bool = False
+    unqualified: str | None = None
+    reads: Literal["rows", "amounts", "cost"] = "rows"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
-    """A metric ready to use: a value for each set of counts, better when larger, NaN where undefined.
+    """A metric ready to use: a value for each set of counts, NaN where undefined.
 
-    `positive` is the class that a binary sweep treats as positive, `rate` what makes it a share of rows, if it is one.
+    `positive` is the class that a binary sweep treats as positive, `rate` what makes it a share of rows if it is one,
+    `sums` its form for class sweeps if it has one; the rest is as in `Definition`.
     """
 
     name: str
     title: str
     value: Callable[[Counts], Values]
     positive: int
+    larger_is_better: bool = True
+    monotone: bool = False
+    of_positives: bool = False
+    symmetric: bool = False
+    arguments: Mapping[str, float] = field(default_factory=dict)
     rate: Ratio | None = None
+    sums: Sums | None = None
+    reads: Literal["rows", "amounts", "cost"] = "rows"
+
+    def gain(self, counts: Counts) -> Values:
+        """The value, turned so that larger is better."""
+        return self.value(counts) if self.larger_is_better else np.asarray(-self.value(counts))
 
 
 def divide(numerator: Values | np.float64, denominator: Values | np.float64) -> Values:
@@ -61,145 +113,302 @@ def divide(numerator: Values | np.float64, denominator: Values | np.float64) -> 
     return out
 
 
-def _total(counts: Counts) -> Values:
-    return np.broadcast_to(np.float64(counts.rows), counts.hits.shape[:-1])
+def _fbeta(cells: Cells, beta: float = 1.0) -> Values:
+    return divide((1 + beta**2) * cells.tp, (1 + beta**2) * cells.tp + beta**2 * cells.fn + cells.fp)
 
 
-def _negatives(counts: Counts) -> Values:
-    return np.broadcast_to(counts.rows - counts.actual, counts.hits.shape)
+def _net_benefit(cells: Cells, threshold: float) -> Values:
+    """Vickers & Elkin (2006): true positives less false ones at the odds of the threshold probability, per row."""
+    return divide(cells.tp - cells.fp * (threshold / (1 - threshold)), cells.n)
 
 
-def _true_negatives(counts: Counts) -> Values:
-    return np.asarray(counts.rows - counts.actual - counts.predicted + counts.hits)
+def _cost(cells: Cells, fp: float, fn: float, tp: float, tn: float) -> Values:
+    return divide(fp * cells.fp + fn * cells.fn + tp * cells.tp + tn * cells.tn, cells.n)
 
 
-def _actual(counts: Counts) -> Values:
-    return np.broadcast_to(counts.actual, counts.hits.shape)
+def _savings(amounts: Cells) -> Values:
+    """Bahnsen et al. (2015): the share saved of what the better of "alert on none" and "alert on all" costs."""
+    return np.asarray(1 - divide(amounts.fp + amounts.fn, np.minimum(amounts.tp + amounts.fn, amounts.fp + amounts.tn)))
 
 
-def _ratio(ratio: Ratio) -> Callable[[Counts], Values]:
-    return lambda counts: divide(ratio.successes(counts), ratio.trials(counts))
+_RECALL: PerClass = lambda c: divide(c.tp, c.tp + c.fn)  # noqa: E731
+_SPECIFICITY: PerClass = lambda c: divide(c.tn, c.tn + c.fp)  # noqa: E731
 
 
-def _fbeta(counts: Counts, beta: float = 1.0) -> Values:
-    return divide((1 + beta**2) * counts.hits, beta**2 * _actual(counts) + counts.predicted)
+def _g_mean_terms(cells: Cells) -> tuple[Values, ...]:
+    recall = _RECALL(cells)
+    found = recall > 0
+    logs = np.log(recall, out=np.zeros_like(recall), where=found)
+    return logs, (recall == 0).astype(np.float64), np.isnan(recall).astype(np.float64), np.ones_like(recall)
 
 
-def _balanced_accuracy(counts: Counts) -> Values:
-    return np.asarray(divide(counts.hits, _actual(counts)).mean(axis=-1))
-
-
-def _g_mean(counts: Counts) -> Values:
+def _g_mean(logs: Values, zeros: Values, undefined: Values, classes: Values) -> Values:
     """Geometric mean of the recalls of all classes (Kubat & Matwin 1997; Sun et al. 2006 for more than two)."""
-    recalls = divide(counts.hits, _actual(counts))
-    return np.asarray(np.prod(recalls ** (1 / recalls.shape[-1]), axis=-1))
+    return np.where(undefined > 0.5, np.nan, np.where(zeros > 0.5, 0.0, np.exp(logs / classes)))
 
 
-def _mcc(counts: Counts) -> Values:
+def _spread_terms(cells: Cells) -> tuple[Values, ...]:
+    predicted, actual = cells.tp + cells.fp, cells.tp + cells.fn
+    return cells.tp, predicted, actual, predicted * actual, predicted**2, actual**2
+
+
+def _mcc(hits: Values, n: Values, _: Values, products: Values, predicted2: Values, actual2: Values) -> Values:
     """Matthews' correlation for any number of classes (Gorodkin 2004, eq. 8)."""
-    n = counts.rows
-    covariance = n * counts.hits.sum(axis=-1) - (counts.predicted * counts.actual).sum(axis=-1)
-    spread_predicted = n**2 - (counts.predicted**2).sum(axis=-1)
-    spread_actual = n**2 - (counts.actual**2).sum(axis=-1)
-    return divide(covariance, np.sqrt(spread_predicted) * np.sqrt(spread_actual))
+    spreads = np.sqrt(np.maximum(n**2 - predicted2, 0)) * np.sqrt(np.maximum(n**2 - actual2, 0))
+    return divide(n * hits - products, spreads)
 
 
-_RATES = {
-    "accuracy": Ratio(lambda counts: np.asarray(counts.hits.sum(axis=-1)), _total),
-    "precision": Ratio(lambda counts: counts.hits, lambda counts: counts.predicted),
-    "recall": Ratio(lambda counts: counts.hits, _actual),
-    "specificity": Ratio(_true_negatives, _negatives),
-}
+def _kappa(hits: Values, n: Values, _: Values, products: Values, *__: Values) -> Values:
+    """Cohen's kappa (1960)."""
+    return divide(n * hits - products, n**2 - products)
+
+
+def _share_of_rows(hits: Values, n: Values) -> Values:
+    return divide(hits, n)
+
+
+_BETA = MappingProxyType({"beta": Argument(above=0, at_most=1e6)})
+_COSTS = MappingProxyType({"fp": Argument(), "fn": Argument(), "tp": Argument(0.0), "tn": Argument(0.0)})
 
 METRICS: dict[str, Definition] = {
-    "accuracy": Definition("rows decided rightly", False, _ratio(_RATES["accuracy"]), _RATES["accuracy"]),
-    "balanced_accuracy": Definition("mean of the recalls of all classes", False, _balanced_accuracy),
-    "precision": Definition("share of alerts that are right", True, _ratio(_RATES["precision"]), _RATES["precision"]),
-    "recall": Definition("share of the class that is found", True, _ratio(_RATES["recall"]), _RATES["recall"]),
-    "specificity": Definition(
-        "share of the other rows left alone", True, _ratio(_RATES["specificity"]), _RATES["specificity"]
+    "accuracy": Definition(
+        "rows decided rightly",
+        overall=Sums(lambda c: (c.tp, c.tp + c.fn), _share_of_rows),
+        rate=(lambda c: c.tp, lambda c: c.tp + c.fn),
     ),
-    "f1": Definition("harmonic mean of precision and recall", True, _fbeta),
-    "fbeta": Definition("the same, recall counting beta times as much", True, _fbeta, argument="beta"),
-    "g_mean": Definition("geometric mean of the recalls of all classes", False, _g_mean),
-    "mcc": Definition("Matthews' correlation coefficient", False, _mcc),
+    "error_rate": Definition(
+        "rows decided wrongly",
+        overall=Sums(lambda c: (c.fn, c.tp + c.fn), _share_of_rows),
+        rate=(lambda c: c.fn, lambda c: c.tp + c.fn),
+        larger_is_better=False,
+    ),
+    "balanced_accuracy": Definition(
+        "mean of the recalls of all classes",
+        overall=Sums(lambda c: (_RECALL(c), np.ones_like(c.tp)), lambda recalls, classes: recalls / classes),
+    ),
+    "precision": Definition(
+        "share of alerts that are right",
+        lambda c: divide(c.tp, c.tp + c.fp),
+        rate=(lambda c: c.tp, lambda c: c.tp + c.fp),
+    ),
+    "recall": Definition(
+        "share of the class that is found", _RECALL, rate=(lambda c: c.tp, lambda c: c.tp + c.fn), of_positives=True
+    ),
+    "specificity": Definition(
+        "share of the other rows left alone", _SPECIFICITY, rate=(lambda c: c.tn, lambda c: c.tn + c.fp)
+    ),
+    "npv": Definition(
+        "share of the rows left alone that are not of the class",
+        lambda c: divide(c.tn, c.tn + c.fn),
+        rate=(lambda c: c.tn, lambda c: c.tn + c.fn),
+    ),
+    "fpr": Definition(
+        "share of the other rows with an alert",
+        lambda c: divide(c.fp, c.fp + c.tn),
+        rate=(lambda c: c.fp, lambda c: c.fp + c.tn),
+        larger_is_better=False,
+    ),
+    "fnr": Definition(
+        "share of the class that is missed",
+        lambda c: divide(c.fn, c.tp + c.fn),
+        rate=(lambda c: c.fn, lambda c: c.tp + c.fn),
+        larger_is_better=False,
+        of_positives=True,
+    ),
+    "alert_rate": Definition(
+        "share of all rows with an alert",
+        lambda c: divide(c.tp + c.fp, c.n),
+        rate=(lambda c: c.tp + c.fp, lambda c: c.n),
+        larger_is_better=False,
+        one_class=True,
+    ),
+    "f1": Definition("harmonic mean of precision and recall", _fbeta),
+    "fbeta": Definition("the same, recall counting beta times as much", _fbeta, arguments=_BETA),
+    "g_mean": Definition("geometric mean of the recalls of all classes", overall=Sums(_g_mean_terms, _g_mean)),
+    "mcc": Definition("Matthews' correlation coefficient", overall=Sums(_spread_terms, _mcc)),
+    "kappa": Definition("Cohen's kappa, agreement beyond chance", overall=Sums(_spread_terms, _kappa)),
+    "youden": Definition("recall plus specificity less 1 (Youden's J)", lambda c: _RECALL(c) + _SPECIFICITY(c) - 1),
+    "net_benefit": Definition(
+        "true alerts less false ones at the odds of a threshold probability, per row",
+        _net_benefit,
+        arguments={"threshold": Argument(above=0, at_most=1 - 1e-12)},
+        one_class=True,
+    ),
+    "relative_accuracy": Definition(
+        "accuracy over that of a reference model",
+        lambda c, reference: _RECALL(c) / reference,
+        arguments={"reference": Argument(above=0, at_most=1)},
+        unqualified="micro",
+    ),
+    "cost": Definition(
+        "mean cost of a row, a cost for each kind of error",
+        _cost,
+        arguments=_COSTS,
+        larger_is_better=False,
+        monotone=lambda fp, fn, tp, tn: fp >= tn,  # noqa: ARG005
+        one_class=True,
+    ),
+    "mean_cost": Definition(
+        "mean cost of a row under the cost matrix", larger_is_better=False, monotone=lambda **_: False, reads="cost"
+    ),
+    "row_cost": Definition(
+        "mean cost of a row, each with its own costs",
+        lambda amounts, rows: divide(amounts.fp + amounts.fn, rows),
+        larger_is_better=False,
+        one_class=True,
+        reads="amounts",
+    ),
+    "savings": Definition(
+        "share saved of the cost of the better of no alerts and all",
+        lambda amounts, _: _savings(amounts),
+        one_class=True,
+        reads="amounts",
+    ),
+    "recovered": Definition(
+        "share of the amount at stake that is found",
+        lambda amounts, _: divide(amounts.tp, amounts.tp + amounts.fn),
+        of_positives=True,
+        one_class=True,
+        reads="amounts",
+    ),
 }
 
-_FORM = re.compile(r"\s*(?P<name>[A-Za-z_0-9]+)\s*(\((?P<argument>[^()]*)\))?\s*(\[(?P<class_>.+)\])?\s*", re.DOTALL)
-
-
-def parse_metric(text: str, classes: Sequence[str], positive: str | None = None) -> Metric:
-    """The metric that a text names: `f1`, `fbeta(2)`, `recall[fraud]`.
-
-    `positive` names the positive class; in two classes it is the second unless named.
-
-    Raises: `UnknownMetric`, `UnknownClass`.
-
-    >>> parse_metric("recall", ["clear", "fraud"]).value(Counts.of_confusion(np.array([[90, 5], [2, 3]])))
-    array(0.6)
-    """
-    form = _FORM.fullmatch(text) if isinstance(text, str) and len(text) <= 1000 else None
-    definition = METRICS.get(form["name"]) if form else None
-    if form is None or definition is None:
-        shown = repr(text) if len(str(text)) <= 100 else f"{str(text)[:100]!r}..."
-        raise UnknownMetric(f"metric must be one of {', '.join(METRICS)}; got {shown}")
-    value, argument = definition.value, ""
-    if (form["argument"] is not None) != (definition.argument is not None):
-        wanted = f"{form['name']}({definition.argument})" if definition.argument else form["name"]
-        raise UnknownMetric(f"metric '{form['name']}' is written {wanted}, got {text!r}")
-    if definition.argument:
-        number = _positive_number(form["argument"], f"{definition.argument} of metric '{form['name']}'")
-        value, argument = partial(definition.value, **{definition.argument: number}), f"({number:g})"
-    index = len(classes) - 1 if len(classes) == 2 else None
-    if positive is not None:
-        index = class_index(positive, classes)
-    name = form["name"] + argument
-    if form["class_"] is not None:
-        if not definition.per_class:
-            raise UnknownMetric(f"metric '{form['name']}' is over all classes, it has no form {text!r}")
-        index = class_index(form["class_"].strip(), classes)
-        name = f"{name}[{classes[index]}]"
-    return _choose(definition, name, value, index)
-
-
-def standard_metrics(classes: Sequence[str], positive: str | None = None) -> list[Metric]:
-    """The metrics that every report shows: each without an argument; in more than two classes each recall too."""
-    names = [name for name, definition in METRICS.items() if definition.argument is None]
-    if len(classes) > 2:
-        return [
-            *(parse_metric(name, classes, positive) for name in names),
-            *(_choose(METRICS["recall"], f"recall[{c}]", METRICS["recall"].value, i) for i, c in enumerate(classes)),
-        ]
-    return [parse_metric(name, classes, positive) for name in names]
+FORMS: dict[str, str] = {
+    "macro": "mean over classes",
+    "weighted": "mean over classes, by their rows",
+    "micro": "all classes' cells pooled",
+    "worst": "worst class",
+    "head": "mean over the most frequent third of the classes",
+    "middle": "mean over the middle third of the classes",
+    "tail": "mean over the rarest third of the classes",
+}
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
     """The index of a class name. Raises: `UnknownClass`."""
     if name not in classes:
         shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-        raise UnknownClass(f"class must be one of {shown}; got {name!r}")
+        raise UnknownClass(f"class must be one of {shown}; got {str(name)[:100]!r}")
     return list(classes).index(name)
 
 
-def _choose(definition: Definition, name: str, value: Callable[[Counts], Values], index: int | None) -> Metric:
-    """A definition at one class, at the macro mean where no class is chosen, or over all classes."""
-    positive = 1 if index is None else index
-    if not definition.per_class:
-        return Metric(name, definition.title, value, positive, definition.rate)
-    if index is None:
-        return Metric(name, f"{definition.title}, mean over classes", lambda c: np.asarray(value(c).mean(axis=-1)), 1)
-    rate = definition.rate
-    if rate is not None:
-        successes, trials = rate.successes, rate.trials
-        rate = Ratio(lambda c: successes(c)[..., index], lambda c: trials(c)[..., index])
-    return Metric(name, definition.title, lambda c: value(c)[..., index], positive, rate)
+def of_one_class(definition: Definition, name: str, arguments: Mapping[str, float], index: int, k: int) -> Metric:
+    """A definition at one of k classes, against the rest."""
+    value = _per_class(definition, arguments)
+    if definition.reads == "amounts":
+        return _metric(definition, name, arguments, partial(_of_amounts, value, index), index, one_class=True)
+    share = np.zeros(k)
+    share[index] = 1.0
+    rate = definition.rate and _class_ratio(definition.rate, index)
+    sums = Sums(_defined(value), _unless_undefined, share)
+    return _metric(definition, name, arguments, lambda c: value(c.cells_at(index)), index, rate, sums, True)
 
 
-def _positive_number(text: str, what: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number <= 1e6:
-        raise UnknownMetric(f"{what} must be a number above 0 and at most 1e6, got {text!r}")
-    return number
+def over_classes(
+    definition: Definition,
+    name: str,
+    arguments: Mapping[str, float],
+    form: str,
+    positive: int,
+    shares: Float64[np.ndarray, "k"] | None = None,
+) -> Metric:
+    """A definition as one of `FORMS`: `shares` (k,) are those of a group, for `head`, `middle` and `tail`."""
+    value = _per_class(definition, arguments)
+    if form == "worst":
+        pick = np.min if definition.larger_is_better else np.max
+        return _metric(definition, name, arguments, lambda c: np.asarray(pick(value(c.cells), axis=-1)), positive)
+    if form == "micro":
+        sums = Sums(lambda c: (c.tp, c.fp, c.fn, c.tn), lambda *cells: value(Cells(*cells)))
+    elif form == "weighted":
+        sums = Sums(_weighted(value), lambda total, undefined, rows: _unless_undefined(divide(total, rows), undefined))
+    elif form == "macro":
+        sums = Sums(
+            lambda c: (*_defined(value)(c), np.ones_like(c.tp)),
+            lambda total, undefined, classes: _unless_undefined(total / classes, undefined),
+        )
+    else:
+        sums = Sums(_defined(value), _unless_undefined, shares)
+    return _metric(definition, name, arguments, sums.value, positive, sums=sums)
+
+
+def over_all(definition: Definition, name: str, positive: int) -> Metric:
+    """A definition of all classes at once."""
+    if definition.overall is None:
+        return _metric(definition, name, {}, _mean_cost, positive)
+    rate = None
+    if definition.rate is not None:
+        successes, trials = definition.rate
+        rate = Ratio(lambda c: np.asarray(successes(c.cells).sum(-1)), lambda c: np.asarray(trials(c.cells).sum(-1)))
+    return _metric(definition, name, {}, definition.overall.value, positive, rate, definition.overall)
+
+
+def _per_class(definition: Definition, arguments: Mapping[str, float]) -> PerClass:
+    if definition.per_class is None:
+        raise UnknownMetric(f"a metric of all classes, {definition.title}, has no form for one")
+    return partial(definition.per_class, **arguments)
+
+
+def _metric(
+    definition: Definition,
+    name: str,
+    arguments: Mapping[str, float],
+    value: Callable[[Counts], Values],
+    positive: int,
+    rate: Ratio | None = None,
+    sums: Sums | None = None,
+    one_class: bool = False,
+) -> Metric:
+    return Metric(
+        name=name,
+        title=definition.title,
+        value=value,
+        positive=positive,
+        larger_is_better=definition.larger_is_better,
+        monotone=definition.monotone(**arguments),
+        of_positives=definition.of_positives and one_class,
+        symmetric=definition.overall is not None,
+        arguments=arguments,
+        rate=rate,
+        sums=sums,
+        reads=definition.reads,
+    )
+
+
+def _mean_cost(counts: Counts) -> Values:
+    if counts.cost is None:
+        raise UnknownMetric("metric 'mean_cost' needs a cost matrix")
+    return divide(counts.cost, counts.rows)
+
+
+def _of_amounts(value: PerClass, index: int, counts: Counts) -> Values:
+    if counts.amounts is None:
+        raise UnknownMetric("a metric of amounts needs cost_fp and cost_fn")
+    return value(counts.amounts.cells_at(index), counts.rows)
+
+
+def _class_ratio(rate: tuple[PerClass, PerClass], index: int) -> Ratio:
+    successes, trials = rate
+    return Ratio(lambda c: successes(c.cells_at(index)), lambda c: trials(c.cells_at(index)))
+
+
+def _defined(value: PerClass) -> Callable[[Cells], tuple[Values, ...]]:
+    def terms(cells: Cells) -> tuple[Values, ...]:
+        values = value(cells)
+        undefined = np.isnan(values)
+        return np.where(undefined, 0.0, values), undefined.astype(np.float64)
+
+    return terms
+
+
+def _weighted(value: PerClass) -> Callable[[Cells], tuple[Values, ...]]:
+    def terms(cells: Cells) -> tuple[Values, ...]:
+        actual = cells.tp + cells.fn
+        values = value(cells)
+        undefined = np.isnan(values) & (actual > 0)
+        return np.where(np.isnan(values), 0.0, values * actual), undefined.astype(np.float64), actual
+
+    return terms
+
+
+def _unless_undefined(total: Values, undefined: Values) -> Values:
+    return np.where(undefined > 1e-9, np.nan, total)

@@ -1,6 +1,7 @@
 """The operating point: a scale and a bias per class in logit space, and the one place where a decision is computed.
 
 Decided here: a decision is taken on scores `scale * z + bias` in float64, not on probabilities, so nothing underflows.
+Only a rule that is about probabilities, with a weight and an offset or with costs, is taken on them.
 Two classes are decided by the sign of one margin, `(s1 z1 - s0 z0) + (b1 - b0)`. In that order a cut t, stored as the
 bias `(0, -t)`, gives exactly `z1 - z0 > t` in IEEE arithmetic: a fitted row never flips by rounding. Equal scores go to
 the earlier class. The value holds no name and no metric: those belong to the results and records around it.
@@ -15,19 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 
-from calibrate.errors import BadPoint, WrongShape
+from calibrate.errors import BadPoint, NotFinite, WrongShape
 from calibrate.logits import sigmoid, softmax, to_columns
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OperatingPoint:
-    """A decision rule on logits z (n, k): `argmax(scale * z + bias)`.
+    """A decision rule on logits z (n, k): `argmax(q)` of the probabilities `q = softmax(scale * z + bias)`.
 
-    `classes` are the k names in the order of the columns, `scale` (k,) is above zero and `bias` (k,) finite; both are
-    float64 and read-only. Two points are equal when their canonical JSON is.
+    `classes` are the k names in the order of the columns, `scale` (k,) is above zero and `bias` (k,) finite. With
+    `weight` (k,), at least 0, and `offset` (k,) the rule is `argmax(weight * q + offset)`; with `cost` (k, k), a row
+    for each decision and a column for each true class, it is `argmin(cost @ q)`. All are float64 and read-only. Two
+    points are equal when their canonical JSON is.
 
     Raises: `BadPoint` where an entry does not fit.
 
@@ -39,6 +42,9 @@ class OperatingPoint:
     classes: tuple[str, ...]
     scale: Float64[np.ndarray, "k"]
     bias: Float64[np.ndarray, "k"]
+    weight: Float64[np.ndarray, "k"] | None = None
+    offset: Float64[np.ndarray, "k"] | None = None
+    cost: Float64[np.ndarray, "k k"] | None = None
 
     def __post_init__(self) -> None:
         names = check_classes(self.classes)
@@ -48,35 +54,71 @@ class OperatingPoint:
         for name, value in zip(names, self.scale.tolist(), strict=True):
             if value <= 0:
                 raise BadPoint(f"scale of class '{name}' must be > 0, got {value}")
+        if (self.weight is None) != (self.offset is None):
+            raise BadPoint("weight and offset belong together: got one without the other")
+        if self.cost is not None and self.weight is not None:
+            raise BadPoint("a point has a weight and an offset, or costs, not both")
+        if self.weight is not None:
+            object.__setattr__(self, "weight", _vector("weight", self.weight, names))
+            object.__setattr__(self, "offset", _vector("offset", self.offset, names))
+            for name, value in zip(names, self.weight.tolist(), strict=True):
+                if value < 0:
+                    raise BadPoint(f"weight of class '{name}' must be >= 0, got {value}")
+        if self.cost is not None:
+            object.__setattr__(self, "cost", _matrix("cost", self.cost, names))
 
     @classmethod
     def argmax(cls, classes: Sequence[str]) -> "OperatingPoint":
         """The plain model's own rule: scale 1, bias 0."""
         return cls(tuple(classes), np.ones(len(classes)), np.zeros(len(classes)))
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether the rule is a scale and a bias alone, taken on the logits."""
+        return self.weight is None and self.cost is None
+
     def scores(self, logits: ArrayLike) -> Float64[np.ndarray, "n k"]:
         """`scale * z + bias`, (n, k): log of `adjusted` up to a constant per row.
 
         Raises: `WrongShape`, `NoRows`, `NotFinite`.
         """
+        with np.errstate(over="ignore"):
+            scores = self._columns(logits).astype(np.float64) * self.scale + self.bias
+        return _finite(scores, "score")
+
+    def _columns(self, logits: ArrayLike) -> Float[np.ndarray, "n k"]:
         columns = to_columns(logits)
         if columns.shape[1] != len(self.classes):
             raise WrongShape(f"logits: wanted {len(self.classes)} columns, got {columns.shape[1]}")
-        return np.asarray(columns.astype(np.float64) * self.scale + self.bias)
+        return columns
+
+    def _worth(self, logits: ArrayLike) -> Float64[np.ndarray, "n k"]:
+        """What the rule takes the largest of, (n, k)."""
+        if self.is_affine:
+            return self.scores(logits)
+        q = softmax(self.scores(logits))
+        if self.cost is not None:
+            return np.asarray(-(q @ self.cost.T))
+        return np.asarray(q if self.weight is None else self.weight * q + self.offset)
 
     def margin(self, logits: ArrayLike) -> Float64[np.ndarray, "n"]:
-        """How far each decision is from flipping, in adjusted log-odds, (n,).
+        """How far each decision is from flipping, in adjusted log-odds, (n,); in what the rule compares (weighted
+        probability, expected cost) where it is not affine.
 
         Two classes: towards the second, above 0 where it is decided. More: winner minus runner-up, never below 0.
+
+        Raises: `WrongShape`, `NoRows`, `NotFinite`.
         """
+        if len(self.classes) == 2 and self.is_affine:
+            with np.errstate(over="ignore", invalid="ignore"):
+                scaled = self._columns(logits).astype(np.float64) * self.scale
+                return _finite((scaled[:, 1] - scaled[:, 0]) + (self.bias[1] - self.bias[0]), "margin")
+        worth = self._worth(logits)
         if len(self.classes) == 2:
-            columns = to_columns(logits)
-            if columns.shape[1] != 2:
-                raise WrongShape(f"logits: wanted 2 columns, got {columns.shape[1]}")
-            scaled = columns.astype(np.float64) * self.scale
-            return np.asarray((scaled[:, 1] - scaled[:, 0]) + (self.bias[1] - self.bias[0]))
-        top = np.partition(self.scores(logits), -2, axis=1)
-        return np.asarray(top[:, -1] - top[:, -2])
+            return np.asarray(worth[:, 1] - worth[:, 0])
+        top = np.partition(worth, -2, axis=1)
+        with np.errstate(over="ignore"):
+            return _finite(top[:, -1] - top[:, -2], "margin")
 
     def decide(self, logits: ArrayLike) -> Int[np.ndarray, "n"]:
         """The index of the decided class for each row, (n,).
@@ -87,7 +129,7 @@ class OperatingPoint:
         """
         if len(self.classes) == 2:
             return (self.margin(logits) > 0).astype(np.intp)
-        return np.asarray(self.scores(logits).argmax(axis=1))
+        return np.asarray(self._worth(logits).argmax(axis=1))
 
     def adjusted(self, logits: ArrayLike) -> Float64[np.ndarray, "n k"]:
         """`softmax(scale * z + bias)`, (n, k): what the rule saw. Not a risk; that is the softmax of the logits."""
@@ -96,14 +138,16 @@ class OperatingPoint:
     @property
     def threshold(self) -> float | None:
         """The probability of the second class above which it is decided; None but for two equally scaled classes."""
-        if len(self.classes) != 2 or self.scale[0] != self.scale[1]:
+        if len(self.classes) != 2 or self.scale[0] != self.scale[1] or not self.is_affine:
             return None
         cut = (self.bias[0] - self.bias[1]) / self.scale[0]
         return float(sigmoid(np.asarray(cut)))
 
     def to_dict(self) -> dict[str, Any]:
-        """`classes`, `scale` and `bias` as plain lists."""
-        return {"classes": list(self.classes), "scale": self.scale.tolist(), "bias": self.bias.tolist()}
+        """`classes`, `scale` and `bias` as plain lists, and what there is of `weight`, `offset` and `cost`."""
+        value = {"classes": list(self.classes), "scale": self.scale.tolist(), "bias": self.bias.tolist()}
+        extras = {"weight": self.weight, "offset": self.offset, "cost": self.cost}
+        return value | {name: array.tolist() for name, array in extras.items() if array is not None}
 
     @classmethod
     def from_dict(cls, value: object) -> "OperatingPoint":
@@ -113,10 +157,14 @@ class OperatingPoint:
         wanted = {"classes", "scale", "bias"}
         if missing := sorted(wanted - value.keys()):
             raise BadPoint(f"an operating point must have {', '.join(sorted(wanted))}; {', '.join(missing)} is missing")
-        if unknown := sorted(str(key) for key in value.keys() - wanted):
+        if unknown := sorted(str(key) for key in value.keys() - wanted - {"weight", "offset", "cost"}):
             raise BadPoint(f"an operating point has no key {', '.join(unknown)}")
         names = check_classes(value["classes"])
-        return cls(names, _vector("scale", value["scale"], names), _vector("bias", value["bias"], names))
+        vectors = {name: value[name] for name in ("scale", "bias", "weight", "offset") if value.get(name) is not None}
+        checked = {name: _vector(name, entries, names) for name, entries in vectors.items()}
+        if value.get("cost") is not None:
+            checked["cost"] = _matrix("cost", value["cost"], names)
+        return cls(names, **checked)
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, shortest floats that read back exactly."""
@@ -185,3 +233,24 @@ def _vector(field: str, values: object, classes: tuple[str, ...]) -> Float64[np.
             raise BadPoint(f"{field} of class '{name}' must be finite, got {value}")
     array.setflags(write=False)
     return array
+
+
+def _matrix(field: str, values: object, classes: tuple[str, ...]) -> Float64[np.ndarray, "k k"]:
+    """A read-only float64 copy, a row and a column per class."""
+    rows = values.tolist() if isinstance(values, np.ndarray) else values
+    if not isinstance(rows, list | tuple) or len(rows) != len(classes):
+        raise BadPoint(f"{field} must be a list of {len(classes)} rows, one per class")
+    array = np.stack(
+        [_vector(f"{field} of deciding '{name}'", row, classes) for name, row in zip(classes, rows, strict=True)]
+    )
+    array.setflags(write=False)
+    return array
+
+
+def _finite(values: Float64[np.ndarray, "n ..."], what: str) -> Float64[np.ndarray, "n ..."]:
+    """Raises `NotFinite` with the first row whose number overflows."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int(np.argwhere(~finite)[0][0])
+        raise NotFinite(f"the {what} of row {row} overflows under this operating point")
+    return np.asarray(values)

@@ -29,7 +29,7 @@ def rows(section: str) -> dict[str, list[str]]:
 def test_metrics_and_methods() -> None:
     """By the text that one writes, with the title of the table."""
     assert {name: [title] for name, (title,) in rows("Metrics").items()} == {
-        f"{name}({row.argument})" if row.argument else name: [row.title] for name, row in METRICS.items()
+        f"{name}({', '.join(row.arguments)})" if row.arguments else name: [row.title] for name, row in METRICS.items()
     }
     methods = rows("Methods")
     assert methods.keys() == METHODS.keys()

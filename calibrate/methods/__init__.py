@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from calibrate.errors import UnknownMethod
 from calibrate.methods.bias_adjustment import fit_bias_adjustment
 from calibrate.methods.logit_adjustment import fit_logit_adjustment
+from calibrate.methods.minimum_risk import fit_minimum_risk
+from calibrate.methods.plug_in import fit_plug_in
 from calibrate.methods.prior_threshold import fit_prior_threshold
 from calibrate.methods.task import Fitted, Task
 
@@ -19,6 +21,7 @@ class Method:
     title: str
     fit: Callable[[Task], Fitted]
     options: frozenset[str] = frozenset()
+    keeps_constraints: bool = True
 
 
 METHODS: dict[str, Method] = {
@@ -28,7 +31,17 @@ METHODS: dict[str, Method] = {
     "logit_adjustment": Method(
         "bias -tau log(prior), tau fitted for the metric or given", fit_logit_adjustment, frozenset({"tau"})
     ),
-    "prior_threshold": Method("each probability over its class's prior; nothing is fitted", fit_prior_threshold),
+    "prior_threshold": Method(
+        "each probability over its class's prior; nothing is fitted", fit_prior_threshold, keeps_constraints=False
+    ),
+    "minimum_risk": Method(
+        "the decision of least expected cost under the model's own probabilities; nothing is fitted",
+        fit_minimum_risk,
+        keeps_constraints=False,
+    ),
+    "plug_in": Method(
+        "a weight and an offset per class on the probabilities, climbed along the metric's gradient", fit_plug_in
+    ),
 }
 
 

@@ -1,10 +1,13 @@
 """Bias adjustment: a free bias per class, chosen for the metric and nothing else.
 
-`search="exact"` sweeps the cut itself (two classes), or climbs by exact one-class sweeps (more). `search="decimal"` is
-the paper's: the model imbalance state of the training rows is moved to a target r by a bias, and the target is searched
-on the validation rows digit by digit: 0.1 to 0.9, then nine steps of 0.01 to each side of the best, then of 0.001. With
-more than two classes the classes take turns, the others keeping their proportions, until no turn gains. A coarse grid
-in the state regularises: it cannot put the cut where the model expects next to no positives.
+`search="exact"` sweeps the cut itself in two classes. In more it climbs by exact one-class sweeps, and because free
+biases of rare classes overfit, it does no harm: the climb's biases, and half the way to them, are weighed against the
+best tau of logit adjustment by cross-fitting, and the free ones are kept only where they gain there.
+
+`search="decimal"` is the paper's: the model imbalance state of the training rows is moved to a target r by a bias, and
+the target is searched on the validation rows digit by digit: 0.1 to 0.9, then nine steps of 0.01 to each side of the
+best, then of 0.001. With more than two classes the classes take turns, the others keeping their proportions, until no
+turn gains. A coarse grid in the state regularises: it cannot put the cut where the model expects next to no positives.
 
 Source: "Regulating imbalanced deep models with user-specified metrics".
 """
@@ -15,35 +18,44 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float64
 
-from calibrate.errors import NotConverged, UndefinedMetric, UnknownMethod
-from calibrate.methods.logit_adjustment import fit_logit_adjustment
-from calibrate.methods.task import Fitted, Task, exact_cut, point_at
+from calibrate.ascent import coordinate_ascent
+from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMetric, UnknownMethod
+from calibrate.folds import stratified_folds
+from calibrate.methods.logit_adjustment import best_tau
+from calibrate.methods.task import Fitted, Task, check_reached, climbed, exact_cut, point_at
 from calibrate.operating_point import OperatingPoint
-from calibrate.search import bias_value, coordinate_ascent
 from calibrate.state import bias_for_state, model_imbalance_state
 
 _DIGITS = 3
+_FOLDS = 3
+_SHRUNK = ("free biases", "free biases shrunk halfway to the tau line", "tau line")
+_LARGE = 5_000_000  # logits in all: climbs from the best start alone
 _LEAST_SHARE = 1e-6  # what a class that the model never predicts starts from: no bias reaches a share of zero
 
 
 def fit_bias_adjustment(task: Task) -> Fitted:
     """The best bias of the search that the task names.
 
-    Raises: `UndefinedMetric`, `UnknownMethod` for an unknown search or a bad number of digits.
+    Raises: `UndefinedMetric`, `Infeasible`, `UnknownMethod` for an unknown search or a bad number of digits.
     """
     if task.search not in SEARCHES:
         raise UnknownMethod(f"search must be one of {', '.join(SEARCHES)}; got {str(task.search)[:100]!r}")
     return SEARCHES[task.search](task)
 
 
-def best_rate(score: Callable[[float], float], digits: int) -> tuple[float, float]:
+Key = tuple[float, float]
+_WORST: Key = (-np.inf, -np.inf)
+
+
+def best_rate(score: Callable[[float], Key], digits: int) -> tuple[float, Key]:
     """The rate between 0 and 1 with the best score, searched digit by digit, and its score; ties go to the lowest."""
-    units, value = 0, -np.inf
+    units, value = 0, _WORST
     for digit in range(1, digits + 1):
         whole = 10**digit
         candidates = range(max(1, 10 * units - 9), min(whole - 1, 10 * units + 9) + 1)
         values = [score(candidate / whole) for candidate in candidates]
-        units, value = candidates[int(np.argmax(values))], max(values)
+        value = max(values)
+        units = candidates[values.index(value)]
     return units / 10**digits, value
 
 
@@ -53,31 +65,75 @@ def _exact(task: Task) -> Fitted:
     if len(task.classes) == 2:
         cut = exact_cut(task)
         return Fitted(point_at(cut.at(), task.classes), {"cut": cut.at(), "gap": cut.gap})
-    starts = [np.zeros(len(task.classes))]
-    if task.prior is not None:
-        starts += [-np.log(task.prior), fit_logit_adjustment(task).point.bias]
-    bias = coordinate_ascent(task.logits, task.labels, task.metric, starts)
-    return Fitted(OperatingPoint(task.classes, np.ones(bias.size), bias))
+    candidates, rounds, reason = _climb_and_shrink(task)
+    chosen, notes = _choose(task, candidates)
+    bias = candidates[chosen]
+    check_reached(task, bias, "by coordinate ascent")
+    return Fitted(OperatingPoint(task.classes, np.ones(bias.size), bias), {"rounds": float(rounds)}, (reason, *notes))
+
+
+def _climb_and_shrink(task: Task) -> tuple[list[Float64[np.ndarray, "k"]], int, str]:
+    """The biases of the climb, those halfway to the tau line, and those of the best tau."""
+    k = len(task.classes)
+    prior = np.bincount(task.labels, task.weights, k) / task.labels.size if task.prior is None else task.prior
+    if not (prior > 0).all():
+        raise MissingClass(f"class '{task.classes[int(prior.argmin())]}' has no rows, wanted at least one of each")
+    log_prior = np.log(prior)
+    tau = -best_tau(task, log_prior) * log_prior
+    large = task.logits.size > _LARGE
+    climb = climbed(
+        task,
+        coordinate_ascent(task.sample, task.objective, [tau, np.zeros(k), -log_prior], best_start_only=large),
+    )
+    return [climb.bias, (climb.bias + tau) / 2, tau], climb.rounds, f"coordinate ascent: {climb.reason}"
+
+
+def _choose(task: Task, candidates: list[Float64[np.ndarray, "k"]]) -> tuple[int, tuple[str, ...]]:
+    """Which of free, half shrunk and tau to keep: the best by cross-fitting among those that do not lose to tau on the
+    fitting rows themselves, and what is to be said of it.
+    """
+    folds = min(_FOLDS, int(np.bincount(task.labels).min()))
+    if folds < 2:
+        return 0, ("a class has one row, so whether free biases gain could not be tried: they are kept",)
+    assigned = stratified_folds(task.labels, folds, np.random.default_rng(0))
+    decided = np.empty((len(candidates), task.labels.size), dtype=np.intp)
+    for fold in range(folds):
+        kept, left = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
+        part = task.with_rows(left, state_rows=True)
+        try:
+            fitted = _climb_and_shrink(task.with_rows(kept, state_rows=True))[0]
+        except (UndefinedMetric, Infeasible) as error:
+            return 0, (
+                f"whether free biases gain could not be tried, they are kept: without a part of the rows, {error}",
+            )
+        decided[:, left] = [part.sample.decide(bias) for bias in fitted]
+    scores = [task.objective.score(task.sample.counts(row)) for row in decided]
+    floor = task.sample.score(candidates[-1], task.objective).key
+    fair = [i for i, bias in enumerate(candidates) if task.sample.score(bias, task.objective).key >= floor]
+    best = max(fair, key=lambda i: (scores[i].key, i))
+    name = task.objective.metric.name
+    sign = 1 if task.objective.metric.larger_is_better else -1
+    said = ", ".join(f"{what} {sign * float(score.gain):.4f}" for what, score in zip(_SHRUNK, scores, strict=True))
+    return best, (f"kept {_SHRUNK[best]}: cross-fitted '{name}' of {said}",)
 
 
 def _decimal(task: Task) -> Fitted:
     digits = _DIGITS if task.digits is None else task.digits
     if not isinstance(digits, int) or not 1 <= digits <= 6:
         raise UnknownMethod(f"digits must be a whole number from 1 to 6, got {digits!r}")
-    logits = task.logits.astype(np.float64)
     state = np.maximum(model_imbalance_state(task.state_logits), _LEAST_SHARE)
-    target, value = state / state.sum(), -np.inf
-    turns: Sequence[int] = [task.metric.positive] if len(task.classes) == 2 else range(len(task.classes))
+    target, value = state / state.sum(), _WORST
+    turns: Sequence[int] = [task.objective.positive] if len(task.classes) == 2 else range(len(task.classes))
     bias = None
 
-    def score(held: Float64[np.ndarray, "k"], index: int, rate: float) -> float:
+    def score(held: Float64[np.ndarray, "k"], index: int, rate: float) -> Key:
         nonlocal bias
         try:
             bias = bias_for_state(task.state_logits, _with_rate(held, index, rate), start=bias)
         except NotConverged:
             bias = None
-            return -np.inf
-        return bias_value(logits, task.labels, task.metric, bias)
+            return _WORST
+        return task.sample.score(bias, task.objective).key
 
     gained = True
     while gained:
@@ -86,11 +142,10 @@ def _decimal(task: Task) -> Fitted:
             rate, reached = best_rate(partial(score, target, index), digits)
             if reached > value:
                 target, value, gained = _with_rate(target, index, rate), reached, len(turns) > 1
-    if np.isneginf(value):
-        raise UndefinedMetric(f"metric '{task.metric.name}' is undefined (0/0) at every target of the decimal search")
     parameters = {f"target[{name}]": float(share) for name, share in zip(task.classes, target, strict=True)}
-    point = OperatingPoint(task.classes, np.ones(target.size), bias_for_state(task.state_logits, target))
-    return Fitted(point, parameters)
+    reached_bias = bias_for_state(task.state_logits, target)
+    check_reached(task, reached_bias, "at a target of the decimal search")
+    return Fitted(OperatingPoint(task.classes, np.ones(target.size), reached_bias), parameters)
 
 
 def _with_rate(target: Float64[np.ndarray, "k"], index: int, rate: float) -> Float64[np.ndarray, "k"]:

@@ -1,8 +1,8 @@
 """Logit adjustment: the bias `-tau log(prior)`, with tau fitted for the metric on the fitting rows, or given.
 
 In two classes with unequal priors every cut is some tau, so the best tau is read off the exact sweep. In more, tau is
-searched on a fine grid from 0 to 4 (which holds argmax and the published tau = 1) and then placed in the middle of the
-stretch around it in which no row changes its decision.
+searched on a fine grid from 0 to 4 (which holds argmax and the published tau = 1), finer again around the best of a
+large problem's coarser grid, and then placed in the middle of the stretch in which no row changes its decision.
 
 Source: Menon et al., "Long-tail learning via logit adjustment" (2021), eq. 9 (the post-hoc form).
 """
@@ -10,42 +10,54 @@ Source: Menon et al., "Long-tail learning via logit adjustment" (2021), eq. 9 (t
 import numpy as np
 from jaxtyping import Float64
 
-from calibrate.errors import UndefinedMetric, UnknownMethod
-from calibrate.methods.task import Fitted, Task, exact_cut
+from calibrate.counts import stacked
+from calibrate.errors import UnknownMethod
+from calibrate.methods.task import Fitted, Task, check_reached, exact_cut
 from calibrate.operating_point import OperatingPoint
-from calibrate.search import bias_value
 
-_GRID = np.linspace(0.0, 4.0, 401)
+_MOST_TAU = 4.0
+_STEP, _COARSE_STEP = 0.01, 0.1
+_LARGE = 5_000_000  # logits in all
 
 
 def fit_logit_adjustment(task: Task) -> Fitted:
-    """The bias `-tau log(prior)`. Raises: `MissingPrior`, `UndefinedMetric`, `UnknownMethod` for a bad tau."""
+    """The bias `-tau log(prior)`.
+
+    Raises: `MissingPrior`, `UndefinedMetric`, `Infeasible`, `UnknownMethod` for a bad tau.
+    """
     log_prior = np.log(task.needed_prior())
     tau = task.tau
     if tau is None:
-        tau = _cut_tau(task, log_prior) if len(task.classes) == 2 else _swept_tau(task, log_prior)
+        tau = _cut_tau(task, log_prior) if len(task.classes) == 2 else best_tau(task, log_prior)
+        check_reached(task, -tau * log_prior, f"at a tau from 0 to {_MOST_TAU:g}")
     elif not np.isfinite(tau):
         raise UnknownMethod(f"tau must be a finite number, got {tau}")
     point = OperatingPoint(task.classes, np.ones(log_prior.size), -tau * log_prior)
     return Fitted(point, {"tau": float(tau)}, rows_had_a_say=task.tau is None)
 
 
+def best_tau(task: Task, log_prior: Float64[np.ndarray, "k"]) -> float:
+    """The tau from 0 to 4 with the best objective on the fitting rows, or nearest to meeting its constraints."""
+    step = _STEP if task.logits.size <= _LARGE else _COARSE_STEP
+    best = _best_of(task, log_prior, np.linspace(0.0, _MOST_TAU, round(_MOST_TAU / step) + 1))
+    if step > _STEP:
+        around = best + np.linspace(-step, step, 2 * round(step / _STEP) + 1)
+        best = _best_of(task, log_prior, np.append(around[(around >= 0) & (around <= _MOST_TAU)], best))
+    middle = _middle_of_stretch(task.logits.astype(np.float64), log_prior, best)
+    objective, sample = task.objective, task.sample
+    kept = sample.score(-middle * log_prior, objective).key >= sample.score(-best * log_prior, objective).key
+    return middle if kept else best
+
+
+def _best_of(task: Task, log_prior: Float64[np.ndarray, "k"], taus: Float64[np.ndarray, "t"]) -> float:
+    counts = stacked([task.sample.counts(task.sample.decide(-tau * log_prior)) for tau in taus])
+    return float(taus[task.objective.score(counts).best()])
+
+
 def _cut_tau(task: Task, log_prior: Float64[np.ndarray, "2"]) -> float:
     """The tau whose bias is the exact cut; 0 where the two priors are equal, because then no tau moves anything."""
     spread = float(log_prior[1] - log_prior[0])
-    cut = exact_cut(task).at()
-    return cut / spread if spread else 0.0
-
-
-def _swept_tau(task: Task, log_prior: Float64[np.ndarray, "k"]) -> float:
-    logits = task.logits.astype(np.float64)
-    values = np.array([bias_value(logits, task.labels, task.metric, -tau * log_prior) for tau in _GRID])
-    if np.isneginf(values).all():
-        raise UndefinedMetric(f"metric '{task.metric.name}' is undefined (0/0) at every tau from 0 to 4")
-    best = float(_GRID[values.argmax()])
-    middle = _middle_of_stretch(logits, log_prior, best)
-    reached = bias_value(logits, task.labels, task.metric, -middle * log_prior)
-    return middle if reached >= values.max() else best
+    return exact_cut(task).at() / spread if spread else 0.0
 
 
 def _middle_of_stretch(logits: Float64[np.ndarray, "n k"], log_prior: Float64[np.ndarray, "k"], tau: float) -> float:
@@ -59,6 +71,6 @@ def _middle_of_stretch(logits: Float64[np.ndarray, "n k"], log_prior: Float64[np
     slopes = log_prior[winners][:, np.newaxis] - log_prior
     meetings = np.full(leads.shape, np.nan)
     np.divide(leads, slopes, out=meetings, where=slopes != 0)
-    lower = np.max(meetings, where=(slopes < 0) & (meetings <= tau), initial=_GRID[0])
-    upper = np.min(meetings, where=(slopes > 0) & (meetings >= tau), initial=_GRID[-1])
+    lower = np.max(meetings, where=(slopes < 0) & (meetings <= tau), initial=0.0)
+    upper = np.min(meetings, where=(slopes > 0) & (meetings >= tau), initial=_MOST_TAU)
     return float((lower + upper) / 2)

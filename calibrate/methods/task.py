@@ -2,30 +2,36 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from calibrate.errors import MissingPrior
+from calibrate.ascent import Climb, Sample
+from calibrate.counts import Counts
+from calibrate.errors import Infeasible, MissingCosts, MissingPrior, Nearest, UndefinedMetric
 from calibrate.logits import binary_margins
-from calibrate.metrics import Metric
+from calibrate.objective import Objective
 from calibrate.operating_point import OperatingPoint
-from calibrate.search import Cut, sweep_cut
+from calibrate.sweep import Cut, Rows, sweep_cut
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
     """Rows to fit on and what to fit for.
 
-    `logits` (n, k) and `labels` (n,) are the fitting rows. `state_logits` are the rows on which the model imbalance
-    state and the bias that reaches a target are taken: the training rows where there are any, else the fitting rows.
+    `logits` (n, k) and `labels` (n,) are the fitting rows, with `weights` (n,) and `amounts` at stake (n,), weighted,
+    where there are any. `state_logits` are the rows on which the model imbalance state and the bias that reaches a
+    target are taken: the training rows where there are any, else the fitting rows.
     """
 
     logits: Float[np.ndarray, "n k"]
     labels: Int[np.ndarray, "n"]
     classes: tuple[str, ...]
-    metric: Metric
+    objective: Objective
     state_logits: Float[np.ndarray, "m k"]
+    weights: Float64[np.ndarray, "n"] | None = None
+    amounts: Float64[np.ndarray, "n"] | None = None
     prior: Float64[np.ndarray, "k"] | None = None
     search: str = "exact"
     digits: int | None = None
@@ -40,6 +46,25 @@ class Task:
             )
         return self.prior
 
+    def needed_costs(self) -> Float64[np.ndarray, "k k"]:
+        """The cost matrix, or in two classes that of the metric `cost(fp=..., fn=...)`, a row for each decision.
+
+        Raises: `MissingCosts` where there is neither.
+        """
+        if self.objective.cost_matrix is not None:
+            return self.objective.cost_matrix
+        costs = self.objective.metric.arguments
+        if len(self.classes) != 2 or not {"fp", "fn"} <= costs.keys():
+            raise MissingCosts("this method needs costs: pass cost_matrix=, or the metric cost(fp=..., fn=...)")
+        matrix = np.array([[costs["tn"], costs["fn"]], [costs["fp"], costs["tp"]]])
+        return matrix if self.objective.metric.positive == 1 else np.ascontiguousarray(matrix[::-1, ::-1])
+
+    @cached_property
+    def sample(self) -> Sample:
+        """The fitting rows as a class sweep wants them."""
+        costs = self.objective.cost_matrix if self.objective.reads("cost") else None
+        return Sample(self.logits, self.labels, self.weights, self.amounts, costs)
+
     def with_rows(self, rows: Int[np.ndarray, "m"], state_rows: bool) -> "Task":
         """The same task on some of its rows; the rows of the state too where they are the fitting rows."""
         logits = self.logits[rows]
@@ -47,29 +72,75 @@ class Task:
             self,
             logits=logits,
             labels=self.labels[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            amounts=None if self.amounts is None else self.amounts[rows],
             state_logits=logits if state_rows else self.state_logits,
         )
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The point, the few numbers of its method by name (`tau`, `cut`, `gap`, `target[fraud]`), and whether the fitting
-    rows had a say: where they had none, they are held-out rows for it.
+    """The point, the few numbers of its method by name (`tau`, `cut`, `gap`, `target[fraud]`), what is to be said of
+    the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it.
     """
 
     point: OperatingPoint
     parameters: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     rows_had_a_say: bool = True
 
 
 def exact_cut(task: Task) -> Cut:
-    """The best cut of a two-class task on the margin `z1 - z0`, whichever of its classes the metric calls positive."""
+    """The best cut of a two-class task on the margin `z1 - z0`, whichever of its classes is positive.
+
+    Raises: `UndefinedMetric`, `Infeasible`.
+    """
     margins = binary_margins(task.logits)
-    positive = task.metric.positive
-    cut = sweep_cut(margins if positive == 1 else -margins, task.labels == positive, task.metric)
+    positive = task.objective.positive
+    rows = Rows(
+        margins if positive == 1 else -margins,
+        task.labels == positive,
+        task.weights,
+        task.amounts if task.objective.reads("amounts") else None,
+    )
+    try:
+        cut = sweep_cut(rows, task.objective)
+    except Infeasible as error:
+        if positive == 1:
+            raise
+        turned = (replace(each, cut=None if each.cut is None else -each.cut) for each in error.nearest)
+        raise Infeasible(str(error), tuple(turned)) from None
     return cut if positive == 1 else cut.mirrored()
 
 
 def point_at(cut: float, classes: tuple[str, ...]) -> OperatingPoint:
     """The point that decides the second of two classes where the margin is above the cut."""
     return OperatingPoint(classes, np.ones(2), np.array([0.0, -cut]))
+
+
+def check_reached(task: Task, bias: Float64[np.ndarray, "k"], where: str) -> None:
+    """Refuses a bias under which the objective is undefined or a constraint is not met; `where` says what was searched.
+
+    Raises: `UndefinedMetric`, `Infeasible`.
+    """
+    check_counts(task.objective, task.sample.counts(task.sample.decide(bias)), where)
+
+
+def check_counts(objective: Objective, counts: Counts, where: str) -> None:
+    """The same of the counts that a decision rule gives."""
+    score = objective.score(counts)
+    if score.feasible:
+        return
+    if score.shortfall == 0:
+        raise UndefinedMetric(f"metric '{objective.metric.name}' is undefined (0/0) {where}")
+    unmet = [c for c in objective.constraints if c.shortfall(counts) > 0]
+    nearest = tuple(Nearest(c.text, float(c.metric.value(counts)), None, False) for c in unmet)
+    said = "; ".join(f"'{each.constraint}' comes to {each.value:.6g}" for each in nearest)
+    raise Infeasible(f"nothing found {where} meets every constraint on these rows: {said}", nearest)
+
+
+def climbed(task: Task, climb: Climb) -> Climb:
+    """The climb, if it reached the objective. Raises: `UndefinedMetric`, `Infeasible`."""
+    if not climb.score.feasible:
+        check_reached(task, climb.bias, "by coordinate ascent")
+    return climb

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from calibrate.counts import Counts
 from calibrate.logits import binary_margins
-from calibrate.metrics import parse_metric
+from calibrate.naming import parse_metric
 from calibrate.operating_point import OperatingPoint
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from calibrate.metrics import parse_metric
-from calibrate.search import sweep_cut
+from calibrate.objective import parse_objective
+from calibrate.sweep import Rows, sweep_cut
 from tests.benchmarks.timing import Result, in_turn
 from tests.reference import binary_metric, cells
 
@@ -15,13 +15,13 @@ def best_f1(rows: int = 10_000_000, positives: float = 0.002) -> Result:
     labels = (rng.random(rows) < positives).astype(np.int64)
     margins = rng.normal(labels * 3.0).astype(np.float32)
     is_positive = labels == 1
-    metric = parse_metric("f1", ["no", "yes"])
+    objective = parse_objective("f1", None, ["no", "yes"])
 
     def reached(cut: float) -> str:
         return f"F1 {binary_metric('f1', *cells(labels, (margins > cut).astype(np.int64))):.9f}"
 
     def ours() -> str:
-        return str(sweep_cut(margins, is_positive, metric).at())
+        return str(sweep_cut(Rows(margins, is_positive), objective).at())
 
     def scikit_learn() -> str:
         precision, recall, thresholds = precision_recall_curve(labels, margins)

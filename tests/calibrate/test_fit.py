@@ -8,9 +8,10 @@ import pytest
 
 from calibrate import FeatureCache, OperatingPoint, feature_cache, fit
 from calibrate.errors import BadCache, BadPrior, MissingClass, UnknownMetric
-from calibrate.evidence import cross_fitted, stratified_folds
+from calibrate.evidence import cross_fitted
+from calibrate.folds import stratified_folds
 from calibrate.methods import METHODS, Fitted, Task
-from calibrate.metrics import parse_metric
+from calibrate.objective import parse_objective
 from tests.problems import BINARY, MULTICLASS, Problem, draw
 from tests.reference import binary_metric, cells
 
@@ -25,7 +26,7 @@ def test_no_row_is_scored_by_a_point_that_it_fitted() -> None:
     problem = BINARY[1]
     seen: list[set[float]] = []
     scored: list[set[float]] = []
-    metric = parse_metric("f1", problem.classes)
+    objective = parse_objective("f1", None, problem.classes)
 
     class Spy(OperatingPoint):
         def decide(self, logits: object) -> np.ndarray:
@@ -38,8 +39,8 @@ def test_no_row_is_scored_by_a_point_that_it_fitted() -> None:
         plain = METHODS["bias_adjustment"].fit(task).point
         return Fitted(Spy(plain.classes, plain.scale, plain.bias))
 
-    task = Task(problem.logits, problem.labels, tuple(problem.classes), metric, problem.logits)
-    evidence = cross_fitted(task, METHODS["bias_adjustment"].fit(task), spying, [metric], state_rows=True)
+    task = Task(problem.logits, problem.labels, tuple(problem.classes), objective, problem.logits)
+    evidence = cross_fitted(task, METHODS["bias_adjustment"].fit(task), spying, [objective.metric], state_rows=True)
     assert evidence.point["f1"].kind == "cross_fitted"
     assert len(seen) == len(scored) == 5
     for fitted_on, scored_on in zip(seen, scored, strict=True):
@@ -110,7 +111,9 @@ def test_one_row_of_a_class_is_a_warning_not_a_refusal() -> None:
 def test_a_metric_that_asks_for_one_class_only_is_called_out() -> None:
     """Recall alone is best when everything is positive."""
     result = fit(cache_of(BINARY[6]), metric="recall", evidence=False)
-    assert any("every fitting row is decided 'class b'" in text for text in result.warnings)
+    assert any("no fitting rows of 4 decided 'class a': 'recall' alone asks for that" in w for w in result.warnings)
+    result = fit(cache_of(BINARY[1]), metric="precision", evidence=False)
+    assert any("decided 'class b': 'precision' alone asks for that" in w for w in result.warnings)
 
 
 def test_margins_that_float32_cannot_tell_apart_are_called_out() -> None:
@@ -138,7 +141,7 @@ def test_the_prior_is_the_calls_then_the_caches_then_the_training_caches() -> No
 
 def test_more_than_two_classes_have_macro_and_per_class_evidence() -> None:
     """And the same result for the same rows, every time."""
-    cache = cache_of(MULTICLASS[0])
+    cache = cache_of(MULTICLASS[2])
     first, second = (fit(cache, metric="f1[class c]") for _ in range(2))
     assert {"f1", "recall[class a]", "f1[class c]", "mcc"} <= first.evidence.keys()
     assert first.to_dict() == second.to_dict()

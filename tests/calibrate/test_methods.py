@@ -10,12 +10,14 @@ from scipy.special import expit
 
 from calibrate import FitResult, OperatingPoint, feature_cache, fit
 from calibrate.counts import Counts
-from calibrate.errors import MissingPrior, UndefinedMetric, UnknownMethod
+from calibrate.errors import BadCosts, Infeasible, MissingCosts, MissingPrior, NotFinite, UndefinedMetric, UnknownMethod
 from calibrate.logits import softmax, to_columns
 from calibrate.methods import METHODS
 from calibrate.methods.bias_adjustment import best_rate
-from calibrate.metrics import parse_metric
-from tests.problems import BINARY, MULTICLASS, PROBLEMS, Problem
+from calibrate.methods.plug_in import gradient
+from calibrate.naming import parse_metric
+from calibrate.objective import parse_objective
+from tests.problems import BINARY, MULTICLASS, PROBLEMS, Problem, draw
 from tests.reference import BINARY_METRICS, best_by_brute_force, binary_metric, cells
 
 WAYS = [
@@ -23,6 +25,7 @@ WAYS = [
     pytest.param({"method": "bias_adjustment", "search": "decimal", "digits": 2}, id="decimal"),
     pytest.param({"method": "logit_adjustment"}, id="logit_adjustment"),
     pytest.param({"method": "prior_threshold"}, id="prior_threshold"),
+    pytest.param({"method": "plug_in"}, id="plug_in"),
 ]
 SEARCHED = ("exact", "logit_adjustment")
 
@@ -50,7 +53,7 @@ def test_every_method_ends_in_a_point(problem: Problem, metric: str, way: dict[s
     assert result.point.classes == tuple(problem.classes)
     for state in (result.mis_before, result.mis_after):
         assert np.isclose(state.sum(), 1)
-    if way["method"] != "prior_threshold" and way.get("search") != "decimal":
+    if way["method"] not in ("prior_threshold", "plug_in") and way.get("search") != "decimal":
         plain = OperatingPoint.argmax(problem.classes)
         tau_1 = fit_problem(problem, {"method": "logit_adjustment", "tau": 1.0}, metric).point
         best = reached(problem, result.point, metric)
@@ -139,10 +142,10 @@ def test_decimal_is_the_papers_search(digits: int) -> None:
 
 def test_decimal_refines_around_the_best_digit() -> None:
     """Single-peaked scores are found to the last digit, ties go to the lowest, and small rates are within reach."""
-    assert best_rate(lambda rate: -abs(rate - 0.372), 3) == (0.372, -0.0)
-    assert best_rate(lambda rate: -abs(rate - 0.004), 3)[0] == 0.004
-    assert best_rate(lambda rate: -abs(rate - 0.999), 3)[0] == 0.999
-    assert best_rate(lambda _: 0.0, 3)[0] == 0.001
+    assert best_rate(lambda rate: (0.0, -abs(rate - 0.372)), 3) == (0.372, (0.0, -0.0))
+    assert best_rate(lambda rate: (0.0, -abs(rate - 0.004)), 3)[0] == 0.004
+    assert best_rate(lambda rate: (0.0, -abs(rate - 0.999)), 3)[0] == 0.999
+    assert best_rate(lambda _: (0.0, 0.0), 3)[0] == 0.001
 
 
 @pytest.mark.parametrize("problem", MULTICLASS, ids=str)
@@ -177,7 +180,8 @@ def test_what_is_missing_or_unknown_is_named() -> None:
 def test_scaled_scores_scale_the_cut(name: str) -> None:
     """Shifting all logits of a row together changes nothing in what is decided."""
     problem = MULTICLASS[1]
-    point = fit_problem(problem, {"method": name}, "f1").point
+    costs = 1 - np.eye(len(problem.prior))
+    point = fit_problem(problem, {"method": name, "cost_matrix": costs}, "f1").point
     shifts = np.random.default_rng(0).integers(-8, 8, size=(len(problem.labels), 1))
     assert np.array_equal(point.decide(problem.logits), point.decide(problem.logits + shifts))
 
@@ -192,3 +196,105 @@ def test_a_point_decides_its_fitting_rows_alike_in_both_float_types() -> None:
             point = fit(logits=margins, labels=labels, metric="f1", evidence=False).point
             served = margins.astype(dtypes[1])
             assert np.array_equal(point.decide(served), point.decide(margins))
+
+
+def test_the_cost_rule_is_the_closed_form_and_equals_the_sweep_on_calibrated_scores() -> None:
+    """p* = c10 / (c10 + c01); on a million rows whose labels were drawn from the model, the fitted cut finds it."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-2, 2, 1_000_000)
+    labels = (rng.random(logits.size) < 1 / (1 + np.exp(-logits))).astype(np.int64)
+    costs = [[0, 8.0], [1.0, 0]]
+    closed = fit(
+        logits=logits, labels=labels, metric="mean_cost", method="minimum_risk", cost_matrix=costs, evidence=False
+    )
+    assert closed.point.threshold == pytest.approx(1 / 9)
+    named = fit(logits=logits, labels=labels, metric="cost(fp=1, fn=8)", method="minimum_risk", evidence=False)
+    assert named.point == closed.point
+    for metric, matrix in (("mean_cost", costs), ("cost(fp=1, fn=8)", None)):
+        swept = fit(logits=logits, labels=labels, metric=metric, cost_matrix=matrix, evidence=False)
+        assert swept.point.threshold == pytest.approx(1 / 9, abs=0.01)
+
+
+def test_with_more_classes_the_cost_rule_takes_the_least_expected_cost() -> None:
+    """Row by row, from the probabilities; and it is among the best points for that cost on calibrated rows."""
+    problem = draw((0.6, 0.3, 0.1), 500, 8, np.float64)
+    costs = np.array([[0.0, 4.0, 20.0], [1.0, 0.0, 6.0], [2.0, 1.0, 0.0]])
+    point = fit_problem(problem, {"method": "minimum_risk", "cost_matrix": costs}, "mean_cost").point
+    q = np.exp(problem.logits) / np.exp(problem.logits).sum(axis=1, keepdims=True)
+    assert np.array_equal(point.decide(problem.logits), [(costs @ row).argmin() for row in q])
+    assert (point.margin(problem.logits) >= 0).all()
+    assert OperatingPoint.from_dict(point.to_dict()) == point
+
+
+@pytest.mark.parametrize(
+    ("costs", "error", "said"),
+    [
+        (None, MissingCosts, "pass cost_matrix="),
+        ([[0, 1]], BadCosts, "2 rows and 2 columns"),
+        ([[0, 1], [0, 0]], BadCosts, "class 'class a' must cost more than the right one"),
+        ([[0, np.nan], [1, 0]], NotFinite, "cost_matrix"),
+    ],
+)
+def test_costs_that_no_rule_can_follow_are_refused(costs: object, error: type[Exception], said: str) -> None:
+    """Missing, of the wrong shape, or asking for one class always."""
+    with pytest.raises(error, match=said):
+        fit_problem(BINARY[0], {"method": "minimum_risk", "cost_matrix": costs}, "f1")
+    with pytest.raises(MissingCosts, match="mean_cost"):
+        fit_problem(BINARY[0], {"method": "bias_adjustment"}, "mean_cost")
+
+
+def test_the_plug_in_rule_is_the_published_one_for_macro_f1() -> None:
+    """Weight and offset are 2/(P + Q) and -F/(P + Q), up to one factor."""
+    problem = MULTICLASS[1]
+    objective = parse_objective("f1", None, problem.classes)
+    counts = Counts.of(problem.labels, problem.logits.argmax(axis=1), 5)
+    weight, offset = gradient(objective, counts)
+    both = counts.actual + counts.predicted
+    f1 = 2 * counts.hits / both
+    assert np.allclose(weight * weight.sum() ** -1, (2 / both) / (2 / both).sum(), rtol=1e-6)
+    assert np.allclose(offset / weight, -f1 / 2, rtol=1e-6)
+
+
+def posterior(prior: tuple[float, ...], n: int, seed: int) -> Problem:
+    """Rows whose logits are the true posterior: unit normals around the corners of a simplex, three apart."""
+    rng = np.random.default_rng(seed)
+    k = len(prior)
+    labels = np.concatenate([np.arange(k), rng.choice(k, p=prior, size=n - k)])
+    return Problem("posterior", 3 * (rng.normal(size=(n, k)) + 3 * np.eye(k)[labels]) + np.log(prior), labels, prior)
+
+
+def test_the_plug_in_rule_beats_a_bias_on_new_rows_for_macro_f1() -> None:
+    """Where the logits are the true posterior: the mean over draws, beside argmax and the fitted tau."""
+    prior = tuple(np.array([2.0**-c for c in range(8)]) / sum(2.0**-c for c in range(8)))
+    values = []
+    for seed in range(8):
+        fitting, held = posterior(prior, 5000, seed), posterior(prior, 40_000, seed + 100)
+        points = [fit_problem(fitting, {"method": method}, "f1").point for method in ("plug_in", "logit_adjustment")]
+        values.append([reached(held, p, "f1") for p in (*points, OperatingPoint.argmax(fitting.classes))])
+    plug_in, tau, argmax = np.mean(values, axis=0)
+    assert plug_in > tau
+    assert plug_in > argmax
+
+
+@pytest.mark.parametrize("problem", MULTICLASS, ids=str)
+def test_free_biases_are_kept_only_where_cross_fitting_gains(problem: Problem) -> None:
+    """What was weighed and what was kept is said; the result is never worse than the best tau on the fitting rows."""
+    result = fit_problem(problem, {"method": "bias_adjustment"}, "f1")
+    assert any("kept" in note and "tau line" in note for note in result.notes)
+    tau = fit_problem(problem, {"method": "logit_adjustment"}, "f1").point
+    assert reached(problem, result.point, "f1") >= reached(problem, tau, "f1")
+
+
+@pytest.mark.parametrize("way", WAYS[:3])
+def test_constraints_hold_on_the_fitting_rows_whatever_the_method(way: dict[str, object]) -> None:
+    """And where they cannot, that is what is said, with how near they come."""
+    for problem in (BINARY[0], MULTICLASS[0]):
+        last = problem.classes[-1]
+        result = fit_problem(problem, way, "accuracy", constraints=[f"recall[{last}] >= 0.8"])
+        assert reached(problem, result.point, f"recall[{last}]") >= 0.8
+        assert result.constraints == (f"recall[{last}] >= 0.8",)
+        with pytest.raises(Infeasible, match="comes to") as caught:
+            fit_problem(problem, way, "accuracy", constraints=["accuracy >= 1", f"recall[{last}] >= 0.8"])
+        assert caught.value.nearest
+    with pytest.raises(UnknownMethod, match="fits nothing, so it cannot keep"):
+        fit_problem(BINARY[0], {"method": "prior_threshold"}, "f1", constraints="recall >= 0.5")

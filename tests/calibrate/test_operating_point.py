@@ -105,7 +105,17 @@ def test_is_read_only_and_a_copy() -> None:
     [
         ([], "must be an object"),
         ({"classes": ["a", "b"], "scale": [1, 1]}, "bias is missing"),
-        ({"classes": ["a", "b"], "scale": [1, 1], "bias": [0, 0], "weight": [1, 1]}, "no key weight"),
+        (
+            {"classes": ["a", "b"], "scale": [1, 1], "bias": [0, 0], "weight": [1, 1]},
+            "weight and offset belong together",
+        ),
+        ({"classes": ["a", "b"], "scale": [1, 1], "bias": [0, 0], "weights": [1, 1]}, "no key weights"),
+        (
+            {"classes": ["a", "b"], "scale": [1, 1], "bias": [0, 0], "weight": [1, -1], "offset": [0, 0]},
+            "'b' must be >=",
+        ),
+        ({"classes": ["a", "b"], "scale": [1, 1], "bias": [0, 0], "cost": [[0, 1]]}, "cost must be a list of 2 rows"),
+        ({"classes": ["a", "b"], "scale": [1, 1], "bias": [0, 0], "cost": [[0, 1], [1]]}, "cost of deciding 'b'"),
         ({"classes": ["a"], "scale": [1], "bias": [0]}, "at least 2 classes, got 1"),
         ({"classes": ["a", "a"], "scale": [1, 1], "bias": [0, 0]}, "'a' comes more than once"),
         ({"classes": ["a", ""], "scale": [1, 1], "bias": [0, 0]}, "list of names"),

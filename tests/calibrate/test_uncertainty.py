@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import beta, binomtest
 
 from calibrate.counts import confusion_matrix
-from calibrate.metrics import parse_metric, standard_metrics
-from calibrate.uncertainty import clopper_pearson, draw_counts, measure
+from calibrate.naming import parse_metric, standard_metrics
+from calibrate.uncertainty import Table, clopper_pearson, measure
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 20), (20, 20), (7, 31), (151, 3163)])
@@ -28,7 +28,7 @@ def test_draws_spread_as_resampled_rows_do() -> None:
     labels = np.repeat([0, 1], [400, 60])
     decided = (rng.random(460) < np.where(labels == 1, 0.7, 0.05)).astype(int)
     metric = parse_metric("f1", ["a", "b"])
-    ours = metric.value(draw_counts(confusion_matrix(labels, decided, 2), 4000, rng))
+    ours = metric.value(Table(confusion_matrix(labels, decided, 2)).draw(4000, rng))
     theirs = []
     for _ in range(4000):
         rows = np.concatenate([rng.choice(np.flatnonzero(labels == c), (labels == c).sum()) for c in (0, 1)])
@@ -40,7 +40,7 @@ def test_draws_spread_as_resampled_rows_do() -> None:
 
 def test_two_classes_are_drawn_from_jeffreys_posterior() -> None:
     """Recall of 38 in 38: the quantiles of Beta(38.5, 0.5)."""
-    counts = draw_counts(np.array([[700, 20], [0, 38]]), 40_000, np.random.default_rng(2))
+    counts = Table(np.array([[700.0, 20], [0, 38]])).draw(40_000, np.random.default_rng(2))
     recall = counts.hits[:, 1] / 38
     for q in (0.025, 0.5, 0.975):
         assert np.isclose(np.quantile(recall, q), beta.ppf(q, 38.5, 0.5), atol=2e-3)
@@ -53,7 +53,7 @@ def test_draws_keep_the_rows_of_each_class(k: int) -> None:
     matrix = rng.integers(0, 50, (k, k)) * (rng.random((k, k)) < 0.5)
     matrix[0, 0] = 0
     matrix[1] = 0
-    counts = draw_counts(matrix, 3000, rng)
+    counts = Table(matrix.astype(np.float64)).draw(3000, rng)
     rows = matrix.sum(axis=1)
     assert counts.actual.tolist() == rows.tolist()
     assert np.allclose(counts.predicted.sum(axis=1), rows.sum())
@@ -66,8 +66,8 @@ def test_draws_keep_the_rows_of_each_class(k: int) -> None:
 
 def test_each_interval_rests_on_its_own_rows() -> None:
     """Recall on the positives, precision on the alerts, F1 on all rows; undefined is null."""
-    matrix = np.array([[90, 0], [10, 0]])
-    found = measure(matrix, standard_metrics(["a", "b"]), "held_out", np.random.default_rng(0))
+    matrix = np.array([[90.0, 0], [10, 0]])
+    found = measure(Table(matrix), standard_metrics(["a", "b"]), "held_out", np.random.default_rng(0))
     assert found["recall"].rows == 10
     assert (found["recall"].value, found["recall"].low) == (0, 0)
     assert found["precision"].rows == 0

@@ -5,8 +5,9 @@ import pytest
 from scipy.stats import norm
 
 from calibrate import OperatingPoint, fit
+from calibrate.ascent import Sample
 from calibrate.evidence import held_out
-from calibrate.metrics import standard_metrics
+from calibrate.naming import standard_metrics
 
 PREVALENCE, SHIFT = 0.2, 1.5
 
@@ -42,7 +43,7 @@ def test_held_out_intervals_cover_the_truth(rows: int, shift: float, cut: float)
     for _ in range(draws):
         margins, labels = draw(rng, rows, shift)
         logits = np.stack([margins * 0, margins], axis=1)
-        for name, interval in held_out(point, logits, labels, metrics, rng).point.items():
+        for name, interval in held_out(point, Sample(logits, labels), metrics, rng=rng).point.items():
             covered[name] += interval.low <= truth[name] <= interval.high
     for name in ("recall", "specificity", "precision"):
         assert covered[name] >= 0.95 * draws - 2 * np.sqrt(draws * 0.05 * 0.95), (name, covered[name])

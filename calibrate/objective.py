@@ -1,0 +1,198 @@
+"""Objectives: a metric to maximise or minimise, under any number of constraints.
+
+Decided here: a constraint compares the measured metric with its bound exactly as written (`recall >= 0.9` holds at 9 of
+10), and one that is undefined (0/0) is not met. Where none of several cuts meets all constraints, that is `Infeasible`,
+never a made-up point; it says how near each constraint can come, on its own and while the others hold.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from calibrate.counts import Counts, Values
+from calibrate.errors import BadConstraint
+from calibrate.metrics import Metric
+from calibrate.naming import MetricText, parse_metric
+
+_FORM = re.compile(
+    r"(?P<metric>[^<>@]++)(?P<sign>>=|<=)\s*+(?P<bound>[0-9.eE+-]++)\s*+(?P<percent>%)?"
+    r"\s*+(?:per\s++(?P<per>[0-9.eE+_-]++))?\s*+(?P<confidence>@.*)?",
+    re.DOTALL,
+)
+_ALERTS = re.compile(r"alerts(?=\s*(\[.*\])?$)", re.DOTALL)
+
+
+@dataclass(frozen=True, eq=False)
+class Constraint:
+    """A bound on a metric: `recall >= 0.9`."""
+
+    text: str
+    metric: Metric
+    at_least: bool
+    bound: float
+
+    def shortfall(self, counts: Counts) -> Values:
+        """How far each set of counts is from meeting it: 0 where met, infinite where undefined."""
+        values = self.metric.value(counts)
+        short = self.bound - values if self.at_least else values - self.bound
+        return np.where(np.isnan(values), np.inf, np.maximum(short, 0.0))
+
+    @property
+    def monotone(self) -> bool:
+        """Whether taking a false alarm away never breaks it."""
+        return self.metric.of_positives or (self.metric.monotone and self.at_least == self.metric.larger_is_better)
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What a fit is for: the metric, its constraints, and the cost matrix (k, k) that `mean_cost` reads, a row for
+    each decision and a column for each true class.
+    """
+
+    metric: Metric
+    constraints: tuple[Constraint, ...] = ()
+    cost_matrix: Float64[np.ndarray, "k k"] | None = None
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metric and those of the constraints."""
+        return (self.metric, *(constraint.metric for constraint in self.constraints))
+
+    @property
+    def positive(self) -> int:
+        """The metric's positive class; a constraint's where the metric is of all classes alike."""
+        named = [metric.positive for metric in self.metrics if not metric.symmetric]
+        return named[0] if named else self.metric.positive
+
+    @property
+    def monotone(self) -> bool:
+        """Whether the cuts just below a positive, and no alert at all, are all that can be best."""
+        same = all(metric.symmetric or metric.positive == self.positive for metric in self.metrics)
+        metric = self.metric
+        return same and (metric.monotone or metric.of_positives) and all(c.monotone for c in self.constraints)
+
+    @property
+    def name(self) -> str:
+        """The metric and its constraints, as a person would write them."""
+        return self.metric.name + "".join(f"; {constraint.text}" for constraint in self.constraints)
+
+    def reads(self, what: str) -> bool:
+        """Whether some metric reads the `amounts` or the `cost` of counts."""
+        return any(metric.reads == what for metric in self.metrics)
+
+    def score(self, counts: Counts) -> "Score":
+        """The gain and the shortfall of every set of counts."""
+        if self.cost_matrix is not None and counts.cost is None and self.reads("cost"):
+            counts = counts.costed(self.cost_matrix)
+        gain = self.metric.gain(counts)
+        short = np.zeros(np.shape(gain))
+        for constraint in self.constraints:
+            short = short + constraint.shortfall(counts)
+        return Score(np.where(np.isnan(gain), -np.inf, gain), np.asarray(short))
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """How good each candidate is: first how little it falls short of the constraints, then its gain (minus infinity
+    where the metric is undefined).
+    """
+
+    gain: Float64[np.ndarray, "*cuts"]
+    shortfall: Float64[np.ndarray, "*cuts"]
+
+    def best(self, allowed: Bool[np.ndarray, "cuts"] | bool = True) -> int:
+        """The first of the best candidates: among those that meet the constraints the one with most gain, else the
+        one that is nearest to meeting them. Where none is allowed, the first.
+        """
+        nearest = self.shortfall <= np.where(allowed, self.shortfall, np.inf).min()
+        return int(np.where(nearest & allowed, self.gain, -np.inf).argmax())
+
+    def at(self, index: int) -> "Score":
+        """One candidate's."""
+        return Score(np.asarray(self.gain[index]), np.asarray(self.shortfall[index]))
+
+    @property
+    def key(self) -> tuple[float, float]:
+        """One candidate's score as a pair that compares: larger is better."""
+        return -float(self.shortfall), float(self.gain)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether one candidate meets every constraint and has a defined gain."""
+        return float(self.shortfall) == 0 and math.isfinite(float(self.gain))
+
+
+NO_SCORE = Score(np.asarray(-np.inf), np.asarray(np.inf))
+
+
+def parse_objective(
+    metric: MetricText,
+    constraints: str | Sequence[str] | None,
+    classes: Sequence[str],
+    positive: str | None = None,
+    frequencies: Sequence[float] | None = None,
+    cost_matrix: Float64[np.ndarray, "k k"] | None = None,
+) -> Objective:
+    """The objective that a metric and constraints name.
+
+    Raises: `UnknownMetric`, `BadExpression`, `UnknownClass`, `BadConstraint`.
+
+    >>> parse_objective("precision", ["recall >= 0.9"], ["clear", "fraud"]).name
+    'precision; recall >= 0.9'
+    """
+    texts = [constraints] if isinstance(constraints, str) else list(constraints or ())
+    return Objective(
+        parse_metric(metric, classes, positive, frequencies),
+        tuple(parse_constraint(text, classes, positive, frequencies) for text in texts),
+        cost_matrix,
+    )
+
+
+def parse_constraint(
+    text: str, classes: Sequence[str], positive: str | None = None, frequencies: Sequence[float] | None = None
+) -> Constraint:
+    """The constraint that a text names: `recall >= 0.9`, `precision[fraud] >= 80%`, `alerts <= 200 per 100000`.
+
+    Raises: `BadConstraint`, and what `parse_metric` raises.
+    """
+    form = _FORM.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 1000 else None
+    if form is None:
+        raise BadConstraint(f"a constraint is written as recall >= 0.9 or alert_rate <= 0.002; got {_shown(text)}")
+    if form["confidence"] is not None:
+        raise BadConstraint(f"constraints with a confidence are not offered by this version; got {_shown(text)}")
+    bound = _number(form["bound"], text) / (100 if form["percent"] else 1)
+    name = form["metric"].strip()
+    if alerts := _ALERTS.match(name):
+        if form["per"] is None:
+            raise BadConstraint(f"alerts are counted per rows: alerts <= 200 per 100000; got {_shown(text)}")
+        name = f"alert_rate{name[alerts.end() :]}"
+    elif form["per"] is not None:
+        raise BadConstraint(f"only alerts are counted per rows: alerts <= 200 per 100000; got {_shown(text)}")
+    if form["per"] is not None:
+        per = _number(form["per"].replace("_", ""), text)
+        if per < 1:
+            raise BadConstraint(f"alerts are counted per 1 row or more; got {_shown(text)}")
+        bound /= per
+    metric = parse_metric(name, classes, positive, frequencies)
+    if not math.isfinite(bound):
+        raise BadConstraint(f"a bound must be a finite number, got {_shown(text)}")
+    return Constraint(f"{metric.name} {form['sign']} {bound:.12g}", metric, form["sign"] == ">=", bound)
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadConstraint(f"{_shown(text)} is not a number in the constraint {_shown(whole)}")
+    return number
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return repr(text) if len(text) <= 100 else f"{text[:100]!r}..."

@@ -1,0 +1,195 @@
+"""Threshold-free measures of the plain model: what it is worth before any operating point is chosen.
+
+They are reported beside a point and do not depend on it: how well a margin ranks the rows (ROC AUC, average precision)
+and how true its probabilities are (log loss, Brier score). Decided here: all take row weights, and a row of weight 0 is
+no row. The cost of a miss on each positive and of a false alarm on each negative as weights give the cost-weighted
+forms. A measure without rows to stand on is NaN, and so is a macro mean over it. Classes are ranked by their log-odds,
+not by their probabilities, which saturate and then tie rows that the model tells apart.
+
+The two sides are sorted apart (`np.sort` is vectorised) and counted with `searchsorted`, as in the exact sweeps. The
+sums of the unweighted ROC AUC are whole numbers that float64 holds up to 10^8 rows: it is exact to its one division.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+
+from calibrate.logits import binary_margins, softmax
+
+_CHUNK_CELLS = 1 << 20
+
+Weights = Float64[np.ndarray, "n"] | None
+
+
+class _Side(NamedTuple):
+    """The rows of one side: margins ascending, their weights, and at i the weight of row i and all above it."""
+
+    margins: Float[np.ndarray, "m"]
+    weights: Float64[np.ndarray, "m"]
+    above: Float64[np.ndarray, "m+1"]
+
+
+def roc_auc(margins: Float[np.ndarray, "n"], is_positive: Bool[np.ndarray, "n"], weights: Weights = None) -> float:
+    """The probability that a positive outranks a negative, a tie counting half; each drawn by its weight.
+
+    `margins` (n,) are compared in the type they come in, `weights` (n,) are >= 0. NaN where a side has no weight.
+
+    Source: Hanley & McNeil (1982): the area under the ROC curve is the Mann-Whitney statistic.
+
+    >>> roc_auc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    0.875
+    """
+    return _roc_auc(*_sides(margins, is_positive, weights))
+
+
+def average_precision(
+    margins: Float[np.ndarray, "n"], is_positive: Bool[np.ndarray, "n"], weights: Weights = None
+) -> float:
+    """The precision at each distinct margin, weighted by the recall gained there: no interpolation, ties enter at once.
+
+    `margins` (n,) are compared in the type they come in, `weights` (n,) are >= 0. NaN where no positive has weight.
+
+    Source: scikit-learn's `average_precision_score`, the sum of (R_i - R_(i-1)) P_i.
+    """
+    return _average_precision(*_sides(margins, is_positive, weights))
+
+
+def log_loss(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], weights: Weights = None) -> float:
+    """The mean of -log softmax at the labels (n,), from the logits, so that nothing is clipped. NaN without weight."""
+    return _mean(_log_losses, logits, labels, weights)
+
+
+def brier(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], weights: Weights = None) -> float:
+    """The mean squared distance of the probabilities from the labels (n,). NaN without weight.
+
+    Two classes: (p1 - y)^2, at most 1. More: the sum over the classes, at most 2.
+
+    Source: Brier (1950); the halving in two classes is that of scikit-learn's `brier_score_loss`.
+    """
+    return _mean(_briers, logits, labels, weights)
+
+
+def threshold_free(
+    logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], positive: int | None = None, weights: Weights = None
+) -> dict[str, float]:
+    """`roc_auc`, `average_precision`, `log_loss` and `brier` of the plain model on rows with labels (n,).
+
+    The first two are those of class `positive` against the rest. Unless it is given they are those of the second class
+    in two, and in more the macro mean over the classes: NaN where a class has no rows.
+
+    Raises: `NotFinite` where a margin of two classes overflows.
+    """
+    k = logits.shape[1]
+    ranked = list(range(k)) if positive is None and k > 2 else [1 if positive is None else positive]
+    mirror = 1 if ranked == [1] else -1
+    log_odds: Iterable[np.ndarray] = [binary_margins(logits) * mirror] if k == 2 else _log_odds(logits, ranked)
+    ranks = []
+    for index, odds in zip(ranked, log_odds, strict=True):
+        sides = _sides(odds, labels == index, weights)
+        ranks.append((_roc_auc(*sides), _average_precision(*sides)))
+    auc, precision = np.mean(ranks, axis=0).tolist()
+    return {
+        "roc_auc": auc,
+        "average_precision": precision,
+        "log_loss": log_loss(logits, labels, weights),
+        "brier": brier(logits, labels, weights),
+    }
+
+
+def _sides(
+    margins: Float[np.ndarray, "n"], is_positive: Bool[np.ndarray, "n"], weights: Weights
+) -> tuple[_Side, _Side]:
+    """The positives and the negatives that have weight."""
+    if weights is None:
+        return _side(margins[is_positive], None), _side(margins[~is_positive], None)
+    positives, negatives = is_positive & (weights > 0), ~is_positive & (weights > 0)
+    return _side(margins[positives], weights[positives]), _side(margins[negatives], weights[negatives])
+
+
+def _side(margins: Float[np.ndarray, "m"], weights: Float64[np.ndarray, "m"] | None) -> _Side:
+    if weights is None:
+        return _Side(np.sort(margins), np.ones(margins.size), np.arange(margins.size, -1.0, -1.0))
+    order = np.argsort(margins)
+    weights = weights[order]
+    return _Side(margins[order], weights, np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]]))
+
+
+def _roc_auc(positives: _Side, negatives: _Side) -> float:
+    few, many = (positives, negatives) if positives.margins.size <= negatives.margins.size else (negatives, positives)
+    if not few.margins.size:
+        return math.nan
+    not_below = many.above[np.searchsorted(many.margins, few.margins, side="left")]
+    above = many.above[np.searchsorted(many.margins, few.margins, side="right")]
+    # Twice the weight of the pairs that `many` wins, and of all; summed alike, so that rounding keeps the share <= 1,
+    # and with one side's weights scaled, so that no product of two is out of range.
+    scaled = few.weights / few.weights.max()
+    won, pairs = float((scaled * (not_below + above)).sum()), float((scaled * (2 * many.above[0])).sum())
+    return (won if many is positives else pairs - won) / pairs
+
+
+def _average_precision(positives: _Side, negatives: _Side) -> float:
+    if not positives.margins.size:
+        return math.nan
+    hits = positives.above[np.searchsorted(positives.margins, positives.margins, side="left")]
+    false_alarms = negatives.above[np.searchsorted(negatives.margins, positives.margins, side="left")]
+    precision = hits / (hits + false_alarms)
+    return float((positives.weights * precision).sum() / positives.weights.sum())
+
+
+def _log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[Float64[np.ndarray, "n"]]:
+    """The log-odds `z_c - logsumexp(other z)` of each class c in turn, from three numbers a row.
+
+    A row's sums are taken in the order of size, so rows that hold the same logits in another order tie exactly.
+    """
+    top, total, lead = np.empty((3, logits.shape[0]))
+    for rows in _chunks(logits):
+        ordered = np.sort(logits[rows].astype(np.float64), axis=1)
+        top[rows], second = ordered[:, -1], ordered[:, -2]
+        total[rows] = np.exp(ordered - ordered[:, -1:]).sum(axis=1)
+        lead[rows] = top[rows] - second - np.log(np.exp(ordered[:, :-1] - ordered[:, -2:-1]).sum(axis=1))
+    for index in classes:
+        behind = logits[:, index].astype(np.float64) - top
+        # For the top class itself the difference would cancel; for any other at least 1, the top's share, remains.
+        rest = np.where(behind == 0, 1.0, total - np.exp(behind))
+        yield np.where(behind == 0, lead, behind - np.log(rest))
+
+
+def _log_losses(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    rows = np.arange(labels.size)
+    top = logits.argmax(axis=1)
+    behind = logits.astype(np.float64) - logits[rows, top, np.newaxis]
+    others = np.exp(behind)
+    others[rows, top] = 0.0
+    return np.asarray(np.log1p(others.sum(axis=1)) - behind[rows, labels])
+
+
+def _briers(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    distances = softmax(logits)
+    distances[np.arange(labels.size), labels] -= 1
+    return np.asarray((distances**2).sum(axis=1) / (2 if logits.shape[1] == 2 else 1))
+
+
+def _mean(
+    of_rows: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    logits: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, "n"],
+    weights: Weights,
+) -> float:
+    """The weighted mean of a number per row, by chunks of rows."""
+    sums, shares = [], []
+    for rows in _chunks(logits):
+        values = of_rows(logits[rows], labels[rows])
+        share = np.ones(values.size) if weights is None else weights[rows]
+        sums.append(float((values * share).sum()))
+        shares.append(float(share.sum()))
+    total = math.fsum(shares)
+    return math.fsum(sums) / total if total else math.nan
+
+
+def _chunks(logits: Float[np.ndarray, "n k"]) -> Iterator[slice]:
+    n, k = logits.shape
+    step = max(1, _CHUNK_CELLS // k)
+    return (slice(start, start + step) for start in range(0, n, step))

@@ -1,0 +1,59 @@
+"""Constraints are read as they are written."""
+
+import math
+
+import numpy as np
+import pytest
+
+from calibrate.counts import Counts
+from calibrate.errors import BadConstraint, UnknownMetric
+from calibrate.objective import parse_constraint, parse_objective
+
+CLASSES = ["no", "yes"]
+COUNTS = Counts.of_confusion(np.array([[88, 2], [1, 9]]))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "shortfall"),
+    [
+        ("recall >= 0.9", "recall >= 0.9", 0),
+        ("recall>=90%", "recall >= 0.9", 0),
+        (" recall[yes]  >=  .95 ", "recall[yes] >= 0.95", 0.05),
+        ("alert_rate <= 0.002", "alert_rate <= 0.002", 0.108),
+        ("alerts <= 200 per 100000", "alert_rate <= 0.002", 0.108),
+        ("alerts[no] <= 50 per 1e2", "alert_rate[no] <= 0.5", 0.39),
+        ("cost(fp=1, fn=50) <= 1", "cost(fp=1, fn=50) <= 1", 0),
+        ("tp/(tp + fp) >= 0.5", "tp/(tp + fp) >= 0.5", 0),
+        ("net_benefit(0.1) >= 0", "net_benefit(0.1) >= 0", 0),
+    ],
+)
+def test_a_constraint_is_read_as_written(text: str, name: str, shortfall: float) -> None:
+    """With its canonical text and how far the counts are from it; exactly at the bound it is met."""
+    constraint = parse_constraint(text, CLASSES)
+    assert constraint.text == name
+    assert math.isclose(float(constraint.shortfall(COUNTS)), shortfall, abs_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "recall", "recall > 0.9", "recall = 0.9", "recall >= ", "recall >= x", "recall >= 1e999", "recall >= nan",
+     "alerts <= 200", "recall <= 2 per 100", "alerts <= 5 per 0", "recall >= 0.9 @ 95%", ">= 0.9",
+     "recall >= 0.9 recall >= 0.8", "recall >= 0.9" + " " * 2000, "recall >= 0.9; precision >= 0.5"],
+)  # fmt: skip
+def test_what_is_no_constraint_is_refused(text: str) -> None:
+    """With what was wanted and what came, in a short sentence."""
+    with pytest.raises((BadConstraint, UnknownMetric)) as caught:
+        parse_constraint(text, CLASSES)
+    assert len(str(caught.value)) < 700
+
+
+def test_an_objective_knows_when_the_short_list_of_cuts_holds_its_optimum() -> None:
+    """Bounds that a false alarm less may break need every cut."""
+    for constraints, monotone in [
+        (["recall >= 0.5"], True), (["recall <= 0.5"], True), (["precision >= 0.5"], True), (["fpr <= 0.1"], True),
+        (["precision <= 0.5"], False), (["alert_rate >= 0.1"], False), (["fpr >= 0.1"], False), (["mcc >= 0"], True),
+        (["recall[no] >= 0.5"], False), (["accuracy >= 0.5", "npv >= 0.9"], True),
+    ]:  # fmt: skip
+        assert parse_objective("f1", constraints, CLASSES).monotone == monotone, constraints
+    assert not parse_objective("tp - fp", None, CLASSES).monotone
+    assert parse_objective("f1", "recall >= 0.5", CLASSES).constraints[0].bound == 0.5
