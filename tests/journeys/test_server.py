@@ -37,6 +37,15 @@ def test_the_server_never_imports_torch(tmp_path: Path) -> None:
         assert "torch" not in libraries
 
 
+def test_the_runtime_is_told_to_report_nothing_to_its_makers() -> None:
+    """Before it is imported, by whatever way the server is started; a setting from outside stands."""
+    code = "import os, service.main; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    clean = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    for given, said in (({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean | given, check=True)
+        assert done.stdout.strip() == said
+
+
 def test_starting_imports_neither_torch_nor_onnx() -> None:
     """What takes long to import and is seldom needed waits until it is."""
     slow = ("torch", "onnx", "scipy", "rich")
