@@ -1,8 +1,16 @@
 """Models, operating points and the default: registering, publishing, listing, moving."""
 
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
 from anyio import to_thread
+from pydantic import ValidationError
 from starlette.requests import Request
 
+from calibrate.errors import BadPoint
 from calibrate.operating_point import OperatingPoint
 from service.domain import BadRequest, Default, Model, ModelVersion, PointRecord
 from service.registry import Registry
@@ -21,6 +29,11 @@ from service.web.schemas import (
     VersionReply,
 )
 from service.web.state import actor, parts
+
+log = logging.getLogger(__name__)
+
+MOST_DETAILS_BYTES = 64 * 2**10
+MOST_DETAILS_DEPTH = 20
 
 
 async def register(request: Request) -> VersionReply:
@@ -79,17 +92,41 @@ async def show_point(request: Request, model: str, point: str) -> PointReply:
 async def publish(request: Request, model: str) -> PointReply:
     """Publishes a point that was fitted elsewhere; its evidence is marked `submitted`."""
     wanted = await read_wire(request, PublishRequest)
+    who, registry = actor(request), parts(request).registry
+    record = await to_thread.run_sync(_publish, registry, model, wanted, who)
+    return point_reply(registry.model(model), record)
+
+
+def _publish(registry: Registry, model: str, wanted: PublishRequest, who: str) -> PointRecord:
     point = OperatingPoint.from_dict(wanted.point.model_dump())
+    _check_extras(wanted.details.model_extra or {})
     details = wanted.details.model_dump(mode="json")
     for interval in (*details["evidence"].values(), *details["before"].values()):
         interval["kind"] = "submitted"
-    who, registry = actor(request), parts(request).registry
-    record = await to_thread.run_sync(
-        lambda: registry.publish(
-            model, name=wanted.name, point=point, details=details, model_version=wanted.model_version, actor=who
-        )
+    found = registry.model(model)
+    version = found.version(wanted.model_version).version
+    draft = PointRecord(model, version, wanted.name, 0, point, details, datetime.now(UTC))
+    _point_reply(found, draft)  # what could not be answered must not be kept
+    return registry.publish(
+        model, name=wanted.name, point=point, details=details, model_version=wanted.model_version, actor=who
     )
-    return point_reply(registry.model(model), record)
+
+
+def _check_extras(extras: dict[str, Any]) -> None:
+    """Bounds what may come along with a point beside what its type lists. Raises: `BadPoint`."""
+    level, depth = list(extras.values()), 1
+    while level:
+        depth += 1
+        if depth > MOST_DETAILS_DEPTH:
+            raise BadPoint(f"details may be nested {MOST_DETAILS_DEPTH} deep, got more")
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    if (size := len(orjson.dumps(extras))) > MOST_DETAILS_BYTES:
+        raise BadPoint(f"details beyond the known ones may have {MOST_DETAILS_BYTES} bytes, got {size}")
 
 
 async def set_default(request: Request, model: str) -> DefaultReply:
@@ -113,7 +150,15 @@ async def audit(request: Request, limit: int = 100) -> list[AuditReply]:
 
 
 def point_reply(model: Model, record: PointRecord) -> PointReply:
-    """A point as it goes over the wire."""
+    """A point as it goes over the wire; where its stored details cannot be read, without them."""
+    try:
+        return _point_reply(model, record)
+    except ValidationError as error:
+        log.error("the details of %s of model '%s' cannot be read: %s", record.label, record.model, error)
+        return _point_reply(model, replace(record, details={"warnings": ["the stored details cannot be read"]}))
+
+
+def _point_reply(model: Model, record: PointRecord) -> PointReply:
     said_by_us = {
         "model": record.model,
         "model_version": record.model_version,

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", examples=["thyroid"])]
 Matrix = list[list[float]]
+# JSON has no infinity: a text "inf" taken for a number would be stored as null, which nobody could read back.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class Wire(BaseModel):
@@ -109,20 +111,20 @@ class CalibrateRequest(CalibrateSpec):
 class Interval(BaseModel):
     """A measured number with its interval; null where undefined. `kind` says which rows it comes from."""
 
-    value: float | None
-    low: float | None
-    high: float | None
-    confidence: float
-    rows: int
+    value: Number | None
+    low: Number | None
+    high: Number | None
+    confidence: Number
+    rows: StrictInt
     kind: Literal["held_out", "cross_fitted", "certified", "submitted"]
 
 
 class Point(Wire):
     """The decision rule `argmax(scale * logits + bias)`."""
 
-    classes: list[str]
-    scale: list[float]
-    bias: list[float]
+    classes: list[StrictStr]
+    scale: list[Number]
+    bias: list[Number]
 
 
 class PointDetails(BaseModel):
@@ -134,8 +136,8 @@ class PointDetails(BaseModel):
     metric: str | None = None
     evidence: dict[str, Interval] = {}
     before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
-    mis_before: list[float] | None = Field(None, description="Mean predicted probability per class without the point.")
-    mis_after: list[float] | None = None
+    mis_before: list[Number] | None = Field(None, description="Mean predicted probability per class without the point.")
+    mis_after: list[Number] | None = None
     warnings: list[str] = []
 
 
@@ -159,7 +161,7 @@ class PublishRequest(Wire):
 
     name: Name
     point: Point
-    model_version: int | None = None
+    model_version: StrictInt | None = None
     details: PointDetails = Field(PointDetails(), description="What `FitResult.to_dict` holds beside the point.")
 
 

@@ -42,7 +42,9 @@ def test_the_runtime_is_told_to_report_nothing_to_its_makers() -> None:
     code = "import os, service.main; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     clean = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     for given, said in (({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean | given, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=clean | given, check=True
+        )
         assert done.stdout.strip() == said
 
 

@@ -1,6 +1,8 @@
 """Models, points and defaults over REST, and across a restart."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +135,15 @@ def test_a_point_fitted_elsewhere_is_published_with_its_evidence_as_submitted(fr
     assert fraud.get("/models/fraud/operating-points?model_version=1").json() == listed
 
 
+def nested(depth: int) -> list[object]:
+    """Lists in lists."""
+    value: list[object] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+INTERVAL = {"value": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "rows": 60, "kind": "held_out"}
 POINT = {"classes": ["clear", "fraud"], "scale": [1, 1], "bias": [0, 1]}
 
 
@@ -151,6 +162,18 @@ POINT = {"classes": ["clear", "fraud"], "scale": [1, 1], "bias": [0, 1]}
         ({"name": "p", "point": POINT, "model_version": 9}, 404, "unknown-version", "no version 9, only 1"),
         ({"name": "p", "point": POINT, "details": {"evidence": {"f1": 1}}}, 400, "bad-request", "details.evidence.f1"),
         ({"name": "p", "point": POINT, "details": {"metric": 5}}, 400, "bad-request", "details.metric"),
+        ({"name": "p", "point": {**POINT, "bias": [0, "1"]}}, 400, "bad-request", "point.bias.1"),
+        ({"name": "p", "point": {**POINT, "scale": [1, True]}}, 400, "bad-request", "point.scale.1"),
+        ({"name": "p", "point": POINT, "model_version": "1"}, 400, "bad-request", "model_version"),
+        ({"name": "p", "point": POINT, "model_version": True}, 400, "bad-request", "model_version"),
+        ({"name": "p", "point": POINT, "details": {"mis_before": ["inf", 1]}}, 400, "bad-request", "mis_before.0"),
+        ({"name": "p", "point": POINT, "details": {"evidence": {"f1": {**INTERVAL, "confidence": "nan"}}}}, 400,
+         "bad-request", "details.evidence.f1.confidence"),
+        ({"name": "p", "point": POINT, "details": {"before": {"f1": {**INTERVAL, "value": "1e400"}}}}, 400,
+         "bad-request", "details.before.f1.value"),
+        ({"name": "p", "point": POINT, "details": {"x": nested(21)}}, 422, "bad-point", "nested 20 deep"),
+        ({"name": "p", "point": POINT, "details": {"x": nested(900)}}, 422, "bad-point", "nested 20 deep"),
+        ({"name": "p", "point": POINT, "details": {"x": "y" * 70_000}}, 422, "bad-point", "65536 bytes, got 70008"),
         ({"name": "p", "point": POINT, "operating_point": 1}, 400, "bad-request", "operating_point"),
     ],
 )  # fmt: skip
@@ -161,6 +184,20 @@ def test_a_point_that_does_not_fit_is_not_published(
     assert said in refused(fraud.post("/models/fraud/operating-points", json=wanted), status, kind)
     assert len(fraud.get("/models/fraud/operating-points").json()) == 1
     alive(fraud)
+
+
+def test_a_stored_point_that_cannot_be_read_does_not_hide_the_others(fraud: TestClient, tmp_path: Path) -> None:
+    """It is listed without its details; an older server may have kept what this one refuses."""
+    publish(fraud, "p", 1.0)
+    publish(fraud, "q", 2.0)
+    with closing(sqlite3.connect(tmp_path / "data" / "setpoint.db")) as database:
+        database.execute("UPDATE operating_points SET details = '{\"mis_before\": [null, 1]}' WHERE name = 'p'")
+        database.commit()
+    publish(fraud, "q", 3.0)  # the model is read anew
+    listed = fraud.get("/models/fraud/operating-points").json()
+    assert [point["operating_point"] for point in listed] == ["argmax@1", "p@1", "q@1", "q@2"]
+    assert listed[1]["warnings"] == ["the stored details cannot be read"]
+    assert listed[1]["point"]["bias"] == [0, 1]
 
 
 def test_details_cannot_pass_for_what_the_server_says_itself(fraud: TestClient) -> None:
