@@ -12,7 +12,7 @@ from service.web.bodies import check_wire, is_multipart, read_form
 from service.web.registry import point_reply
 from service.web.schemas import CalibrateSpec, PointReply
 from service.web.state import Parts, actor, parts
-from service.web.tensors import read_inputs, read_json
+from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
 
 _DATA = {"labels", "features", "logits", "inputs", "classes"}
 
@@ -32,7 +32,7 @@ async def calibrate(request: Request) -> PointReply:
 
 
 def _from_file(service: Parts, text: str, data: bytes, who: str) -> PointReply:
-    spec = check_wire(read_json(text.encode()), CalibrateSpec)
+    spec = check_wire(read_json(text.encode(), "spec"), CalibrateSpec)
     return _fit(service, spec, read_arrays(data, most_bytes=service.settings.unpacked_bytes), who)
 
 
@@ -43,15 +43,27 @@ def _from_json(service: Parts, body: bytes, who: str) -> PointReply:
         raise BadRequest("calibrate needs data: an object with labels, and features, logits or inputs")
     if unknown := sorted(data.keys() - _DATA):
         raise BadRequest(f"data takes {', '.join(sorted(_DATA))}; got {unknown[0][:100]!r}")
-    return _fit(service, check_wire(call, CalibrateSpec), data, who)
+    spec = check_wire(call, CalibrateSpec)
+    version = service.registry.model(spec.model).version(spec.model_version)
+    given = {name: value for name, value in data.items() if value is not None}
+    if "classes" in given:
+        given["classes"] = _names(given["classes"])
+    if "labels" in given:
+        given["labels"] = read_labels(given["labels"], version.classes)
+    if "inputs" in given:
+        given["inputs"] = read_inputs(given["inputs"], version.inputs)
+    for name in {"features", "logits"} & given.keys():
+        given[name] = read_numbers(given[name], name)
+    return _fit(service, spec, given, who)
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise BadRequest("classes must be a list of names")
+    return value
 
 
 def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: str) -> PointReply:
-    model = service.registry.model(wanted.model)
-    version = model.version(wanted.model_version)
-    if arrays.get("inputs") is not None:
-        arrays = {**arrays, "inputs": read_inputs(arrays["inputs"], version.inputs)}
-    fields = {**wanted.model_dump(exclude={"prior"}), "model_version": version.version}
-    spec = Spec(**fields, prior=None if wanted.prior is None else tuple(wanted.prior))
+    spec = Spec(**wanted.model_dump(exclude={"prior"}), prior=None if wanted.prior is None else tuple(wanted.prior))
     record = service.calibrator.calibrate(spec, arrays, who)
     return point_reply(service.registry.model(wanted.model), record)

@@ -14,7 +14,7 @@ from service.domain import BadRequest, Model, ModelVersion
 from service.inference import Answer, Rows, answer, to_logits
 from service.registry import Registry
 from service.web.state import parts, request_id
-from service.web.tensors import read_inputs, read_json
+from service.web.tensors import read_inputs, read_json, read_numbers
 
 _KEYS = {"model", "model_version", "inputs", "features", "logits", "operating_point", "compare"}
 _ROWS = ("inputs", "features", "logits")
@@ -55,7 +55,8 @@ def _rows(call: dict[str, Any], version: ModelVersion) -> Rows:
     value = call[given[0]]
     if given == ["inputs"]:
         return Rows(inputs=read_inputs(value, version.inputs))
-    return Rows(features=value) if given == ["features"] else Rows(logits=value)
+    numbers = read_numbers(value, given[0])
+    return Rows(features=numbers) if given == ["features"] else Rows(logits=numbers)
 
 
 def _reply(model: Model, found: Answer, per_row: bool) -> dict[str, Any]:
