@@ -1,12 +1,6 @@
-"""Calibration on request: the library's own fit, on data that came in, published as a new operating point.
+"""Calibration on request: the library's own fit, on data that came in, published as a new operating point."""
 
-Decided here: only so many fits run at once, and one more is refused at once rather than queued; they would take the
-processor from predictions.
-"""
-
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +11,7 @@ from calibrate.cache import FeatureCache, feature_cache
 from calibrate.errors import BadCache
 from calibrate.fit import fit
 from calibrate.io.model import Head
-from service.domain import Busy, ModelVersion, PointRecord
+from service.domain import ModelVersion, PointRecord, check_point_name
 from service.inference import Rows, to_logits
 from service.registry import Registry
 
@@ -40,59 +34,37 @@ class Spec:
     reason: str = ""
 
 
-class Calibrator:
-    """Fits at most `at_once` points at a time."""
+def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: str) -> PointRecord:
+    """Fits a point on the arrays (`labels` with `features`, `logits` or `inputs`) and publishes it.
 
-    def __init__(self, registry: Registry, at_once: int) -> None:
-        self._registry = registry
-        self._free = threading.BoundedSemaphore(at_once)
-        self._at_once = at_once
-
-    @property
-    def registry(self) -> Registry:
-        """Where models are looked up and points published."""
-        return self._registry
-
-    def calibrate(self, spec: Spec, arrays: Mapping[str, Any], actor: str) -> PointRecord:
-        """Fits a point on the arrays (`labels` with `features`, `logits` or `inputs`) and publishes it.
-
-        Raises: `Busy`; whatever `calibrate.fit` raises, and the registry on publishing.
-        """
-        with self._place():
-            version = self._registry.model(spec.model).version(spec.model_version)
-            cache = _cache(version, self._registry, arrays)
-            prior = spec.prior if spec.prior is not None else cache.prior
-            result = fit(
-                cache,
-                metric=spec.metric,
-                method=spec.method,
-                search=spec.search,
-                digits=spec.digits,
-                tau=spec.tau,
-                positive=spec.positive,
-                prior=version.prior if prior is None else prior,
-            )
-            details = result.to_dict()
-            del details["point"], details["threshold"]
-            return self._registry.publish(
-                spec.model,
-                name=spec.name,
-                point=result.point,
-                details=details,
-                model_version=version.version,
-                actor=actor,
-                make_default=spec.make_default,
-                reason=spec.reason or f"calibrated for {result.metric}",
-            )
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._free.acquire(blocking=False):
-            raise Busy(f"{self._at_once} calibrations are running, which is all this server runs at once; try again")
-        try:
-            yield
-        finally:
-            self._free.release()
+    Raises: whatever `calibrate.fit` raises, and the registry on publishing.
+    """
+    check_point_name(spec.name)
+    version = registry.model(spec.model).version(spec.model_version)
+    cache = _cache(version, registry, arrays)
+    prior = spec.prior if spec.prior is not None else cache.prior
+    result = fit(
+        cache,
+        metric=spec.metric,
+        method=spec.method,
+        search=spec.search,
+        digits=spec.digits,
+        tau=spec.tau,
+        positive=spec.positive,
+        prior=version.prior if prior is None else prior,
+    )
+    details = result.to_dict()
+    del details["point"], details["threshold"]
+    return registry.publish(
+        spec.model,
+        name=spec.name,
+        point=result.point,
+        details=details,
+        model_version=version.version,
+        actor=actor,
+        make_default=spec.make_default,
+        reason=spec.reason or f"calibrated for {result.metric}",
+    )
 
 
 def _cache(version: ModelVersion, registry: Registry, arrays: Mapping[str, Any]) -> FeatureCache:

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
-from service.calibration import Calibrator
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
 from service.registry import Registry
@@ -15,6 +14,7 @@ from service.storage.artifacts import FolderArtifacts
 from service.storage.sql import SqlStore
 from service.web.app import make_web
 from service.web.doorway import Doorway
+from service.web.lanes import make_lanes
 from service.web.state import Parts
 
 
@@ -37,5 +37,5 @@ def make_app(settings: Settings) -> Doorway:
         yield
         store.close()
 
-    web, open_paths = make_web(Parts(settings, registry, Calibrator(registry, settings.calibrations)), lifespan)
+    web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)
     return Doorway(web, settings, open_paths)

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from anyio import to_thread
 from starlette.requests import Request
 
 from calibrate.io.files import read_arrays
 from service.calibration import Spec
+from service.calibration import calibrate as fit_and_publish
 from service.domain import BadRequest
 from service.web.bodies import check_wire, is_multipart, read_form
 from service.web.registry import point_reply
@@ -23,12 +23,15 @@ async def calibrate(request: Request) -> PointReply:
     The data is JSON, or a multipart body with the parts `spec` (JSON) and `data` (an .npz feature cache). The evidence
     is cross-fitted: no row is decided by a point that it fitted.
     """
+    service, who = parts(request), actor(request)
+    lane = service.lanes.calibrations  # what is refused is not even unpacked
     if is_multipart(request):
         files, texts = await read_form(request, {"data"}, {"spec"})
         if "spec" not in texts:
             raise BadRequest("the form has no text 'spec'")
-        return await to_thread.run_sync(_from_file, parts(request), texts["spec"], files["data"], actor(request))
-    return await to_thread.run_sync(_from_json, parts(request), await request.body(), actor(request))
+        return await lane.run(lambda: _from_file(service, texts["spec"], files["data"], who))
+    body = await request.body()
+    return await lane.run(lambda: _from_json(service, body, who))
 
 
 def _from_file(service: Parts, text: str, data: bytes, who: str) -> PointReply:
@@ -65,5 +68,5 @@ def _names(value: Any) -> list[str]:
 
 def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: str) -> PointReply:
     spec = Spec(**wanted.model_dump(exclude={"prior"}), prior=None if wanted.prior is None else tuple(wanted.prior))
-    record = service.calibrator.calibrate(spec, arrays, who)
+    record = fit_and_publish(spec, arrays, service.registry, who)
     return point_reply(service.registry.model(wanted.model), record)

@@ -6,7 +6,6 @@ The body is read by hand, without pydantic. The model runs in a thread, which is
 from typing import Any
 
 import orjson
-from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,8 +25,11 @@ async def predict(request: Request) -> Response:
     One run of the model serves all of them. `null` in `inputs` is a missing value.
     """
     body = await request.body()
-    decided = await to_thread.run_sync(_decide, parts(request).registry, body)
-    return Response(orjson.dumps({**decided, "request_id": request_id(request)}), media_type="application/json")
+    service, call_id = parts(request), request_id(request)
+    reply = await service.lanes.predictions.run(
+        lambda: orjson.dumps({**_decide(service.registry, body), "request_id": call_id})
+    )
+    return Response(reply, media_type="application/json")
 
 
 def _decide(registry: Registry, body: bytes) -> dict[str, Any]:

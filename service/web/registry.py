@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from anyio import to_thread
 from pydantic import ValidationError
 from starlette.requests import Request
 
@@ -57,7 +56,7 @@ async def register(request: Request) -> VersionReply:
             actor=actor(request),
         )
 
-    version = await to_thread.run_sync(run)
+    version = await parts(request).lanes.registrations.run(run)
     return version_reply(registry, registry.model(version.model), version)
 
 
@@ -93,7 +92,7 @@ async def publish(request: Request, model: str) -> PointReply:
     """Publishes a point that was fitted elsewhere; its evidence is marked `submitted`."""
     wanted = await read_wire(request, PublishRequest)
     who, registry = actor(request), parts(request).registry
-    record = await to_thread.run_sync(_publish, registry, model, wanted, who)
+    record = await parts(request).lanes.changes.run(lambda: _publish(registry, model, wanted, who))
     return point_reply(registry.model(model), record)
 
 
@@ -133,7 +132,7 @@ async def set_default(request: Request, model: str) -> DefaultReply:
     """Moves the default to a version and one of its points, both in one step; the way back is the same call."""
     wanted = await read_wire(request, DefaultRequest)
     who, registry = actor(request), parts(request).registry
-    default = await to_thread.run_sync(
+    default = await parts(request).lanes.changes.run(
         lambda: registry.set_default(
             model, model_version=wanted.model_version, point=wanted.operating_point, actor=who, reason=wanted.reason
         )
@@ -145,7 +144,8 @@ async def audit(request: Request, limit: int = 100) -> list[AuditReply]:
     """Who changed what, when, and why: the newest first, at most 1,000."""
     if not 1 <= limit <= 1000:
         raise BadRequest(f"limit must be from 1 to 1000, got {limit}")
-    entries = await to_thread.run_sync(parts(request).registry.audit, limit)
+    service = parts(request)
+    entries = await service.lanes.changes.run(lambda: service.registry.audit(limit))
     return [AuditReply(**{**vars(entry), "details": dict(entry.details)}) for entry in entries]
 
 

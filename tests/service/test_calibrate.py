@@ -208,7 +208,9 @@ def test_an_upload_that_unpacks_to_too_much_is_refused(start: Start) -> None:
     assert "wanted at most 2000" in refused(upload(client, WHOLE), 422, "bad-cache")
 
 
-def test_one_calibration_too_many_is_refused_at_once(fraud: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_calibration_too_many_is_refused_before_it_is_read(
+    fraud: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """503 with Retry-After while two run; the third goes through once they are done."""
     entered, leave = threading.Barrier(3), threading.Event()
 
@@ -226,6 +228,8 @@ def test_one_calibration_too_many_is_refused_at_once(fraud: TestClient, monkeypa
     response = call(fraud, GOOD)
     assert "2 calibrations are running" in refused(response, 503, Busy.__name__.lower())
     assert response.headers["retry-after"] == "1"
+    for late in (upload(fraud, b"not a file"), fraud.post("/calibrate", content=b"not JSON")):
+        refused(late, 503, "busy")
     alive(fraud)
     leave.set()
     for thread in threads:
