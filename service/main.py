@@ -29,7 +29,9 @@ def make_app(settings: Settings) -> Doorway:
             "of 16 characters or more, or listen on 127.0.0.1"
         )
     store = SqlStore(settings.data / "setpoint.db")
-    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), OnnxEngine(settings.threads))
+    registry = Registry(
+        store, FolderArtifacts(settings.data / "artifacts"), OnnxEngine(settings.threads, settings.run_s)
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

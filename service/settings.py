@@ -19,6 +19,7 @@ class Settings(BaseSettings):
         None, min_length=16, description="The bearer token that every call but health must carry."
     )
     threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
+    run_s: float = Field(30, gt=0, le=3600, description="The most seconds that one run of a model may take.")
     body_bytes: int = Field(64 * 2**20, ge=1024, description="The largest request body in bytes; more is refused.")
     unpacked_bytes: int = Field(
         512 * 2**20, ge=1024, description="The most bytes that an uploaded .npz file may unpack to."

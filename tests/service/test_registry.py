@@ -2,11 +2,14 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from starlette.testclient import TestClient
 
 from calibrate import OperatingPoint
@@ -94,6 +97,78 @@ def test_a_file_that_cannot_be_served_is_refused(client: TestClient, data: bytes
     response = client.post("/models", data={"name": "m"}, files={"file": ("m.onnx", data)})
     assert said in refused(response, 422, kind)
     alive(client)
+
+
+def functions(names: dict[str, list[str]]) -> bytes:
+    """A model that calls the first function; each is a chain of calls."""
+    node = helper.make_node
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ours", 1)]
+
+    def chain(calls: list[str], first: str, last: str) -> list[onnx.NodeProto]:
+        between = [first, *(f"t{i}" for i in range(1, len(calls))), last]
+        return [
+            node(call, [one], [other], domain="" if call == "Identity" else "ours")
+            for call, one, other in zip(calls, between, between[1:], strict=False)
+        ]
+
+    model = onnx.load_model_from_string(build([*chain([next(iter(names))], "x", "q"),
+        node("MatMul", ["q", "w"], ["y"])], {"w": np.ones((4, 2), np.float32)}, ["y"]))  # fmt: skip
+    model.opset_import.append(helper.make_opsetid("ours", 1))
+    for name, calls in names.items():
+        model.functions.append(helper.make_function("ours", name, ["a"], ["b"], chain(calls, "a", "b"), opsets))
+    return bytes(model.SerializeToString())
+
+
+def looped_trees() -> bytes:
+    """A forest, one node of which leads back to the first."""
+    model = onnx.load_model_from_string(forest()[0])
+    fields = {attribute.name: attribute for attribute in model.graph.node[0].attribute}
+    fields["nodes_truenodeids"].ints[0] = 0
+    return bytes(model.SerializeToString())
+
+
+def with_input(input_type: int = TensorProto.FLOAT, shape: Sequence[int | str | None] = ("rows", 4)) -> bytes:
+    """A model that casts its input, of any type and shape."""
+    nodes = [helper.make_node("Cast", ["x"], ["f"], to=1), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    return build(nodes, {"w": np.ones((4, 2), np.float32)}, ["y"], input_type=input_type, input_shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (functions({"F": ["F"]}), "function 'F' of the model calls itself"),
+        (functions({"F": ["G"], "G": ["Identity", "F"]}), "of the model calls itself"),
+        (functions({**{f"F{i}": [f"F{i + 1}"] * 2 for i in range(24)}, "F24": ["Identity"]}), "than 1000000 nodes"),
+        (looped_trees(), "leads back into itself"),
+        (with_input(shape=("rows", 0)), "must have axes of at least 1"),
+        (with_input(shape=("rows", -4)), "must have axes of at least 1"),
+        (with_input(shape=("rows", 2**40)), "at most 16777216 numbers"),
+        (with_input(shape=("rows", 2**62, 4)), "at most 16777216 numbers"),
+        (with_input(shape=("rows", *[1] * 71)), "has 72 axes, wanted at most 16"),
+        (with_input(TensorProto.STRING, ("rows", 2**32)), "at most 16777216 numbers"),
+        *((with_input(kind), "wanted one of float16") for kind in (
+            TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN, TensorProto.INT4, TensorProto.UINT4, TensorProto.COMPLEX64,
+            TensorProto.UNDEFINED, 99,
+        )),
+    ],
+)  # fmt: skip
+def test_a_model_that_no_server_could_run_is_refused_before_it_is_loaded(
+    client: TestClient, data: bytes, said: str
+) -> None:
+    """Without end, without measure, or of types that no row can be written in."""
+    response = client.post(
+        "/models", data={"name": "m", "output": "probabilities" if b"TreeEns" in data else "y",
+                         "output_kind": "probabilities" if b"TreeEns" in data else "logits"},
+        files={"file": ("m.onnx", data)},
+    )  # fmt: skip
+    assert said in refused(response, 422, "bad-model")
+    assert client.get("/models").json() == []
+
+
+def test_functions_within_measure_are_served(client: TestClient) -> None:
+    """One that is called twice, by another."""
+    register(client, functions({"F": ["G", "G"], "G": ["Identity"]}), "m")
+    assert client.post("/predict", json={"model": "m", "inputs": [[1, 2, 3, 4]]}).status_code == 200
 
 
 def test_a_model_that_does_not_run_on_its_own_shapes_is_refused(client: TestClient) -> None:
