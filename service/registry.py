@@ -48,6 +48,7 @@ class Registry:
 
     def start(self) -> None:
         """Reads the store and loads every default version; a model that cannot be loaded is told of and left out."""
+        self._artifacts.sweep()
         self._models = {model.name: model for model in self._store.models()}
         for model in self._models.values():
             try:
@@ -58,6 +59,7 @@ class Registry:
     def not_ready(self) -> list[str]:
         """Why the service is not ready, one sentence a reason; empty when it is. Raises: `StorageFailed`."""
         self._store.check()
+        self._artifacts.check()
         return [
             f"the default version of model '{name}' is not loaded"
             for name, model in self._models.items()

@@ -24,7 +24,7 @@ from calibrate.io.model import Head, ModelGraph, OutputKind, Port
 _BEHIND_A_HEAD = {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Cast", "ArgMax", "ZipMap", "Dropout"}
 _RENAMES = {"ZipMap", "Identity"}
 # What both numpy and the runtime's Python interface hold; the eight-bit floats and four-bit integers it does not take.
-_TYPES = {
+_TYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
     TensorProto.INT8: "int8", TensorProto.INT16: "int16", TensorProto.INT32: "int32", TensorProto.INT64: "int64",
     TensorProto.UINT8: "uint8", TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",

@@ -14,7 +14,7 @@ async def live(_: Request) -> HealthReply:
 
 
 async def ready(request: Request) -> Response:
-    """The store answers and every default version is loaded; 503 with the reasons where not."""
+    """The store answers and can be written, and every default version is loaded; 503 with the reasons where not."""
     service = parts(request)
     try:
         reasons = await service.lanes.health.run(service.registry.not_ready)
