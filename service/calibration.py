@@ -11,6 +11,7 @@ from calibrate.cache import FeatureCache, feature_cache
 from calibrate.errors import BadCache
 from calibrate.fit import fit
 from calibrate.io.model import Head
+from calibrate.logits import to_array
 from service.domain import ModelVersion, PointRecord, check_point_name
 from service.inference import Rows, to_logits
 from service.registry import Registry
@@ -77,9 +78,14 @@ def _cache(version: ModelVersion, registry: Registry, arrays: Mapping[str, Any])
         raise BadCache(f"the data has classes {classes[:20]}, the model {list(version.classes[:20])}, in this order")
     if arrays.get("weight") is not None:
         _check_same_head(registry.head(version), arrays["weight"], arrays.get("bias"))
-    rows = Rows(**{given[-1]: arrays[given[-1]]})  # logits rather than features rather than inputs
+    features, logits = arrays.get("features"), arrays.get("logits")
+    rows = Rows(**{given[-1]: arrays[given[-1]]})  # of a cache with both, the logits
+    both = features is not None and logits is not None
     return feature_cache(
         logits=to_logits(rows, version, registry),
+        features=features if both else None,
+        weight=arrays.get("weight") if both else None,
+        bias=arrays.get("bias") if both else None,
         labels=arrays["labels"],
         classes=version.classes,
         prior=arrays.get("prior"),
@@ -93,7 +99,7 @@ def _check_same_head(head: Head | None, weight: ArrayLike, bias: ArrayLike | Non
     """A cache that was taken from another model is told apart by its head, where both have one."""
     if head is None:
         return
-    theirs = np.asarray(weight), np.zeros(1) if bias is None else np.asarray(bias)
+    theirs = to_array(weight, "weight", (1, 2)), np.zeros(1) if bias is None else to_array(bias, "bias", (1,))
     ours = head.weight, head.bias
     if theirs[0].ndim == 1 or theirs[0].shape[0] == 1:  # one logit: our first row is zeros
         ours = ours[0][-1], ours[1][-1:]

@@ -49,6 +49,8 @@ def _from_json(service: Parts, body: bytes, who: str) -> PointReply:
     spec = check_wire(call, CalibrateSpec)
     version = service.registry.model(spec.model).version(spec.model_version)
     given = {name: value for name, value in data.items() if value is not None}
+    if len(forms := [name for name in ("inputs", "features", "logits") if name in given]) > 1:
+        raise BadRequest(f"data needs exactly one of inputs, features, logits; got {' and '.join(forms)}")
     if "classes" in given:
         given["classes"] = _names(given["classes"])
     if "labels" in given:

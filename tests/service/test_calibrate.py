@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,7 @@ def test_inputs_features_logits_and_files_come_to_the_same_point(fraud: TestClie
         call(fraud, {"logits": LOGITS.tolist(), "labels": NAMES, "classes": ["clear", "fraud"]}),
         upload(fraud, npz(features=FEATURES, labels=Y)),
         upload(fraud, npz(features=FEATURES, labels=Y, classes=np.array(["clear", "fraud"]), **HEAD)),
+        upload(fraud, npz(features=FEATURES, logits=LOGITS, labels=Y, **HEAD)),
         upload(fraud, npz(logits=LOGITS, labels=np.array(NAMES), prior=np.array([0.9, 0.1]))),
     ]
     points = []
@@ -81,7 +83,7 @@ def test_inputs_features_logits_and_files_come_to_the_same_point(fraud: TestClie
         assert response.status_code == 201, response.text
         points.append(response.json()["point"]["bias"][1])
     assert np.allclose(points, points[0], atol=1e-4)
-    assert answers[-1].json()["operating_point"] == "p@6"
+    assert answers[-1].json()["operating_point"] == "p@7"
     file_cache = feature_cache(features=FEATURES, labels=Y, **HEAD)
     assert points[3] == fit(file_cache, metric="f1").point.bias[1]
 
@@ -145,6 +147,8 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         ({"labels": [0, 1], "features": [[1.0] * 5] * 2}, {}, 422, "wrong-shape", "features: wanted 6 columns, got 5"),
         ({"labels": [0, 1], "inputs": [[1.0] * 5] * 2}, {}, 422, "wrong-shape", "input 'x': wanted rows of shape (4)"),
         ({**GOOD, "classes": ["fraud", "clear"]}, {}, 422, "bad-cache", "in this order"),
+        ({**GOOD, "features": [[1.0] * 6] * 20}, {}, 400, "bad-request", "exactly one of inputs, features, logits"),
+        ({**GOOD, "inputs": [[1.0] * 4]}, {}, 400, "bad-request", "got inputs and logits"),
         (GOOD, {"metric": "auc"}, 422, "unknown-metric", "metric must be one of accuracy"),
         (GOOD, {"metric": None}, 400, "bad-request", "metric: Input should be a valid string"),
         (GOOD, {"metric": "f1[x]"}, 422, "unknown-class", "got 'x'"),
@@ -184,6 +188,12 @@ WHOLE = npz(logits=LOGITS, labels=Y)
         (npz(features=FEATURES[:0], labels=Y[:0]), "no-rows", "features: wanted at least one row"),
         (npz(features=FEATURES, labels=Y, weight=HEAD["weight"] + 1, bias=HEAD["bias"]), "bad-cache", "another model"),
         (npz(features=FEATURES, labels=Y, weight=HEAD["weight"][:1]), "bad-cache", "another model"),
+        (npz(features=FEATURES, labels=Y, weight=np.float32(1)), "wrong-shape", "weight: wanted 1 or 2 axes"),
+        (npz(features=FEATURES, labels=Y, weight=np.array(["a", "b"])), "wrong-shape", "weight: wanted numbers"),
+        (npz(features=FEATURES, labels=Y, weight=HEAD["weight"], bias=np.array("x")), "wrong-shape", "bias: wanted"),
+        (npz(features=FEATURES, labels=Y, classes=np.array("clear")), "bad-cache", "classes: wanted 1 axis"),
+        (npz(features=FEATURES[:9], logits=LOGITS, labels=Y), "wrong-shape", "features have 9 rows, logits 400"),
+        (npz(features=FEATURES, logits=LOGITS[::-1], labels=Y, **HEAD), "bad-cache", "weight and bias give"),
         (npz(features=FEATURES, labels=Y, prior=np.array([1.0, 0.0])), "bad-prior", "class 'fraud' must be > 0"),
     ],
 )  # fmt: skip
@@ -191,6 +201,43 @@ def test_a_file_that_does_not_fit_publishes_nothing(fraud: TestClient, data: byt
     """Truncated, pickled, not finite, empty, or of another model."""
     assert said in refused(upload(fraud, data), 422, kind)
     assert len(fraud.get("/models/fraud/operating-points").json()) == 1
+    alive(fraud)
+
+
+def member(header: bytes, content: bytes = b"") -> bytes:
+    """A file whose labels are an array with that header."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("labels.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content)
+        archive.writestr("logits.npy", b"")
+    return stream.getvalue()
+
+
+def text_header(order: str) -> bytes:
+    """The header of one text of two characters."""
+    return f"{{'descr': '{order}U2', 'fortran_order': False, 'shape': (1,), }}".encode()
+
+
+@pytest.mark.parametrize(
+    ("header", "content", "said"),
+    [
+        (b"{'descr': (", b"", "is not an array"),
+        (b"  {\n 1", b"", "is not an array"),
+        (b"\n  x\n y", b"", "is not an array"),
+        (b"(" * 9000, b"", "is not an array"),
+        (b"-" * 9000 + b"1", b"", "is not an array"),
+        (b"{'descr': 5, 'fortran_order': False, 'shape': (1,)}", b"", "is not an array"),
+        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, %d)}" % 2**70, b"", "not a whole .npz"),
+        (text_header("<"), (0x110000).to_bytes(4, "little") + b"a\0\0\0", "holds what is not text"),
+        (text_header(">"), b"\0\0\0a" + (0x110000).to_bytes(4, "big"), "holds what is not text"),
+        (text_header("<"), (0xD800).to_bytes(4, "little") + b"a\0\0\0", "holds what is not text"),
+    ],
+)
+def test_an_array_that_numpy_would_stumble_over_is_refused(
+    fraud: TestClient, header: bytes, content: bytes, said: str
+) -> None:
+    """Headers that are no Python, sizes that are no size, texts that are no text."""
+    assert said in refused(upload(fraud, member(header, content)), 422, "bad-cache")
     alive(fraud)
 
 
