@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
+from starlette.responses import Response
 
-from service.domain import BadRequest
+from service.domain import BadRequest, TooLarge
 from service.web.schemas import Wire
 from service.web.tensors import read_json
 
 W = TypeVar("W", bound=Wire)
+MOST_SMALL_BYTES = 2**20
 
 
 def is_multipart(request: Request) -> bool:
@@ -22,9 +24,24 @@ def is_multipart(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-async def read_wire(request: Request, kind: type[W]) -> W:
-    """The body as JSON of that type. Raises: `BadRequest`."""
-    return check_wire(read_json(await request.body()), kind)
+async def read_small(request: Request) -> bytes:
+    """A body that has no business to be large. Raises: `TooLarge`."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_SMALL_BYTES:
+            raise TooLarge(f"the body of this call may have at most {MOST_SMALL_BYTES} bytes, got more")
+    return bytes(body)
+
+
+def read_wire(body: bytes, kind: type[W]) -> W:
+    """A body as JSON of that type. Raises: `BadRequest`."""
+    return check_wire(read_json(body), kind)
+
+
+def answer(value: Any, kind: Any, status: int = 200) -> Response:
+    """A value of a type as a JSON response, written where it is called: a long one would hold up the event loop."""
+    return Response(TypeAdapter(kind).dump_json(value), status, media_type="application/json")
 
 
 def check_wire(value: Any, kind: type[W]) -> W:

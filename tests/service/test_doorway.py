@@ -114,6 +114,14 @@ def test_a_body_that_is_too_large_is_refused(start: Start) -> None:
     alive(client)
 
 
+def test_calls_that_need_no_large_body_take_none(fraud: TestClient) -> None:
+    """A megabyte for a point or a default, whatever the server takes elsewhere."""
+    large = b'{"name": "' + b"x" * 2**20 + b'"}'
+    for verb, path in (("POST", "/models/fraud/operating-points"), ("PUT", "/models/fraud/default")):
+        assert "at most 1048576 bytes" in refused(fraud.request(verb, path, content=large), 413, "too-large")
+    alive(fraud)
+
+
 def test_every_answer_carries_its_request_id_and_the_security_headers(client: TestClient) -> None:
     """The caller's id where it is a plain one, good answers and problems alike."""
     for path in ("/health/live", "/nope"):

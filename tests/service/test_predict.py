@@ -13,7 +13,7 @@ from calibrate import OperatingPoint, feature_cache, fit
 from calibrate.logits import softmax
 from calibrate.operating_point import OperatingPoint as Point
 from tests.models import WIDTH, build, forest, forward, network, weights
-from tests.service.conftest import CLASSES, alive, publish, refused, register
+from tests.service.conftest import CLASSES, Start, alive, publish, refused, register
 
 X = np.random.default_rng(5).normal(size=(40, WIDTH)).astype(np.float32)
 FEATURES, LOGITS = forward(weights(2), X)
@@ -260,6 +260,20 @@ def test_many_points_at_once_never_mix(fraud: TestClient) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(call, range(120)))
+
+
+def test_too_many_rows_are_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a setting, and where there are many classes by the size of the answer."""
+    client = start(predict_rows=50)
+    register(client, network(2), classes=CLASSES)
+    assert client.post("/predict", json={"model": "fraud", "logits": [0.5] * 50}).status_code == 200
+    for rows in ({"logits": [0.5] * 51}, {"inputs": {"x": [[1, 2, 3, 4]] * 51}}, {"features": [[1] * 6] * 51}):
+        response = client.post("/predict", json={"model": "fraud", **rows})
+        assert "at most 50 rows of 2 classes, got 51" in refused(response, 413, "too-large")
+    monkeypatch.setattr("service.web.predict.MOST_NUMBERS", 20)
+    response = client.post("/predict", json={"model": "fraud", "logits": [0.5] * 11})
+    assert "at most 10 rows of 2 classes, got 11" in refused(response, 413, "too-large")
+    alive(client)
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
