@@ -1,7 +1,7 @@
 """Puts the service together: every part is made here, once, and handed to those that need it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from anyio import to_thread
 from fastapi import FastAPI
@@ -11,6 +11,7 @@ from service.engine.onnx import OnnxEngine
 from service.registry import Registry
 from service.settings import Settings
 from service.storage.artifacts import FolderArtifacts
+from service.storage.lock import only_server
 from service.storage.sql import SqlStore
 from service.web.app import make_web
 from service.web.doorway import Doorway
@@ -18,16 +19,29 @@ from service.web.lanes import make_lanes
 from service.web.state import Parts
 
 
-def make_app(settings: Settings) -> Doorway:
-    """The whole service as an ASGI application.
+@contextmanager
+def opened(settings: Settings) -> Iterator[Doorway]:
+    """The application, and its folder for this process alone. Raises: what `make_app` raises."""
+    check_guarded(settings)
+    with only_server(settings.data):
+        yield make_app(settings)
 
-    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
-    """
+
+def check_guarded(settings: Settings) -> None:
+    """Raises `Unguarded` where others could reach the server and it has no token."""
     if settings.token is None and not settings.is_loopback:
         raise Unguarded(
             f"{settings.host} can be reached from other machines, so a token is needed: set SETPOINT_TOKEN to a secret "
             "of 16 characters or more, or listen on 127.0.0.1"
         )
+
+
+def make_app(settings: Settings) -> Doorway:
+    """The whole service as an ASGI application.
+
+    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
+    """
+    check_guarded(settings)
     store = SqlStore(settings.data / "setpoint.db")
     registry = Registry(
         store, FolderArtifacts(settings.data / "artifacts"), OnnxEngine(settings.threads, settings.run_s)
