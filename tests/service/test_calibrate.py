@@ -158,7 +158,8 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         (GOOD, {"prior": [1.0, 0.0]}, 422, "bad-prior", "prior of class 'fraud' must be > 0"),
         (GOOD, {"model": "nope"}, 404, "unknown-model", "no model 'nope'"),
         (GOOD, {"model_version": 5}, 404, "unknown-version", "no version 5"),
-        (GOOD, {"name": "a b"}, 400, "bad-request", "name: String should match"),
+        (GOOD, {"name": "a b"}, 422, "bad-name", "an operating point must be 1 to 64 letters"),
+        (GOOD, {"search": ""}, 400, "bad-request", "search: String should have at least 1 character"),
         (GOOD, {"name": "argmax"}, 422, "bad-name", "the model's own rule"),
         (GOOD, {"constraints": ["recall >= 0.9"]}, 400, "bad-request", "constraints: Extra inputs"),
         (GOOD, {"make_default": "yes"}, 400, "bad-request", "make_default"),
@@ -245,7 +246,8 @@ def test_a_form_that_does_not_fit_is_refused(fraud: TestClient) -> None:
     """The spec is missing, or no JSON."""
     files = {"data": ("v.npz", WHOLE)}
     assert "no text 'spec'" in refused(fraud.post("/calibrate", files=files), 400, "bad-request")
-    assert "not JSON" in refused(fraud.post("/calibrate", files=files, data={"spec": "{"}), 400, "bad-request")
+    for spec, said in (("{", "spec is not JSON"), ("[]", "spec must be a JSON object, got a list")):
+        assert said in refused(fraud.post("/calibrate", files=files, data={"spec": spec}), 400, "bad-request")
 
 
 def test_an_upload_that_unpacks_to_too_much_is_refused(start: Start) -> None:

@@ -5,7 +5,9 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import numpy as np
 import onnx
 import pytest
@@ -14,6 +16,7 @@ from starlette.testclient import TestClient
 
 from calibrate import OperatingPoint
 from calibrate.io.description import Column, Description
+from service.engine.onnx import OnnxEngine
 from tests.models import body, build, forest, network, weights
 from tests.service.conftest import CLASSES, Start, alive, publish, refused, register
 
@@ -187,9 +190,72 @@ def test_a_form_without_its_file_or_no_form_at_all_is_refused(client: TestClient
     torn = client.post(
         "/models", content=b"--x\r\nContent", headers={"content-type": "multipart/form-data; boundary=x"}
     )
-    refused(torn, 400, "bad-request")
+    assert "truncated" in refused(torn, 400, "bad-request")
     unbounded = client.post("/models", content=b"x", headers={"content-type": "multipart/form-data"})
     refused(unbounded, 400, "bad-request")
+
+
+def test_a_form_that_was_cut_off_or_mixed_up_says_so(client: TestClient) -> None:
+    """Not that a part is missing which was on its way."""
+    form = httpx2.Request("POST", "http://x", data={"name": "m"}, files={"file": ("m.onnx", network(2))})
+    whole = form.read()
+    for kept in (len(whole) - 10, len(whole) - 1000):
+        torn = client.post("/models", content=whole[:kept], headers={"content-type": form.headers["content-type"]})
+        assert "truncated" in refused(torn, 400, "bad-request")
+    as_text = client.post("/models", files={"name": (None, "m"), "file": (None, "text")})
+    assert "'file' must be sent as a file, it came as a text" in refused(as_text, 400, "bad-request")
+    as_file = client.post("/models", files={"name": ("m.txt", "m"), "file": ("m.onnx", network(2))})
+    assert "'name' must be sent as a text, it came as a file" in refused(as_file, 400, "bad-request")
+    assert client.get("/models").json() == []
+
+
+@pytest.mark.parametrize("entry", [{"classes": "ab"}, {"notes": "hello"}, {"prior": "12"}, {"columns": {"a": 1}}])
+def test_a_description_that_is_no_list_is_not_taken_apart(client: TestClient, entry: dict[str, object]) -> None:
+    """A text is not a list of its letters."""
+    response = client.post(
+        "/models", data={"name": "m"}, files={"file": ("m.onnx", network(2, metadata={"setpoint": json.dumps(entry)}))}
+    )
+    assert "is malformed: wanted a list" in refused(response, 422, "bad-model")
+
+
+def test_a_registration_that_is_refused_leaves_no_file(client: TestClient, tmp_path: Path) -> None:
+    """Everything is checked before anything is kept."""
+    response = client.post("/models", data={"name": "m", "prior": "[0.5, 0.1]"}, files={"file": ("m.o", network(2))})
+    refused(response, 422, "bad-prior")
+    assert [path for path in (tmp_path / "data" / "artifacts").rglob("*") if path.is_file()] == []
+
+
+def test_of_the_staged_versions_only_those_used_last_are_in_memory(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A staged one is loaded when it is asked for, and the default always stays."""
+    for seed in range(12):
+        said = register(client, network(2, seed=seed), classes=CLASSES)
+    assert (said["model_version"], said["provider"]) == (
+        12,
+        client.get("/models/fraud").json()["versions"][0]["provider"],
+    )
+    loads, load = [], OnnxEngine.load
+
+    def counted(*arguments: Any) -> Any:
+        loads.append(1)
+        return load(*arguments)
+
+    monkeypatch.setattr(OnnxEngine, "load", counted)
+
+    def ask(version: int) -> int:
+        """How many models it took to load."""
+        before = len(loads)
+        call = {"model": "fraud", "model_version": version, "operating_point": "argmax", "inputs": [[0, 0, 0, 0]]}
+        assert client.post("/predict", json=call).status_code == 200
+        return len(loads) - before
+
+    assert [ask(version) for version in (1, 2, 2, 1)] == [0, 1, 0, 0]
+    assert [ask(version) for version in range(3, 10)] == [1] * 7
+    assert ask(2) == 0
+    assert ask(10) == 1
+    assert [ask(version) for version in (1, 2, 3)] == [0, 0, 1]
+    assert client.get("/health/ready").status_code == 200
 
 
 def test_a_point_fitted_elsewhere_is_published_with_its_evidence_as_submitted(fraud: TestClient) -> None:
@@ -227,7 +293,8 @@ POINT = {"classes": ["clear", "fraud"], "scale": [1, 1], "bias": [0, 1]}
     [
         ({}, 400, "bad-request", "name: Field required; point: Field required"),
         ({"name": "p"}, 400, "bad-request", "point: Field required"),
-        ({"name": "a/b", "point": POINT}, 400, "bad-request", "name: String should match pattern"),
+        ({"name": "a/b", "point": POINT}, 422, "bad-name", "an operating point must be 1 to 64 letters"),
+        ({"name": 5, "point": POINT}, 400, "bad-request", "name: Input should be a valid string"),
         ({"name": "a..b", "point": POINT}, 422, "bad-name", "got 'a..b'"),
         ({"name": "argmax", "point": POINT}, 422, "bad-name", "the model's own rule"),
         ({"name": "p", "point": {**POINT, "classes": ["fraud", "clear"]}}, 422, "bad-point", "has clear, fraud"),
