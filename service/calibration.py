@@ -1,12 +1,6 @@
-"""Calibration on request: the library's own fit, on data that came in, published as a new operating point.
+"""Calibration on request: the library's own fit, on data that came in, published as a new operating point."""
 
-Decided here: only so many fits run at once, and one more is refused at once rather than queued; they would take the
-processor from predictions.
-"""
-
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +11,8 @@ from calibrate.cache import FeatureCache, feature_cache
 from calibrate.errors import BadCache
 from calibrate.fit import fit
 from calibrate.io.model import Head
-from service.domain import Busy, ModelVersion, PointRecord
+from calibrate.logits import to_array
+from service.domain import ModelVersion, PointRecord, check_point_name
 from service.inference import Rows, to_logits
 from service.registry import Registry
 
@@ -40,59 +35,37 @@ class Spec:
     reason: str = ""
 
 
-class Calibrator:
-    """Fits at most `at_once` points at a time."""
+def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: str) -> PointRecord:
+    """Fits a point on the arrays (`labels` with `features`, `logits` or `inputs`) and publishes it.
 
-    def __init__(self, registry: Registry, at_once: int) -> None:
-        self._registry = registry
-        self._free = threading.BoundedSemaphore(at_once)
-        self._at_once = at_once
-
-    @property
-    def registry(self) -> Registry:
-        """Where models are looked up and points published."""
-        return self._registry
-
-    def calibrate(self, spec: Spec, arrays: Mapping[str, Any], actor: str) -> PointRecord:
-        """Fits a point on the arrays (`labels` with `features`, `logits` or `inputs`) and publishes it.
-
-        Raises: `Busy`; whatever `calibrate.fit` raises, and the registry on publishing.
-        """
-        with self._place():
-            version = self._registry.model(spec.model).version(spec.model_version)
-            cache = _cache(version, self._registry, arrays)
-            prior = spec.prior if spec.prior is not None else cache.prior
-            result = fit(
-                cache,
-                metric=spec.metric,
-                method=spec.method,
-                search=spec.search,
-                digits=spec.digits,
-                tau=spec.tau,
-                positive=spec.positive,
-                prior=version.prior if prior is None else prior,
-            )
-            details = result.to_dict()
-            del details["point"], details["threshold"]
-            return self._registry.publish(
-                spec.model,
-                name=spec.name,
-                point=result.point,
-                details=details,
-                model_version=version.version,
-                actor=actor,
-                make_default=spec.make_default,
-                reason=spec.reason or f"calibrated for {result.metric}",
-            )
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._free.acquire(blocking=False):
-            raise Busy(f"{self._at_once} calibrations are running, which is all this server runs at once; try again")
-        try:
-            yield
-        finally:
-            self._free.release()
+    Raises: whatever `calibrate.fit` raises, and the registry on publishing.
+    """
+    check_point_name(spec.name)
+    version = registry.model(spec.model).version(spec.model_version)
+    cache = _cache(version, registry, arrays)
+    prior = spec.prior if spec.prior is not None else cache.prior
+    result = fit(
+        cache,
+        metric=spec.metric,
+        method=spec.method,
+        search=spec.search,
+        digits=spec.digits,
+        tau=spec.tau,
+        positive=spec.positive,
+        prior=version.prior if prior is None else prior,
+    )
+    details = result.to_dict()
+    del details["point"], details["threshold"]
+    return registry.publish(
+        spec.model,
+        name=spec.name,
+        point=result.point,
+        details=details,
+        model_version=version.version,
+        actor=actor,
+        make_default=spec.make_default,
+        reason=spec.reason or f"calibrated for {result.metric}",
+    )
 
 
 def _cache(version: ModelVersion, registry: Registry, arrays: Mapping[str, Any]) -> FeatureCache:
@@ -105,9 +78,14 @@ def _cache(version: ModelVersion, registry: Registry, arrays: Mapping[str, Any])
         raise BadCache(f"the data has classes {classes[:20]}, the model {list(version.classes[:20])}, in this order")
     if arrays.get("weight") is not None:
         _check_same_head(registry.head(version), arrays["weight"], arrays.get("bias"))
-    rows = Rows(**{given[-1]: arrays[given[-1]]})  # logits rather than features rather than inputs
+    features, logits = arrays.get("features"), arrays.get("logits")
+    rows = Rows(**{given[-1]: arrays[given[-1]]})  # of a cache with both, the logits
+    both = features is not None and logits is not None
     return feature_cache(
         logits=to_logits(rows, version, registry),
+        features=features if both else None,
+        weight=arrays.get("weight") if both else None,
+        bias=arrays.get("bias") if both else None,
         labels=arrays["labels"],
         classes=version.classes,
         prior=arrays.get("prior"),
@@ -121,7 +99,7 @@ def _check_same_head(head: Head | None, weight: ArrayLike, bias: ArrayLike | Non
     """A cache that was taken from another model is told apart by its head, where both have one."""
     if head is None:
         return
-    theirs = np.asarray(weight), np.zeros(1) if bias is None else np.asarray(bias)
+    theirs = to_array(weight, "weight", (1, 2)), np.zeros(1) if bias is None else to_array(bias, "bias", (1,))
     ours = head.weight, head.bias
     if theirs[0].ndim == 1 or theirs[0].shape[0] == 1:  # one logit: our first row is zeros
         ours = ours[0][-1], ours[1][-1:]

@@ -1,6 +1,9 @@
 """The `setpoint` command: fit, evaluate, serve, publish."""
 
+import errno
 import json
+import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,18 +35,45 @@ def serve(
     """Serve the models and operating points in a folder. Every setting is also a variable, as SETPOINT_PORT."""
     import uvicorn
 
-    from service.main import make_app
+    from service.main import check_guarded, opened
 
     given = {"host": host, "port": port, "data": data}
     settings = _settings({name: value for name, value in given.items() if value is not None})
-    uvicorn.run(
-        make_app(settings),
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    check_guarded(settings)
+    listening = _listen(settings.host, settings.port)  # before the store is opened: a taken port changes nothing
+    with opened(settings) as application:
+        config = uvicorn.Config(application, access_log=False, server_header=False, timeout_graceful_shutdown=10)
+        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        typer.echo(f"setpoint on http://{shown}:{listening[0].getsockname()[1]} (Ctrl+C stops it)", err=True)
+        uvicorn.Server(config).run(sockets=listening)
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """A socket for every address of the host, `localhost` has two. Raises: `InputError`, `OSError`."""
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        if sockets and port == 0:
+            break  # a free port is another one for each address
+        listening = socket.socket(family, kind, protocol)
+        if os.name != "nt":  # there it would let two servers share the port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listening.bind(address)
+        except OSError as error:
+            listening.close()
+            if error.errno == errno.EADDRINUSE:
+                raise InputError(f"port {port} is in use") from None
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            continue  # a machine may name an address that it does not have
+        sockets.append(listening)
+    if not sockets:
+        raise InputError(f"host {host} is no address of this machine")
+    return sockets
 
 
 @app.command()
@@ -113,8 +143,14 @@ def _settings(given: dict[str, Any]) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
-        raise InputError(f"settings: {'; '.join(faults)}") from None
+        faults = [_fault(item) for item in error.errors(include_input=False)]
+        raise InputError("; ".join(faults)) from None
+
+
+def _fault(item: Any) -> str:
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    return f"settings: {'.'.join(map(str, item['loc']))}: {item['msg']}"
 
 
 if __name__ == "__main__":

@@ -1,21 +1,39 @@
 """Puts the service together: every part is made here, once, and handed to those that need it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from anyio import to_thread
 from fastapi import FastAPI
 
-from service.calibration import Calibrator
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
 from service.registry import Registry
 from service.settings import Settings
 from service.storage.artifacts import FolderArtifacts
+from service.storage.lock import only_server
 from service.storage.sql import SqlStore
 from service.web.app import make_web
 from service.web.doorway import Doorway
+from service.web.lanes import make_lanes
 from service.web.state import Parts
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Doorway]:
+    """The application, and its folder for this process alone. Raises: what `make_app` raises."""
+    check_guarded(settings)
+    with only_server(settings.data):
+        yield make_app(settings)
+
+
+def check_guarded(settings: Settings) -> None:
+    """Raises `Unguarded` where others could reach the server and it has no token."""
+    if settings.token is None and not settings.is_loopback:
+        raise Unguarded(
+            f"{settings.host} can be reached from other machines, so a token is needed: set SETPOINT_TOKEN to a secret "
+            "of 16 characters or more, or listen on 127.0.0.1"
+        )
 
 
 def make_app(settings: Settings) -> Doorway:
@@ -23,13 +41,11 @@ def make_app(settings: Settings) -> Doorway:
 
     Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
     """
-    if settings.token is None and not settings.is_loopback:
-        raise Unguarded(
-            f"{settings.host} can be reached from other machines, so a token is needed: set SETPOINT_TOKEN to a secret "
-            "of 16 characters or more, or listen on 127.0.0.1"
-        )
+    check_guarded(settings)
     store = SqlStore(settings.data / "setpoint.db")
-    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), OnnxEngine(settings.threads))
+    registry = Registry(
+        store, FolderArtifacts(settings.data / "artifacts"), OnnxEngine(settings.threads, settings.run_s)
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -37,5 +53,5 @@ def make_app(settings: Settings) -> Doorway:
         yield
         store.close()
 
-    web, open_paths = make_web(Parts(settings, registry, Calibrator(registry, settings.calibrations)), lifespan)
+    web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)
     return Doorway(web, settings, open_paths)

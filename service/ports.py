@@ -45,7 +45,7 @@ class Store(Protocol):
         """The newest entries first."""
 
     def check(self) -> None:
-        """Raises `StorageFailed` where the storage does not answer."""
+        """Raises `StorageFailed` where the storage does not answer, or could not be written."""
 
 
 class Artifacts(Protocol):
@@ -56,6 +56,12 @@ class Artifacts(Protocol):
 
     def get(self, digest: str) -> bytes:
         """The bytes, checked against their name. Raises: `StorageFailed`."""
+
+    def check(self) -> None:
+        """Raises `StorageFailed` where nothing could be kept."""
+
+    def sweep(self) -> None:
+        """Takes away what a server that was killed had begun to write; only while no other server writes."""
 
 
 class Session(Protocol):

@@ -2,14 +2,15 @@
 
 Readers take a snapshot, one immutable `Model`, and never wait. A change goes to the store first, whole or not at all;
 then the snapshot is replaced in one assignment. So a request sees the version and the point of one moment, never half
-of a change.
+of a change. Every default version is in memory; of the staged ones, those that were used last.
 """
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +36,10 @@ from service.ports import Artifacts, Engine, Session, Store
 
 log = logging.getLogger(__name__)
 
+MOST_STAGED = 8
+Key = tuple[str, int]
+T = TypeVar("T")
+
 
 class Registry:
     """Models, versions, points and defaults, over a store, a folder of artifacts and an engine."""
@@ -43,11 +48,14 @@ class Registry:
         self._store, self._artifacts, self._engine = store, artifacts, engine
         self._changes, self._loading = threading.Lock(), threading.Lock()
         self._models: Mapping[str, Model] = {}
-        self._sessions: dict[tuple[str, int], Session] = {}
-        self._heads: dict[tuple[str, int], Head] = {}
+        self._sessions: OrderedDict[Key, Session] = OrderedDict()
+        self._heads: OrderedDict[Key, Head] = OrderedDict()
+        self._providers: dict[Key, str] = {}
+        self._keeping = threading.Lock()
 
     def start(self) -> None:
         """Reads the store and loads every default version; a model that cannot be loaded is told of and left out."""
+        self._artifacts.sweep()
         self._models = {model.name: model for model in self._store.models()}
         for model in self._models.values():
             try:
@@ -58,6 +66,7 @@ class Registry:
     def not_ready(self) -> list[str]:
         """Why the service is not ready, one sentence a reason; empty when it is. Raises: `StorageFailed`."""
         self._store.check()
+        self._artifacts.check()
         return [
             f"the default version of model '{name}' is not loaded"
             for name, model in self._models.items()
@@ -78,31 +87,50 @@ class Registry:
     def session(self, version: ModelVersion) -> Session:
         """What runs a version, loaded now if it was not. Raises: `StorageFailed`, `BadModel`."""
         key = (version.model, version.version)
-        if key not in self._sessions:
+        found = self._used(self._sessions, key)
+        if found is None:
             with self._loading:
-                if key not in self._sessions:
+                found = self._used(self._sessions, key)
+                if found is None:
                     data = self._artifacts.get(version.graph_digest)
-                    self._sessions[key] = self._engine.load(data, version.output, version.output_kind)
-        return self._sessions[key]
+                    found = self._engine.load(data, version.output, version.output_kind)
+                    self._keep(self._sessions, key, found)
+                    self._providers[key] = found.provider
+        return found
 
     def head(self, version: ModelVersion) -> Head | None:
         """The numbers of a version's linear head, None where it has none. Raises: `StorageFailed`."""
         key = (version.model, version.version)
         if version.head is None:
             return None
-        if key not in self._heads:
+        found = self._used(self._heads, key)
+        if found is None:
             from calibrate.io.graph import read_model  # onnx takes long to import, and few requests bring features
 
             found = read_model(self._artifacts.get(version.graph_digest), output=version.output).head
             if found is None:
                 raise StorageFailed(f"the head of version {version.version} of model '{version.model}' is gone")
-            self._heads[key] = found
-        return self._heads[key]
+            self._keep(self._heads, key, found)
+        return found
 
     def provider(self, version: ModelVersion) -> str | None:
-        """What a version really runs on, None while it is not loaded."""
-        found = self._sessions.get((version.model, version.version))
-        return None if found is None else found.provider
+        """What a version really runs on, None where it was not loaded yet."""
+        return self._providers.get((version.model, version.version))
+
+    def _used(self, held: OrderedDict[Key, T], key: Key) -> T | None:
+        with self._keeping:
+            if key in held:
+                held.move_to_end(key)
+            return held.get(key)
+
+    def _keep(self, held: OrderedDict[Key, T], key: Key, value: T) -> None:
+        """Keeps a value, and lets go of those of staged versions that were not used for longest."""
+        with self._keeping:
+            held[key] = value
+            live = {(model.name, model.default.model_version) for model in self._models.values()}
+            staged = [other for other in held if other not in live and other != key]
+            for other in staged[: max(0, len(staged) + 1 - MOST_STAGED)]:
+                del held[other]
 
     def register(
         self,
@@ -138,6 +166,7 @@ class Registry:
                 f"the model tells {width} classes apart, but {len(names)} were named: {', '.join(names[:20])}"
             )
         shares = prior if prior is not None else description.prior
+        checked = None if shares is None else tuple(check_prior(shares, names).tolist())
         version = ModelVersion(
             model=name,
             version=0,
@@ -149,14 +178,17 @@ class Registry:
             output=graph.output,
             output_kind=graph.kind,
             head=_head_info(graph.head),
-            prior=None if shares is None else tuple(check_prior(shares, names).tolist()),
+            prior=checked,
             description=description,
             created_at=datetime.now(UTC),
         )
         with self._changes:
             changed = self._store.add_version(version, actor)
             version = changed.version(max(changed.versions))
-            self._sessions[name, version.version] = session
+            key = (name, version.version)
+            self._providers[key] = session.provider
+            if changed.default.model_version == version.version:  # a staged one is loaded when it is asked for
+                self._keep(self._sessions, key, session)
             self._show(changed)
         return version
 

@@ -46,10 +46,10 @@ def read_description(metadata: Mapping[str, str]) -> Description:
     try:
         value = json.loads(metadata[KEY])
         description = Description(
-            classes=None if value.get("classes") is None else tuple(_text(name) for name in value["classes"]),
-            prior=None if value.get("prior") is None else tuple(_number(share) for share in value["prior"]),
-            columns=tuple(_column(column) for column in value.get("columns", ())),
-            notes=tuple(_text(note) for note in value.get("notes", ())),
+            classes=None if value.get("classes") is None else tuple(_text(name) for name in _list(value["classes"])),
+            prior=None if value.get("prior") is None else tuple(_number(share) for share in _list(value["prior"])),
+            columns=tuple(_column(column) for column in _list(value.get("columns", []))),
+            notes=tuple(_text(note) for note in _list(value.get("notes", []))),
         )
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
         raise BadModel(f"the model's metadata entry '{KEY}' is malformed: {error}") from None
@@ -62,6 +62,12 @@ def _column(value: Any) -> Column:
         raise ValueError(f"kind of column {value['name']!r} must be number or category, got {kind!r}")
     codes = {_text(name): _number(code) for name, code in value.get("codes", {}).items()}
     return Column(_text(value["name"]), kind, _text(value["missing"]), codes)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"wanted a list, got {value!r}"[:200])
+    return value
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,7 @@ import io
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -36,7 +37,11 @@ _UNREADABLE = (
     NotImplementedError,
     RuntimeError,
     ValueError,
+    OverflowError,
 )
+# What numpy raises on a header, which it reads as Python.
+_NO_HEADER = (ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError, MemoryError, RecursionError)
+_LAST_CODE = 0x10FFFF
 
 
 def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> FeatureCache:
@@ -97,6 +102,8 @@ def _members(archive: zipfile.ZipFile, most_bytes: int) -> dict[str, Any]:
         raise BadCache(f"the cache unpacks to {unpacked} bytes, wanted at most {most_bytes}")
     arrays: dict[str, Any] = {key: _array(archive, info, key) for key, info in members.items()}
     if "classes" in arrays:
+        if arrays["classes"].ndim != 1:
+            raise BadCache(f"classes: wanted 1 axis, got shape {arrays['classes'].shape}")
         arrays["classes"] = arrays["classes"].tolist()
     return arrays
 
@@ -111,8 +118,8 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> np.ndar
         version = npy.read_magic(stream)
         read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, column_major, dtype = read_header(stream)
-    except (ValueError, KeyError) as error:
-        raise BadCache(f"key '{key}' is not an array: {error}") from None
+    except _NO_HEADER as error:
+        raise BadCache(f"key '{key}' is not an array: {str(error)[:200]}") from None
     if dtype.hasobject:
         raise BadCache(f"key '{key}' is pickled; write numbers, and names as fixed-width strings")
     if dtype.kind not in "biufU" or dtype.itemsize == 0:
@@ -123,4 +130,13 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> np.ndar
     if held == 0:
         return np.empty(shape, dtype)
     flat = np.frombuffer(data, dtype=dtype, offset=stream.tell())
+    if dtype.kind == "U":
+        _check_text(flat, key)
     return flat.reshape(shape, order="F" if column_major else "C")
+
+
+def _check_text(names: np.ndarray, key: str) -> None:
+    """Each character must be one: numpy fails where a number is no code point, and half a surrogate pair is no text."""
+    codes = names.view(np.dtype(np.uint32).newbyteorder(names.dtype.byteorder))
+    if ((codes > _LAST_CODE) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
+        raise BadCache(f"key '{key}' holds what is not text")

@@ -5,6 +5,7 @@ head, a softmax say, is cut off, because an operating point takes its place. Whe
 an output and says what it holds. One self-contained file: data outside it is refused.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -13,14 +14,24 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from jaxtyping import Float
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from calibrate.errors import BadModel, NoHead
+from calibrate.io.endless import refuse_endless
 from calibrate.io.model import Head, ModelGraph, OutputKind, Port
 
 # What may stand between a head and an output without changing which class is largest.
 _BEHIND_A_HEAD = {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Cast", "ArgMax", "ZipMap", "Dropout"}
 _RENAMES = {"ZipMap", "Identity"}
+# What both numpy and the runtime's Python interface hold; the eight-bit floats and four-bit integers it does not take.
+_TYPES: dict[int, str] = {
+    TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
+    TensorProto.INT8: "int8", TensorProto.INT16: "int16", TensorProto.INT32: "int32", TensorProto.INT64: "int64",
+    TensorProto.UINT8: "uint8", TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",
+    TensorProto.UINT64: "uint64", TensorProto.BOOL: "bool", TensorProto.STRING: "str",
+}  # fmt: skip
+_MOST_AXES = 16
+_MOST_NUMBERS = 2**24  # in one row: 16 million, an image of 2,000 x 2,000 pixels in four colours
 _NO_BIAS = np.zeros(1, dtype=np.float32)
 
 
@@ -38,6 +49,7 @@ def read_model(data: bytes, *, output: str | None = None, output_kind: str | Non
     model = _parse(data)
     graph = model.graph
     _refuse_external_data(model)
+    refuse_endless(model)
     named = {value.name: value for value in graph.output}
     tensors = {name for node in graph.node for name in node.output if name}
     if output is not None and output not in named and output not in tensors:
@@ -193,6 +205,9 @@ def _served(model: onnx.ModelProto, output: str, kind: OutputKind, head: Head | 
     inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
     if not inputs:
         raise BadModel("the model has no inputs")
+    numbers = sum(math.prod(length or 1 for length in port.shape) for port in inputs)
+    if numbers > _MOST_NUMBERS:
+        raise BadModel(f"a row of the inputs must have at most {_MOST_NUMBERS} numbers together, got {numbers}")
     if head is not None and head.features in {port.name for port in inputs}:
         exposed = [head.logits]  # a linear model: its features are its inputs
     else:
@@ -211,13 +226,12 @@ def _port(value: onnx.ValueInfoProto) -> Port:
     if not value.type.HasField("tensor_type"):
         raise BadModel(f"input {value.name!r} must be a tensor, it is a {value.type.WhichOneof('value')}")
     tensor = value.type.tensor_type
-    if tensor.elem_type == TensorProto.STRING:
-        dtype = "str"
-    else:
-        try:
-            dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name
-        except (KeyError, TypeError):
-            raise BadModel(f"input {value.name!r} has a type that is not known: {tensor.elem_type}") from None
+    if tensor.elem_type not in _TYPES:
+        known = TensorProto.DataType.Name(tensor.elem_type) if tensor.elem_type in TensorProto.DataType.values() else ""
+        raise BadModel(
+            f"input {value.name!r} has the type {known.lower() or tensor.elem_type}, wanted one of "
+            f"{', '.join(_TYPES.values())}"
+        )
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
     if not shape:
         raise BadModel(f"input {value.name!r} must have an axis of rows, its shape is ()")
@@ -225,7 +239,15 @@ def _port(value: onnx.ValueInfoProto) -> Port:
         raise BadModel(
             f"input {value.name!r} takes {shape[0]} rows and no other number: export it with a free first axis"
         )
-    return Port(value.name, dtype, shape)
+    if len(shape) > _MOST_AXES:
+        raise BadModel(f"input {value.name!r} has {len(shape)} axes, wanted at most {_MOST_AXES}")
+    lengths = [length for length in shape if length is not None]
+    if min(lengths, default=1) <= 0 or math.prod(lengths) > _MOST_NUMBERS:
+        raise BadModel(
+            f"a row of input {value.name!r} must have axes of at least 1 and at most {_MOST_NUMBERS} numbers, its "
+            f"shape is {shape[1:]}"
+        )
+    return Port(value.name, _TYPES[tensor.elem_type], shape)
 
 
 def _parse(data: bytes) -> onnx.ModelProto:

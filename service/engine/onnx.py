@@ -1,8 +1,9 @@
 """Models in ONNX Runtime: on the GPU where there is one, else on the CPU.
 
 Decided here: threads are set explicitly and do not spin, because the runtime would size its pool to the host and burn a
-core while it waits; what a session really runs on is asked of the session, because the list of available providers
-names CUDA on machines that have none.
+core while it waits; a run that takes too long is told to end, which the runtime does before its next operator; what a
+session really runs on is asked of the session, because the list of available providers names CUDA on machines that have
+none; the runtime's Python fallback, which loads a failed model once more and prints, is off.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from calibrate.errors import BadModel, NotFinite
 from calibrate.io.model import OutputKind
 from calibrate.logits import logits_from_probabilities, to_columns
 from service.domain import ModelFailed
+from service.engine.deadlines import Deadlines
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +30,9 @@ log = logging.getLogger(__name__)
 class OnnxSession:
     """A loaded model; `run` may be called from several threads at once."""
 
-    def __init__(self, session: ort.InferenceSession, output: str, kind: OutputKind) -> None:
+    def __init__(self, session: ort.InferenceSession, output: str, kind: OutputKind, deadlines: Deadlines) -> None:
         self._session = session
+        self._deadlines = deadlines
         self._output = [output]
         self._kind = kind
 
@@ -43,9 +46,15 @@ class OnnxSession:
 
         Raises: `ModelFailed`; `NotFinite` or `WrongShape` where what the model puts out are no logits.
         """
+        options = ort.RunOptions()
         try:
-            (made,) = self._session.run(self._output, dict(inputs))
+            with self._deadlines.over(options):
+                (made,) = self._session.run(self._output, dict(inputs), options)
         except Exception as error:  # the runtime's errors share no base of their own
+            if options.terminate:
+                raise ModelFailed(
+                    f"the model was stopped after {self._deadlines.run_s:g} s, which is all a run may take"
+                ) from None
             log.warning("a model could not be run: %s", error)
             raise ModelFailed("the model could not be run on these rows; the server's log says why") from None
         if not isinstance(made, np.ndarray):
@@ -61,10 +70,10 @@ class OnnxSession:
 
 
 class OnnxEngine:
-    """Makes sessions that all use `threads` threads a run."""
+    """Makes sessions that all use `threads` threads a run, and `run_s` seconds at most."""
 
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self, threads: int = 1, run_s: float = 30) -> None:
+        self._threads, self._deadlines = threads, Deadlines(run_s)
         self._providers = _providers()
 
     def load(self, data: bytes, output: str, kind: OutputKind) -> OnnxSession:
@@ -78,10 +87,10 @@ class OnnxEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            session = ort.InferenceSession(data, options, providers=self._providers)
+            session = ort.InferenceSession(data, options, providers=self._providers, enable_fallback=0)
         except Exception as error:  # the runtime's errors share no base of their own
             raise BadModel(f"ONNX Runtime refuses the model: {str(error)[:500]}") from None
-        return OnnxSession(session, output, kind)
+        return OnnxSession(session, output, kind, self._deadlines)
 
 
 def _providers() -> list[Any]:

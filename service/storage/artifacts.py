@@ -26,7 +26,7 @@ class FolderArtifacts:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
                 return digest
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
                 try:
                     file.write(data)
                     file.flush()
@@ -49,6 +49,20 @@ class FolderArtifacts:
         if hashlib.sha256(data).hexdigest() != digest:
             raise StorageFailed(f"model file {digest} has changed on disk: its content no longer has that digest")
         return data
+
+    def check(self) -> None:
+        """Raises `StorageFailed` where nothing could be kept: a file is written and taken away again."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                file.write(b"a")
+        except OSError as error:
+            raise StorageFailed(f"model files cannot be kept: {error.strerror or error}") from None
+
+    def sweep(self) -> None:
+        """Takes away what a server that was killed had begun to write; only while no other server writes."""
+        for path in self._folder.glob("*/.*.tmp"):
+            path.unlink(missing_ok=True)
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest

@@ -1,11 +1,14 @@
 """The store in SQL: SQLite in WAL mode, through SQLAlchemy.
 
 Every change is one transaction that begins by taking the write lock, so two writers never number alike, and it ends
-with its audit entry. Nothing of SQL leaves this module: rows become the domain's values here, and errors its facts.
+with its audit entry; a look-up takes no lock and waits for no writer. Nothing of SQL leaves this module: rows become
+the domain's values here, and errors its facts.
 """
 
+import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, inspect, select, text, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from calibrate.operating_point import OperatingPoint
 from service.domain import (
@@ -29,7 +32,11 @@ from service.domain import (
 )
 from service.storage.tables import audit, defaults, model_versions, models, operating_points
 
+log = logging.getLogger(__name__)
+
 LATEST_MIGRATION = "0001"
+_BUSY_MS = 10_000
+_CHECK_MS = 500
 _SPEC = TypeAdapter(ModelVersion)
 
 
@@ -44,10 +51,14 @@ class SqlStore:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageFailed(f"the folder {path.parent} cannot be made: {error.strerror}") from None
+        self._path = path
         self._engine = _open(path)
-        with self._step() as step:
-            if _migration(step) != LATEST_MIGRATION:
-                _migrate(step)
+        with self._look() as step:
+            found = _migration(step)
+        if found != LATEST_MIGRATION:
+            with self._step() as step:
+                if _migration(step) != LATEST_MIGRATION:  # another process may have done it meanwhile
+                    _migrate(step)
 
     def close(self) -> None:
         """Gives the file back."""
@@ -55,12 +66,12 @@ class SqlStore:
 
     def models(self) -> list[Model]:
         """Everything there is."""
-        with self._step() as step:
+        with self._look() as step:
             return [_model(step, name) for name in step.scalars(select(models.c.name).order_by(models.c.name))]
 
     def model(self, name: str) -> Model:
         """One model as it stands now. Raises: `UnknownModel`."""
-        with self._step() as step:
+        with self._look() as step:
             _require(step, name)
             return _model(step, name)
 
@@ -121,24 +132,40 @@ class SqlStore:
 
     def audit(self, limit: int) -> list[AuditEntry]:
         """The newest entries first."""
-        with self._step() as step:
+        with self._look() as step:
             rows = step.execute(select(audit).order_by(audit.c.id.desc()).limit(limit))
             return [AuditEntry(_utc(row.at), row.actor, row.action, row.model, row.details) for row in rows]
 
     def check(self) -> None:
-        """Raises `StorageFailed` where the storage does not answer."""
-        with self._step() as step:
-            step.execute(select(func.count()).select_from(models))
+        """Raises `StorageFailed` where the storage does not answer, or could not be written."""
+        with self._look() as step:
+            step.exec_driver_sql(f"PRAGMA busy_timeout = {_CHECK_MS}")
+            try:
+                step.execute(select(func.count()).select_from(models))
+            finally:
+                step.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MS}")  # the connection goes back to the pool
+        if not os.access(self._path, os.W_OK) or not os.access(self._path.parent, os.W_OK):
+            raise StorageFailed("the store cannot be written")
+
+    def _look(self) -> AbstractContextManager[Connection]:
+        """A transaction that only reads."""
+        return self._begin("BEGIN")
+
+    def _step(self) -> AbstractContextManager[Connection]:
+        """A transaction that changes something: it waits for the write lock first."""
+        return self._begin("BEGIN IMMEDIATE")
 
     @contextmanager
-    def _step(self) -> Iterator[Connection]:
+    def _begin(self, how: str) -> Iterator[Connection]:
         """One transaction; what goes wrong in the database undoes it and is told without its inner words."""
         try:
-            with self._engine.begin() as connection:
+            with self._engine.connect().execution_options(begin=how) as connection, connection.begin():
                 yield connection
+        except DBAPIError as error:
+            raise StorageFailed(f"the store did not do it: {error.orig}") from error
         except SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
-            raise StorageFailed(f"the store did not do it: {cause}") from error
+            log.error("the store did not do it: %s", error)
+            raise StorageFailed("the store did not do it; the server's log says why") from error
 
 
 def _open(path: Path) -> Engine:
@@ -146,7 +173,7 @@ def _open(path: Path) -> Engine:
         URL.create("sqlite", database=str(path)),
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
-        connect_args={"timeout": 10, "check_same_thread": False},
+        connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
@@ -157,7 +184,7 @@ def _open(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(connection.get_execution_options()["begin"])
 
     return engine
 

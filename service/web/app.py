@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 
 from calibrate.errors import SetpointError
 from service.web.console import console, console_file
@@ -43,12 +44,13 @@ def make_web(
             operation_id=route.handler.__name__,
             responses={"default": _PROBLEM},
         )
+    app.add_route("/", lambda _: RedirectResponse("/console"), include_in_schema=False)
     app.add_route("/console", console, include_in_schema=False)
     app.add_route("/console/{name}", console_file, include_in_schema=False)
     for kind in (SetpointError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, on_error)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    return app, frozenset(route.path for route in ROUTES if route.scope == "open")
+    return app, frozenset({"/", *(route.path for route in ROUTES if route.scope == "open")})
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

@@ -4,17 +4,23 @@ Decided here: the content type is not asked whether a body is JSON, because many
 only a multipart body is told by it.
 """
 
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
+from starlette.responses import Response
 
-from service.domain import BadRequest
+from service.domain import BadRequest, TooLarge
 from service.web.schemas import Wire
 from service.web.tensors import read_json
 
 W = TypeVar("W", bound=Wire)
+MOST_SMALL_BYTES = 2**20
+_TAIL_BYTES = 4096
 
 
 def is_multipart(request: Request) -> bool:
@@ -22,9 +28,24 @@ def is_multipart(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-async def read_wire(request: Request, kind: type[W]) -> W:
-    """The body as JSON of that type. Raises: `BadRequest`."""
-    return check_wire(read_json(await request.body()), kind)
+async def read_small(request: Request) -> bytes:
+    """A body that has no business to be large. Raises: `TooLarge`."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_SMALL_BYTES:
+            raise TooLarge(f"the body of this call may have at most {MOST_SMALL_BYTES} bytes, got more")
+    return bytes(body)
+
+
+def read_wire(body: bytes, kind: type[W]) -> W:
+    """A body as JSON of that type. Raises: `BadRequest`."""
+    return check_wire(read_json(body), kind)
+
+
+def answer(value: Any, kind: Any, status: int = 200) -> Response:
+    """A value of a type as a JSON response, written where it is called: a long one would hold up the event loop."""
+    return Response(TypeAdapter(kind).dump_json(value), status, media_type="application/json")
 
 
 def check_wire(value: Any, kind: type[W]) -> W:
@@ -51,20 +72,46 @@ async def read_form(request: Request, files: set[str], texts: set[str]) -> tuple
         raise BadRequest(f"wanted a multipart/form-data body with {', '.join(sorted(files | texts))}")
     found_files: dict[str, bytes] = {}
     found_texts: dict[str, str] = {}
-    async with request.form(max_files=10, max_fields=20) as form:
+    form = await _parse(request)
+    try:
         for field, value in form.multi_items():
             if field in found_files or field in found_texts:
                 raise BadRequest(f"the form holds {field!r} more than once")
-            if isinstance(value, UploadFile) and field in files:
-                found_files[field] = await value.read()
-            elif isinstance(value, str) and field in texts:
-                found_texts[field] = value
-            else:
+            if field not in files | texts:
                 wanted = f"the files {', '.join(sorted(files))} and the texts {', '.join(sorted(texts))}"
                 raise BadRequest(f"the form takes {wanted}; got {field[:100]!r}")
+            if isinstance(value, UploadFile):
+                if field in texts:
+                    raise BadRequest(f"{field!r} must be sent as a text, it came as a file: leave out its filename")
+                found_files[field] = await value.read()
+            else:
+                if field in files:
+                    raise BadRequest(f"{field!r} must be sent as a file, it came as a text: give it a filename")
+                found_texts[field] = value
+    finally:
+        await form.close()
     if missing := sorted(files - found_files.keys()):
         raise BadRequest(f"the form has no file {missing[0]!r}")
     return found_files, found_texts
+
+
+async def _parse(request: Request) -> FormData:
+    """The form in a body. Raises: `BadRequest`, also where its end is missing, which the parser takes for an end."""
+    _, options = parse_options_header(request.headers["content-type"])
+    boundary, tail = options.get(b"boundary", b""), b""
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        nonlocal tail
+        async for piece in request.stream():
+            tail = (tail + piece)[-_TAIL_BYTES:]
+            yield piece
+        if b"--" + boundary + b"--" not in tail:
+            raise MultiPartException("it is truncated, its closing boundary is missing")
+
+    try:
+        return await MultiPartParser(request.headers, pieces(), max_files=10, max_fields=20).parse()
+    except MultiPartException as error:
+        raise BadRequest(f"the form cannot be read: {error.message}") from None
 
 
 def _said(item: Any) -> str:

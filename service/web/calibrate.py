@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from anyio import to_thread
 from starlette.requests import Request
 
 from calibrate.io.files import read_arrays
 from service.calibration import Spec
+from service.calibration import calibrate as fit_and_publish
 from service.domain import BadRequest
 from service.web.bodies import check_wire, is_multipart, read_form
 from service.web.registry import point_reply
 from service.web.schemas import CalibrateSpec, PointReply
 from service.web.state import Parts, actor, parts
-from service.web.tensors import read_inputs, read_json
+from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
 
 _DATA = {"labels", "features", "logits", "inputs", "classes"}
 
@@ -23,16 +23,19 @@ async def calibrate(request: Request) -> PointReply:
     The data is JSON, or a multipart body with the parts `spec` (JSON) and `data` (an .npz feature cache). The evidence
     is cross-fitted: no row is decided by a point that it fitted.
     """
+    service, who = parts(request), actor(request)
+    lane = service.lanes.calibrations  # what is refused is not even unpacked
     if is_multipart(request):
         files, texts = await read_form(request, {"data"}, {"spec"})
         if "spec" not in texts:
             raise BadRequest("the form has no text 'spec'")
-        return await to_thread.run_sync(_from_file, parts(request), texts["spec"], files["data"], actor(request))
-    return await to_thread.run_sync(_from_json, parts(request), await request.body(), actor(request))
+        return await lane.run(lambda: _from_file(service, texts["spec"], files["data"], who))
+    body = await request.body()
+    return await lane.run(lambda: _from_json(service, body, who))
 
 
 def _from_file(service: Parts, text: str, data: bytes, who: str) -> PointReply:
-    spec = check_wire(read_json(text.encode()), CalibrateSpec)
+    spec = check_wire(read_json(text.encode(), "spec"), CalibrateSpec)
     return _fit(service, spec, read_arrays(data, most_bytes=service.settings.unpacked_bytes), who)
 
 
@@ -43,15 +46,29 @@ def _from_json(service: Parts, body: bytes, who: str) -> PointReply:
         raise BadRequest("calibrate needs data: an object with labels, and features, logits or inputs")
     if unknown := sorted(data.keys() - _DATA):
         raise BadRequest(f"data takes {', '.join(sorted(_DATA))}; got {unknown[0][:100]!r}")
-    return _fit(service, check_wire(call, CalibrateSpec), data, who)
+    spec = check_wire(call, CalibrateSpec)
+    version = service.registry.model(spec.model).version(spec.model_version)
+    given = {name: value for name, value in data.items() if value is not None}
+    if len(forms := [name for name in ("inputs", "features", "logits") if name in given]) > 1:
+        raise BadRequest(f"data needs exactly one of inputs, features, logits; got {' and '.join(forms)}")
+    if "classes" in given:
+        given["classes"] = _names(given["classes"])
+    if "labels" in given:
+        given["labels"] = read_labels(given["labels"], version.classes)
+    if "inputs" in given:
+        given["inputs"] = read_inputs(given["inputs"], version.inputs)
+    for name in {"features", "logits"} & given.keys():
+        given[name] = read_numbers(given[name], name)
+    return _fit(service, spec, given, who)
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise BadRequest("classes must be a list of names")
+    return value
 
 
 def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: str) -> PointReply:
-    model = service.registry.model(wanted.model)
-    version = model.version(wanted.model_version)
-    if arrays.get("inputs") is not None:
-        arrays = {**arrays, "inputs": read_inputs(arrays["inputs"], version.inputs)}
-    fields = {**wanted.model_dump(exclude={"prior"}), "model_version": version.version}
-    spec = Spec(**fields, prior=None if wanted.prior is None else tuple(wanted.prior))
-    record = service.calibrator.calibrate(spec, arrays, who)
+    spec = Spec(**wanted.model_dump(exclude={"prior"}), prior=None if wanted.prior is None else tuple(wanted.prior))
+    record = fit_and_publish(spec, arrays, service.registry, who)
     return point_reply(service.registry.model(wanted.model), record)

@@ -84,6 +84,9 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
             return domain.WrongVerb(f"{request.url.path[:200]} does not take {request.method}")
         if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return domain.BadRequest(str(error.detail))
+    if isinstance(error, MemoryError):
+        log.error("request %s took more memory than there is: %s", request.state.request_id, error)
+        return domain.TooLarge("the server has not the memory for this request: send fewer rows at once")
     log.exception("request %s failed", request.state.request_id, exc_info=error)
     return Fault("the server failed on this request; its log says why under the request id")
 

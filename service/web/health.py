@@ -1,6 +1,5 @@
 """Health: alive, and ready for traffic."""
 
-from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,9 +14,10 @@ async def live(_: Request) -> HealthReply:
 
 
 async def ready(request: Request) -> Response:
-    """The store answers and every default version is loaded; 503 with the reasons where not."""
+    """The store answers and can be written, and every default version is loaded; 503 with the reasons where not."""
+    service = parts(request)
     try:
-        reasons = await to_thread.run_sync(parts(request).registry.not_ready)
+        reasons = await service.lanes.health.run(service.registry.not_ready)
     except StorageFailed as error:
         reasons = [str(error)]
     reply = HealthReply(status="not ready" if reasons else "ok", reasons=reasons)

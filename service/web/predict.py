@@ -6,18 +6,17 @@ The body is read by hand, without pydantic. The model runs in a thread, which is
 from typing import Any
 
 import orjson
-from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import BadRequest, Model, ModelVersion
+from service.domain import BadRequest, Model, ModelVersion, TooLarge
 from service.inference import Answer, Rows, answer, to_logits
-from service.registry import Registry
-from service.web.state import parts, request_id
-from service.web.tensors import read_inputs, read_json
+from service.web.state import Parts, parts, request_id
+from service.web.tensors import read_inputs, read_json, read_numbers
 
 _KEYS = {"model", "model_version", "inputs", "features", "logits", "operating_point", "compare"}
 _ROWS = ("inputs", "features", "logits")
+MOST_NUMBERS = 10_000_000  # rows times classes: the answer holds two numbers for each, as Python objects
 
 
 async def predict(request: Request) -> Response:
@@ -26,12 +25,13 @@ async def predict(request: Request) -> Response:
     One run of the model serves all of them. `null` in `inputs` is a missing value.
     """
     body = await request.body()
-    decided = await to_thread.run_sync(_decide, parts(request).registry, body)
-    return Response(orjson.dumps({**decided, "request_id": request_id(request)}), media_type="application/json")
+    service, call_id = parts(request), request_id(request)
+    reply = await service.lanes.predictions.run(lambda: orjson.dumps({**_decide(service, body), "request_id": call_id}))
+    return Response(reply, media_type="application/json")
 
 
-def _decide(registry: Registry, body: bytes) -> dict[str, Any]:
-    call = read_json(body)
+def _decide(service: Parts, body: bytes) -> dict[str, Any]:
+    registry, call = service.registry, read_json(body)
     if unknown := sorted(call.keys() - _KEYS):
         raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
     model = registry.model(_text(call.get("model"), "model"))
@@ -39,7 +39,7 @@ def _decide(registry: Registry, body: bytes) -> dict[str, Any]:
     if number is not None and type(number) is not int:
         raise BadRequest(f"model_version must be a whole number, got {number!r}"[:200])
     version = model.version(number)
-    rows = _rows(call, version)
+    rows = _rows(call, version, service.settings.predict_rows)
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
         references = _texts(references, "operating_point")
@@ -48,14 +48,19 @@ def _decide(registry: Registry, body: bytes) -> dict[str, Any]:
     return _reply(model, answer(logits, model, version, references, compare), isinstance(references, list))
 
 
-def _rows(call: dict[str, Any], version: ModelVersion) -> Rows:
+def _rows(call: dict[str, Any], version: ModelVersion, most: int) -> Rows:
     given = [key for key in _ROWS if call.get(key) is not None]
     if len(given) != 1:
         raise BadRequest(f"predict needs exactly one of {', '.join(_ROWS)}; got {' and '.join(given) or 'none'}")
     value = call[given[0]]
+    most = min(most, MOST_NUMBERS // len(version.classes))
+    for rows in value.values() if isinstance(value, dict) else [value]:
+        if isinstance(rows, list) and len(rows) > most:
+            raise TooLarge(f"a call may have at most {most} rows of {len(version.classes)} classes, got {len(rows)}")
     if given == ["inputs"]:
         return Rows(inputs=read_inputs(value, version.inputs))
-    return Rows(features=value) if given == ["features"] else Rows(logits=value)
+    numbers = read_numbers(value, given[0])
+    return Rows(features=numbers) if given == ["features"] else Rows(logits=numbers)
 
 
 def _reply(model: Model, found: Answer, per_row: bool) -> dict[str, Any]:

@@ -1,12 +1,20 @@
 """Models, operating points and the default: registering, publishing, listing, moving."""
 
-from anyio import to_thread
-from starlette.requests import Request
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
+import orjson
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from calibrate.errors import BadPoint
 from calibrate.operating_point import OperatingPoint
 from service.domain import BadRequest, Default, Model, ModelVersion, PointRecord
 from service.registry import Registry
-from service.web.bodies import from_json, read_form, read_wire
+from service.web.bodies import answer, from_json, read_form, read_small, read_wire
 from service.web.schemas import (
     AuditReply,
     ColumnReply,
@@ -21,6 +29,11 @@ from service.web.schemas import (
     VersionReply,
 )
 from service.web.state import actor, parts
+
+log = logging.getLogger(__name__)
+
+MOST_DETAILS_BYTES = 64 * 2**10
+MOST_DETAILS_DEPTH = 20
 
 
 async def register(request: Request) -> VersionReply:
@@ -44,27 +57,37 @@ async def register(request: Request) -> VersionReply:
             actor=actor(request),
         )
 
-    version = await to_thread.run_sync(run)
+    version = await parts(request).lanes.registrations.run(run)
     return version_reply(registry, registry.model(version.model), version)
 
 
-async def list_models(request: Request) -> list[ModelReply]:
+async def list_models(request: Request) -> Response:
     """Every model, with its versions, its default and the names of its points."""
-    registry = parts(request).registry
-    return [_model_reply(registry, model) for model in registry.models()]
+    service = parts(request)
+    registry = service.registry
+    return await service.lanes.changes.run(
+        lambda: answer([_model_reply(registry, model) for model in registry.models()], list[ModelReply])
+    )
 
 
-async def show_model(request: Request, model: str) -> ModelReply:
+async def show_model(request: Request, model: str) -> Response:
     """One model: its inputs and how to write a row for it, classes, head, default, and what it really runs on."""
-    registry = parts(request).registry
-    return _model_reply(registry, registry.model(model))
+    service = parts(request)
+    registry = service.registry
+    return await service.lanes.changes.run(lambda: answer(_model_reply(registry, registry.model(model)), ModelReply))
 
 
-async def list_points(request: Request, model: str, model_version: int | None = None) -> list[PointReply]:
+async def list_points(request: Request, model: str, model_version: int | None = None) -> Response:
     """A model's operating points with their evidence, of one version where `model_version` is given."""
-    found = parts(request).registry.model(model)
-    wanted = None if model_version is None else found.version(model_version).version
-    return [point_reply(found, record) for record in found.points if wanted in (None, record.model_version)]
+    service = parts(request)
+
+    def run() -> Response:
+        found = service.registry.model(model)
+        wanted = None if model_version is None else found.version(model_version).version
+        listed = [point_reply(found, record) for record in found.points if wanted in (None, record.model_version)]
+        return answer(listed, list[PointReply])
+
+    return await service.lanes.changes.run(run)
 
 
 async def show_point(request: Request, model: str, point: str) -> PointReply:
@@ -78,42 +101,83 @@ async def show_point(request: Request, model: str, point: str) -> PointReply:
 
 async def publish(request: Request, model: str) -> PointReply:
     """Publishes a point that was fitted elsewhere; its evidence is marked `submitted`."""
-    wanted = await read_wire(request, PublishRequest)
+    body, who, service = await read_small(request), actor(request), parts(request)
+    return await service.lanes.changes.run(lambda: _publish(service.registry, model, body, who))
+
+
+def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointReply:
+    wanted = read_wire(body, PublishRequest)
     point = OperatingPoint.from_dict(wanted.point.model_dump())
+    _check_extras(wanted.details.model_extra or {})
     details = wanted.details.model_dump(mode="json")
     for interval in (*details["evidence"].values(), *details["before"].values()):
         interval["kind"] = "submitted"
-    who, registry = actor(request), parts(request).registry
-    record = await to_thread.run_sync(
-        lambda: registry.publish(
-            model, name=wanted.name, point=point, details=details, model_version=wanted.model_version, actor=who
-        )
+    found = registry.model(model)
+    version = found.version(wanted.model_version).version
+    draft = PointRecord(model, version, wanted.name, 0, point, details, datetime.now(UTC))
+    _point_reply(found, draft)  # what could not be answered must not be kept
+    record = registry.publish(
+        model, name=wanted.name, point=point, details=details, model_version=wanted.model_version, actor=who
     )
     return point_reply(registry.model(model), record)
 
 
+def _check_extras(extras: dict[str, Any]) -> None:
+    """Bounds what may come along with a point beside what its type lists. Raises: `BadPoint`."""
+    level, depth = list(extras.values()), 1
+    while level:
+        depth += 1
+        if depth > MOST_DETAILS_DEPTH:
+            raise BadPoint(f"details may be nested {MOST_DETAILS_DEPTH} deep, got more")
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    if (size := len(orjson.dumps(extras))) > MOST_DETAILS_BYTES:
+        raise BadPoint(f"details beyond the known ones may have {MOST_DETAILS_BYTES} bytes, got {size}")
+
+
 async def set_default(request: Request, model: str) -> DefaultReply:
     """Moves the default to a version and one of its points, both in one step; the way back is the same call."""
-    wanted = await read_wire(request, DefaultRequest)
-    who, registry = actor(request), parts(request).registry
-    default = await to_thread.run_sync(
-        lambda: registry.set_default(
+    body, who, service = await read_small(request), actor(request), parts(request)
+
+    def run() -> DefaultReply:
+        wanted = read_wire(body, DefaultRequest)
+        default = service.registry.set_default(
             model, model_version=wanted.model_version, point=wanted.operating_point, actor=who, reason=wanted.reason
         )
-    )
-    return _default_reply(model, default)
+        return _default_reply(model, default)
+
+    return await service.lanes.changes.run(run)
 
 
-async def audit(request: Request, limit: int = 100) -> list[AuditReply]:
+async def audit(request: Request, limit: int = 100) -> Response:
     """Who changed what, when, and why: the newest first, at most 1,000."""
     if not 1 <= limit <= 1000:
         raise BadRequest(f"limit must be from 1 to 1000, got {limit}")
-    entries = await to_thread.run_sync(parts(request).registry.audit, limit)
-    return [AuditReply(**{**vars(entry), "details": dict(entry.details)}) for entry in entries]
+    service = parts(request)
+
+    def run() -> Response:
+        entries = service.registry.audit(limit)
+        return answer(
+            [AuditReply(**{**vars(entry), "details": dict(entry.details)}) for entry in entries], list[AuditReply]
+        )
+
+    return await service.lanes.changes.run(run)
 
 
 def point_reply(model: Model, record: PointRecord) -> PointReply:
-    """A point as it goes over the wire."""
+    """A point as it goes over the wire; where its stored details cannot be read, without them."""
+    try:
+        return _point_reply(model, record)
+    except ValidationError as error:
+        log.error("the details of %s of model '%s' cannot be read: %s", record.label, record.model, error)
+        return _point_reply(model, replace(record, details={"warnings": ["the stored details cannot be read"]}))
+
+
+def _point_reply(model: Model, record: PointRecord) -> PointReply:
     said_by_us = {
         "model": record.model,
         "model_version": record.model_version,

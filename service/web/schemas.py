@@ -9,8 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", examples=["thyroid"])]
+# The pattern is told, not checked here: the domain's own check says more.
+_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[StrictStr, Field(json_schema_extra={"pattern": _PATTERN}, examples=["thyroid"])]
 Matrix = list[list[float]]
+# JSON has no infinity: a text "inf" taken for a number would be stored as null, which nobody could read back.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class Wire(BaseModel):
@@ -78,7 +82,9 @@ class CalibrateSpec(Wire):
     name: Name = Field(description="The point's name; it gets the next version of that name.")
     metric: StrictStr = Field(max_length=1000, examples=["f1", "fbeta(2)", "recall[sick]"])
     method: StrictStr = "bias_adjustment"
-    search: StrictStr | None = Field(None, description="For bias_adjustment: exact (the default) or decimal.")
+    search: StrictStr | None = Field(
+        None, min_length=1, description="For bias_adjustment: exact (the default) or decimal."
+    )
     digits: StrictInt | None = Field(None, description="For search decimal: 1 to 6, else 3.")
     tau: StrictFloat | None = Field(None, description="For logit_adjustment; fitted for the metric where left out.")
     positive: StrictStr | None = Field(None, description="The positive class; of two the second where left out.")
@@ -109,20 +115,20 @@ class CalibrateRequest(CalibrateSpec):
 class Interval(BaseModel):
     """A measured number with its interval; null where undefined. `kind` says which rows it comes from."""
 
-    value: float | None
-    low: float | None
-    high: float | None
-    confidence: float
-    rows: int
+    value: Number | None
+    low: Number | None
+    high: Number | None
+    confidence: Number
+    rows: StrictInt
     kind: Literal["held_out", "cross_fitted", "certified", "submitted"]
 
 
 class Point(Wire):
     """The decision rule `argmax(scale * logits + bias)`."""
 
-    classes: list[str]
-    scale: list[float]
-    bias: list[float]
+    classes: list[StrictStr]
+    scale: list[Number]
+    bias: list[Number]
 
 
 class PointDetails(BaseModel):
@@ -134,8 +140,8 @@ class PointDetails(BaseModel):
     metric: str | None = None
     evidence: dict[str, Interval] = {}
     before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
-    mis_before: list[float] | None = Field(None, description="Mean predicted probability per class without the point.")
-    mis_after: list[float] | None = None
+    mis_before: list[Number] | None = Field(None, description="Mean predicted probability per class without the point.")
+    mis_after: list[Number] | None = None
     warnings: list[str] = []
 
 
@@ -159,7 +165,7 @@ class PublishRequest(Wire):
 
     name: Name
     point: Point
-    model_version: int | None = None
+    model_version: StrictInt | None = None
     details: PointDetails = Field(PointDetails(), description="What `FitResult.to_dict` holds beside the point.")
 
 
@@ -224,7 +230,7 @@ class VersionReply(BaseModel):
     head: HeadReply | None = Field(description="Null where there is none: then all but `features` works.")
     output: str
     output_kind: Literal["logits", "probabilities"]
-    provider: str | None = Field(description="What it really runs on; null while it is not loaded.")
+    provider: str | None = Field(description="What it really runs on; null before it was loaded.")
     created_at: datetime
 
 

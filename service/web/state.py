@@ -5,9 +5,9 @@ from typing import cast
 
 from starlette.requests import Request
 
-from service.calibration import Calibrator
 from service.registry import Registry
 from service.settings import Settings
+from service.web.lanes import Lanes
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Parts:
 
     settings: Settings
     registry: Registry
-    calibrator: Calibrator
+    lanes: Lanes
 
 
 def parts(request: Request) -> Parts:

@@ -1,29 +1,57 @@
 """Numbers off the wire: JSON read by hand into the arrays that a model takes.
 
 Decided here: no pydantic on tensors, it costs ten times the parsing; a `null` is a missing value, NaN in a float input;
-nothing is guessed, so a text where a number belongs is an error that names its place.
+nothing is guessed, so a text where a number belongs is an error that names its place. Texts never reach numpy, whose
+arrays of them are as wide as the longest: one long text among a million numbers would take all memory.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 
-from calibrate.errors import NoRows, WrongShape
+from calibrate.errors import NoRows, UnknownLabel, WrongShape
 from calibrate.io.model import Port
 from service.domain import BadRequest
 
 
-def read_json(body: bytes) -> dict[str, Any]:
-    """The object in a request body. Raises: `BadRequest`."""
+def read_json(body: bytes, what: str = "the body") -> dict[str, Any]:
+    """The object in a request body, or in a part of it. Raises: `BadRequest`."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
+        raise BadRequest(f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise BadRequest(f"the body must be a JSON object, got {_kind(value)}")
+        raise BadRequest(f"{what} must be a JSON object, got {_kind(value)}")
     return value
+
+
+def read_numbers(value: Any, name: str) -> list[Any]:
+    """Numbers in rows, with no text among them; their shape is for the library to check. Raises: `WrongShape`."""
+    if not isinstance(value, list) or not _types(value) <= {int, float, bool}:
+        raise WrongShape(f"{name}: wanted numbers in rows of equal length")
+    return value
+
+
+def read_labels(value: Any, classes: Sequence[str]) -> Any:
+    """Labels as indices where they are class names, else as they came. Raises: `UnknownLabel`, `WrongShape`."""
+    if not isinstance(value, list):
+        raise WrongShape(f"labels: wanted 1 axis, a list of class names or indices, got {_kind(value)}")
+    types = _types(value)
+    if str not in types:
+        if not types <= {int, float, bool}:
+            raise UnknownLabel("labels must be class names or class indices, all of one kind")
+        return value
+    if types != {str} or not all(isinstance(label, str) for label in value):
+        raise UnknownLabel("labels must be class names or class indices, all of one kind")
+    index = {name: i for i, name in enumerate(classes)}
+    indices = [index.get(label, -1) for label in value]
+    if -1 in indices:
+        row = indices.index(-1)
+        raise UnknownLabel(f"labels[{row}] must be one of {', '.join(classes[:20])}; got {value[row][:100]!r}")
+    return indices
 
 
 def read_inputs(value: Any, ports: Sequence[Port]) -> dict[str, np.ndarray]:
@@ -75,13 +103,13 @@ def _strings(value: list[Any], what: str) -> np.ndarray:
 
 
 def _numbers(value: list[Any], port: Port, what: str) -> np.ndarray:
+    kind = np.dtype(port.dtype).kind
     try:
-        array = np.array(value)
+        array = np.array(value, dtype=None if _types(value) <= {int, float, bool} else object)
     except ValueError:
         raise WrongShape(f"{what}: wanted rows of equal length") from None
-    kind = np.dtype(port.dtype).kind
-    if array.dtype.kind == "O" or array.dtype.kind == "U":
-        loose = np.array(value, dtype=object)
+    if array.dtype.kind == "O":
+        loose = array
         may_miss = kind == "f"
         wanted = "a number or null" if may_miss else "a number"
         _refuse(loose, what, wanted, lambda item: isinstance(item, int | float) or (item is None and may_miss))
@@ -99,6 +127,15 @@ def _numbers(value: list[Any], port: Port, what: str) -> np.ndarray:
     limits = np.iinfo(port.dtype)
     _refuse_first((array < limits.min) | (array > limits.max), array, what, f"to fit {port.dtype}")
     return array.astype(port.dtype)
+
+
+def _types(value: list[Any]) -> set[type]:
+    """The types of the items of nested lists, at any depth."""
+    level, found = value, set(map(type, value))
+    while list in found:
+        level = list(chain.from_iterable(item for item in level if type(item) is list))
+        found = (found - {list}) | set(map(type, level))
+    return found
 
 
 def _refuse(array: np.ndarray, what: str, wanted: str, fits: Any) -> None:

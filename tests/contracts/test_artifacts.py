@@ -65,3 +65,23 @@ def test_a_write_that_fails_leaves_nothing_behind(
     with pytest.raises(StorageFailed, match="No space left on device"):
         artifacts.put(DATA)
     assert kept(folder) == []
+
+
+def test_a_folder_that_cannot_be_written_says_so(artifacts: Artifacts, folder: Path) -> None:
+    """And one that can is left as it was."""
+    artifacts.check()
+    assert kept(folder) == []
+    folder.rmdir()
+    folder.write_text("no folder")
+    with pytest.raises(StorageFailed, match="cannot be kept"):
+        artifacts.check()
+
+
+def test_what_a_killed_server_left_half_written_is_swept(artifacts: Artifacts, folder: Path) -> None:
+    """What is whole stays."""
+    artifacts.put(DATA)
+    (kept(folder)[0].parent / ".abc.tmp").write_bytes(DATA[:10])
+    artifacts.sweep()
+    assert [path.name for path in kept(folder)] == [DIGEST]
+    artifacts.sweep()
+    assert artifacts.get(DIGEST) == DATA

@@ -22,6 +22,20 @@ def engine() -> Engine:
     return OnnxEngine(threads=1)
 
 
+def endless_loop() -> bytes:
+    """A model that turns in place, over and over."""
+    from onnx import TensorProto, helper
+
+    node, info = helper.make_node, helper.make_tensor_value_info
+    turn = helper.make_graph(
+        [node("Identity", ["go"], ["go_on"]), node("Identity", ["v"], ["w"])], "turn",
+        [info("i", TensorProto.INT64, []), info("go", TensorProto.BOOL, []), info("v", TensorProto.FLOAT, None)],
+        [info("go_on", TensorProto.BOOL, []), info("w", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    loop = [node("Loop", ["turns", "", "x"], ["q"], body=turn), node("MatMul", ["q", "head"], ["y"])]
+    return build(loop, {"head": np.ones((WIDTH, 2), np.float32), "turns": np.array(2**62)}, ["y"])
+
+
 def load(engine: Engine, data: bytes, **options: str) -> Session:
     """A session of a model file."""
     graph = read_model(data, **options)
@@ -61,6 +75,15 @@ def test_a_run_that_fails_says_so_and_the_session_goes_on(engine: Engine) -> Non
     ):
         session.run({"x": X * np.float32(np.nan)})
     assert session.run({"x": X}).shape == (9, 2)
+
+
+def test_a_run_without_end_is_ended(capfd: pytest.CaptureFixture[str]) -> None:
+    """A loop of 2^62 turns is stopped when its time is up; the session and others go on."""
+    session = load(OnnxEngine(threads=1, run_s=0.2), endless_loop())
+    for _ in range(2):
+        with pytest.raises(ModelFailed, match=r"stopped after 0\.2 s"):
+            session.run({"x": X})
+    capfd.readouterr()  # the runtime says so too
 
 
 def test_an_output_that_is_not_a_row_per_row_is_refused(engine: Engine) -> None:

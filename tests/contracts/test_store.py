@@ -1,7 +1,10 @@
 """What every store keeps, in one suite for all of them."""
 
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,6 +163,40 @@ def test_writers_at_once_never_number_alike(store: Store) -> None:
         thread.join()
     published = [point.version for point in store.model("m").points if point.name == "p"]
     assert sorted(published) == list(range(1, 41))
+
+
+def test_a_writer_that_takes_long_holds_up_no_reader(store: SqlStore, path: Path) -> None:
+    """Everything can be looked up while another process is in the middle of a change."""
+    store.add_version(version(), "ann")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        assert store.model("m") == store.models()[0]
+        assert len(store.audit(10)) == 1
+        store.check()
+        assert time.monotonic() - started < 2
+
+
+def test_what_goes_wrong_is_told_without_the_words_of_the_library(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go to the log."""
+    from sqlalchemy.exc import TimeoutError as NoConnection
+
+    def none_left(_: object) -> None:
+        raise NoConnection("QueuePool limit of size 5 overflow 10 reached")
+
+    monkeypatch.setattr("service.storage.sql._require", lambda *_: none_left(None))
+    with pytest.raises(StorageFailed, match=r"^the store did not do it; the server's log says why$"):
+        store.model("m")
+
+
+def test_a_store_that_cannot_be_written_says_so(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a change is asked for."""
+    store.check()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(StorageFailed, match="cannot be written"):
+        store.check()
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(path: Path) -> None:

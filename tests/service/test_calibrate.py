@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,7 @@ def test_inputs_features_logits_and_files_come_to_the_same_point(fraud: TestClie
         call(fraud, {"logits": LOGITS.tolist(), "labels": NAMES, "classes": ["clear", "fraud"]}),
         upload(fraud, npz(features=FEATURES, labels=Y)),
         upload(fraud, npz(features=FEATURES, labels=Y, classes=np.array(["clear", "fraud"]), **HEAD)),
+        upload(fraud, npz(features=FEATURES, logits=LOGITS, labels=Y, **HEAD)),
         upload(fraud, npz(logits=LOGITS, labels=np.array(NAMES), prior=np.array([0.9, 0.1]))),
     ]
     points = []
@@ -81,7 +83,7 @@ def test_inputs_features_logits_and_files_come_to_the_same_point(fraud: TestClie
         assert response.status_code == 201, response.text
         points.append(response.json()["point"]["bias"][1])
     assert np.allclose(points, points[0], atol=1e-4)
-    assert answers[-1].json()["operating_point"] == "p@6"
+    assert answers[-1].json()["operating_point"] == "p@7"
     file_cache = feature_cache(features=FEATURES, labels=Y, **HEAD)
     assert points[3] == fit(file_cache, metric="f1").point.bias[1]
 
@@ -127,6 +129,17 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         ({**GOOD, "labels": [0, 1]}, {}, 422, "wrong-shape", "labels: wanted 20, one per row, got 2"),
         ({**GOOD, "labels": []}, {}, 422, "no-rows", "labels: wanted at least one"),
         ({**GOOD, "labels": 3}, {}, 422, "wrong-shape", "labels: wanted 1 axis"),
+        ({**GOOD, "labels": "01"}, {}, 422, "wrong-shape", "labels: wanted 1 axis"),
+        ({**GOOD, "labels": ["clear", 1] * 10}, {}, 422, "unknown-label", "all of one kind"),
+        ({**GOOD, "labels": [["clear"]] * 20}, {}, 422, "unknown-label", "all of one kind"),
+        ({**GOOD, "labels": ["clear", "x" * 5000] * 10}, {}, 422, "unknown-label", "labels[1] must be one of"),
+        ({**GOOD, "logits": "01"}, {}, 422, "wrong-shape", "logits: wanted numbers"),
+        ({**GOOD, "logits": [["0", 1]] * 20}, {}, 422, "wrong-shape", "logits: wanted numbers"),
+        ({**GOOD, "classes": 5}, {}, 400, "bad-request", "classes must be a list of names"),
+        ({**GOOD, "classes": True}, {}, 400, "bad-request", "classes must be a list of names"),
+        ({**GOOD, "classes": {}}, {}, 400, "bad-request", "classes must be a list of names"),
+        ({**GOOD, "classes": "01"}, {}, 400, "bad-request", "classes must be a list of names"),
+        ({**GOOD, "classes": [["clear"], "fraud"]}, {}, 400, "bad-request", "classes must be a list of names"),
         ({**GOOD, "labels": [{}] * 20}, {}, 422, "unknown-label", "labels must be"),
         ({**GOOD, "logits": [[0, None]] * 20}, {}, 422, "wrong-shape", "logits: wanted numbers"),
         ({**GOOD, "logits": [[0, 1, 2]] * 20}, {}, 422, "wrong-shape", "wanted 2 columns, one per class, got 3"),
@@ -134,6 +147,8 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         ({"labels": [0, 1], "features": [[1.0] * 5] * 2}, {}, 422, "wrong-shape", "features: wanted 6 columns, got 5"),
         ({"labels": [0, 1], "inputs": [[1.0] * 5] * 2}, {}, 422, "wrong-shape", "input 'x': wanted rows of shape (4)"),
         ({**GOOD, "classes": ["fraud", "clear"]}, {}, 422, "bad-cache", "in this order"),
+        ({**GOOD, "features": [[1.0] * 6] * 20}, {}, 400, "bad-request", "exactly one of inputs, features, logits"),
+        ({**GOOD, "inputs": [[1.0] * 4]}, {}, 400, "bad-request", "got inputs and logits"),
         (GOOD, {"metric": "auc"}, 422, "unknown-metric", "metric must be one of accuracy"),
         (GOOD, {"metric": None}, 400, "bad-request", "metric: Input should be a valid string"),
         (GOOD, {"metric": "f1[x]"}, 422, "unknown-class", "got 'x'"),
@@ -143,7 +158,8 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         (GOOD, {"prior": [1.0, 0.0]}, 422, "bad-prior", "prior of class 'fraud' must be > 0"),
         (GOOD, {"model": "nope"}, 404, "unknown-model", "no model 'nope'"),
         (GOOD, {"model_version": 5}, 404, "unknown-version", "no version 5"),
-        (GOOD, {"name": "a b"}, 400, "bad-request", "name: String should match"),
+        (GOOD, {"name": "a b"}, 422, "bad-name", "an operating point must be 1 to 64 letters"),
+        (GOOD, {"search": ""}, 400, "bad-request", "search: String should have at least 1 character"),
         (GOOD, {"name": "argmax"}, 422, "bad-name", "the model's own rule"),
         (GOOD, {"constraints": ["recall >= 0.9"]}, 400, "bad-request", "constraints: Extra inputs"),
         (GOOD, {"make_default": "yes"}, 400, "bad-request", "make_default"),
@@ -173,6 +189,12 @@ WHOLE = npz(logits=LOGITS, labels=Y)
         (npz(features=FEATURES[:0], labels=Y[:0]), "no-rows", "features: wanted at least one row"),
         (npz(features=FEATURES, labels=Y, weight=HEAD["weight"] + 1, bias=HEAD["bias"]), "bad-cache", "another model"),
         (npz(features=FEATURES, labels=Y, weight=HEAD["weight"][:1]), "bad-cache", "another model"),
+        (npz(features=FEATURES, labels=Y, weight=np.float32(1)), "wrong-shape", "weight: wanted 1 or 2 axes"),
+        (npz(features=FEATURES, labels=Y, weight=np.array(["a", "b"])), "wrong-shape", "weight: wanted numbers"),
+        (npz(features=FEATURES, labels=Y, weight=HEAD["weight"], bias=np.array("x")), "wrong-shape", "bias: wanted"),
+        (npz(features=FEATURES, labels=Y, classes=np.array("clear")), "bad-cache", "classes: wanted 1 axis"),
+        (npz(features=FEATURES[:9], logits=LOGITS, labels=Y), "wrong-shape", "features have 9 rows, logits 400"),
+        (npz(features=FEATURES, logits=LOGITS[::-1], labels=Y, **HEAD), "bad-cache", "weight and bias give"),
         (npz(features=FEATURES, labels=Y, prior=np.array([1.0, 0.0])), "bad-prior", "class 'fraud' must be > 0"),
     ],
 )  # fmt: skip
@@ -183,11 +205,49 @@ def test_a_file_that_does_not_fit_publishes_nothing(fraud: TestClient, data: byt
     alive(fraud)
 
 
+def member(header: bytes, content: bytes = b"") -> bytes:
+    """A file whose labels are an array with that header."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("labels.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content)
+        archive.writestr("logits.npy", b"")
+    return stream.getvalue()
+
+
+def text_header(order: str) -> bytes:
+    """The header of one text of two characters."""
+    return f"{{'descr': '{order}U2', 'fortran_order': False, 'shape': (1,), }}".encode()
+
+
+@pytest.mark.parametrize(
+    ("header", "content", "said"),
+    [
+        (b"{'descr': (", b"", "is not an array"),
+        (b"  {\n 1", b"", "is not an array"),
+        (b"\n  x\n y", b"", "is not an array"),
+        (b"(" * 9000, b"", "is not an array"),
+        (b"-" * 9000 + b"1", b"", "is not an array"),
+        (b"{'descr': 5, 'fortran_order': False, 'shape': (1,)}", b"", "is not an array"),
+        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, %d)}" % 2**70, b"", "not a whole .npz"),
+        (text_header("<"), (0x110000).to_bytes(4, "little") + b"a\0\0\0", "holds what is not text"),
+        (text_header(">"), b"\0\0\0a" + (0x110000).to_bytes(4, "big"), "holds what is not text"),
+        (text_header("<"), (0xD800).to_bytes(4, "little") + b"a\0\0\0", "holds what is not text"),
+    ],
+)
+def test_an_array_that_numpy_would_stumble_over_is_refused(
+    fraud: TestClient, header: bytes, content: bytes, said: str
+) -> None:
+    """Headers that are no Python, sizes that are no size, texts that are no text."""
+    assert said in refused(upload(fraud, member(header, content)), 422, "bad-cache")
+    alive(fraud)
+
+
 def test_a_form_that_does_not_fit_is_refused(fraud: TestClient) -> None:
     """The spec is missing, or no JSON."""
     files = {"data": ("v.npz", WHOLE)}
     assert "no text 'spec'" in refused(fraud.post("/calibrate", files=files), 400, "bad-request")
-    assert "not JSON" in refused(fraud.post("/calibrate", files=files, data={"spec": "{"}), 400, "bad-request")
+    for spec, said in (("{", "spec is not JSON"), ("[]", "spec must be a JSON object, got a list")):
+        assert said in refused(fraud.post("/calibrate", files=files, data={"spec": spec}), 400, "bad-request")
 
 
 def test_an_upload_that_unpacks_to_too_much_is_refused(start: Start) -> None:
@@ -197,7 +257,9 @@ def test_an_upload_that_unpacks_to_too_much_is_refused(start: Start) -> None:
     assert "wanted at most 2000" in refused(upload(client, WHOLE), 422, "bad-cache")
 
 
-def test_one_calibration_too_many_is_refused_at_once(fraud: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_calibration_too_many_is_refused_before_it_is_read(
+    fraud: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """503 with Retry-After while two run; the third goes through once they are done."""
     entered, leave = threading.Barrier(3), threading.Event()
 
@@ -215,6 +277,8 @@ def test_one_calibration_too_many_is_refused_at_once(fraud: TestClient, monkeypa
     response = call(fraud, GOOD)
     assert "2 calibrations are running" in refused(response, 503, Busy.__name__.lower())
     assert response.headers["retry-after"] == "1"
+    for late in (upload(fraud, b"not a file"), fraud.post("/calibrate", content=b"not JSON")):
+        refused(late, 503, "busy")
     alive(fraud)
     leave.set()
     for thread in threads:

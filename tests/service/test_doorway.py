@@ -35,6 +35,20 @@ def test_every_route_but_health_needs_the_token(start: Start) -> None:
     refused(client.get("/nope"), 401, "unauthorized")
 
 
+def test_the_address_alone_leads_to_the_console(start: Start) -> None:
+    """Without a token too: the page holds nothing."""
+    for settings in ({}, {"token": TOKEN}):
+        response = start(**settings).get("/", follow_redirects=False)
+        assert (response.status_code, response.headers["location"]) == (307, "/console")
+
+
+@pytest.mark.parametrize("host", ["x/docs?", "x/docs#", "127.0.0.1/health/live?a=", "127.0.0.1/console?"])
+def test_a_host_cannot_pass_for_an_open_address(start: Start, host: str) -> None:
+    """What is open is told by the path of the request, not by a host that holds one."""
+    for settings, status, kind in (({"token": TOKEN}, 401, "unauthorized"), ({}, 403, "foreign-origin")):
+        refused(start(**settings).get("/models", headers={"host": host}), status, kind)
+
+
 def test_who_called_is_in_the_audit_trail(start: Start) -> None:
     """The token's holder, or somebody on this machine."""
     for settings, who in (({"token": TOKEN}, "token"), ({}, "local")):
@@ -112,6 +126,14 @@ def test_a_body_that_is_too_large_is_refused(start: Start) -> None:
     torn = client.post("/models", content=streamed(), headers={"content-type": "multipart/form-data; boundary=x"})  # type: ignore[arg-type]
     refused(torn, 413, "too-large")
     alive(client)
+
+
+def test_calls_that_need_no_large_body_take_none(fraud: TestClient) -> None:
+    """A megabyte for a point or a default, whatever the server takes elsewhere."""
+    large = b'{"name": "' + b"x" * 2**20 + b'"}'
+    for verb, path in (("POST", "/models/fraud/operating-points"), ("PUT", "/models/fraud/default")):
+        assert "at most 1048576 bytes" in refused(fraud.request(verb, path, content=large), 413, "too-large")
+    alive(fraud)
 
 
 def test_every_answer_carries_its_request_id_and_the_security_headers(client: TestClient) -> None:

@@ -1,5 +1,10 @@
 """`POST /predict`: decisions are the point's, whatever form the rows come in."""
 
+import json
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -8,7 +13,7 @@ from calibrate import OperatingPoint, feature_cache, fit
 from calibrate.logits import softmax
 from calibrate.operating_point import OperatingPoint as Point
 from tests.models import WIDTH, build, forest, forward, network, weights
-from tests.service.conftest import CLASSES, alive, publish, refused, register
+from tests.service.conftest import CLASSES, Start, alive, publish, refused, register
 
 X = np.random.default_rng(5).normal(size=(40, WIDTH)).astype(np.float32)
 FEATURES, LOGITS = forward(weights(2), X)
@@ -231,8 +236,6 @@ def test_a_call_that_does_not_fit_is_refused_and_the_next_is_answered(
     fraud: TestClient, body: object, status: int, kind: str, said: str
 ) -> None:
     """One problem each, which names the item."""
-    import json
-
     content = body if isinstance(body, bytes) else json.dumps(body).replace("-Infinity", "-1e400").encode()
     assert said in refused(fraud.post("/predict", content=content), status, kind)
     alive(fraud)
@@ -257,3 +260,50 @@ def test_many_points_at_once_never_mix(fraud: TestClient) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(call, range(120)))
+
+
+def test_too_many_rows_are_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a setting, and where there are many classes by the size of the answer."""
+    client = start(predict_rows=50)
+    register(client, network(2), classes=CLASSES)
+    assert client.post("/predict", json={"model": "fraud", "logits": [0.5] * 50}).status_code == 200
+    for rows in ({"logits": [0.5] * 51}, {"inputs": {"x": [[1, 2, 3, 4]] * 51}}, {"features": [[1] * 6] * 51}):
+        response = client.post("/predict", json={"model": "fraud", **rows})
+        assert "at most 50 rows of 2 classes, got 51" in refused(response, 413, "too-large")
+    monkeypatch.setattr("service.web.predict.MOST_NUMBERS", 20)
+    response = client.post("/predict", json={"model": "fraud", "logits": [0.5] * 11})
+    assert "at most 10 rows of 2 classes, got 11" in refused(response, 413, "too-large")
+    alive(client)
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """The most memory that Python and numpy held at once during a run, beyond what was held before."""
+    tracemalloc.start()
+    run()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("field", ["inputs", "features", "logits"])
+def test_a_long_text_among_numbers_takes_no_memory_of_its_own(fraud: TestClient, field: str) -> None:
+    """It is refused before an array as wide as the text is made."""
+    width = 6 if field == "features" else WIDTH
+    rows: list[Any] = [["a" * 1_000_000, *[1] * (width - 1)], *[[1] * width] * 200]
+    body = json.dumps({"model": "fraud", field: rows}).encode()
+    assert peak_bytes(lambda: fraud.post("/predict", content=body)) < 20_000_000
+    assert fraud.post("/predict", content=body).status_code in (400, 422)
+    alive(fraud)
+
+
+def test_running_out_of_memory_is_the_callers_to_mend(fraud: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """413, with what to do; the next call is answered."""
+
+    def full(*_: object) -> None:
+        raise MemoryError("Unable to allocate 64 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.web.predict.read_inputs", full)
+        response = fraud.post("/predict", json={"model": "fraud", "inputs": [[1, 2, 3, 4]]})
+    assert "send fewer rows" in refused(response, 413, "too-large")
+    alive(fraud)

@@ -1,14 +1,22 @@
 """Models, points and defaults over REST, and across a restart."""
 
 import json
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from starlette.testclient import TestClient
 
 from calibrate import OperatingPoint
 from calibrate.io.description import Column, Description
+from service.engine.onnx import OnnxEngine
 from tests.models import body, build, forest, network, weights
 from tests.service.conftest import CLASSES, Start, alive, publish, refused, register
 
@@ -94,6 +102,78 @@ def test_a_file_that_cannot_be_served_is_refused(client: TestClient, data: bytes
     alive(client)
 
 
+def functions(names: dict[str, list[str]]) -> bytes:
+    """A model that calls the first function; each is a chain of calls."""
+    node = helper.make_node
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ours", 1)]
+
+    def chain(calls: list[str], first: str, last: str) -> list[onnx.NodeProto]:
+        between = [first, *(f"t{i}" for i in range(1, len(calls))), last]
+        return [
+            node(call, [one], [other], domain="" if call == "Identity" else "ours")
+            for call, one, other in zip(calls, between, between[1:], strict=False)
+        ]
+
+    model = onnx.load_model_from_string(build([*chain([next(iter(names))], "x", "q"),
+        node("MatMul", ["q", "w"], ["y"])], {"w": np.ones((4, 2), np.float32)}, ["y"]))  # fmt: skip
+    model.opset_import.append(helper.make_opsetid("ours", 1))
+    for name, calls in names.items():
+        model.functions.append(helper.make_function("ours", name, ["a"], ["b"], chain(calls, "a", "b"), opsets))
+    return bytes(model.SerializeToString())
+
+
+def looped_trees() -> bytes:
+    """A forest, one node of which leads back to the first."""
+    model = onnx.load_model_from_string(forest()[0])
+    fields = {attribute.name: attribute for attribute in model.graph.node[0].attribute}
+    fields["nodes_truenodeids"].ints[0] = 0
+    return bytes(model.SerializeToString())
+
+
+def with_input(input_type: int = TensorProto.FLOAT, shape: Sequence[int | str | None] = ("rows", 4)) -> bytes:
+    """A model that casts its input, of any type and shape."""
+    nodes = [helper.make_node("Cast", ["x"], ["f"], to=1), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    return build(nodes, {"w": np.ones((4, 2), np.float32)}, ["y"], input_type=input_type, input_shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (functions({"F": ["F"]}), "function 'F' of the model calls itself"),
+        (functions({"F": ["G"], "G": ["Identity", "F"]}), "of the model calls itself"),
+        (functions({**{f"F{i}": [f"F{i + 1}"] * 2 for i in range(24)}, "F24": ["Identity"]}), "than 1000000 nodes"),
+        (looped_trees(), "leads back into itself"),
+        (with_input(shape=("rows", 0)), "must have axes of at least 1"),
+        (with_input(shape=("rows", -4)), "must have axes of at least 1"),
+        (with_input(shape=("rows", 2**40)), "at most 16777216 numbers"),
+        (with_input(shape=("rows", 2**62, 4)), "at most 16777216 numbers"),
+        (with_input(shape=("rows", *[1] * 71)), "has 72 axes, wanted at most 16"),
+        (with_input(TensorProto.STRING, ("rows", 2**32)), "at most 16777216 numbers"),
+        *((with_input(kind), "wanted one of float16") for kind in (
+            TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN, TensorProto.INT4, TensorProto.UINT4, TensorProto.COMPLEX64,
+            TensorProto.UNDEFINED, 99,
+        )),
+    ],
+)  # fmt: skip
+def test_a_model_that_no_server_could_run_is_refused_before_it_is_loaded(
+    client: TestClient, data: bytes, said: str
+) -> None:
+    """Without end, without measure, or of types that no row can be written in."""
+    response = client.post(
+        "/models", data={"name": "m", "output": "probabilities" if b"TreeEns" in data else "y",
+                         "output_kind": "probabilities" if b"TreeEns" in data else "logits"},
+        files={"file": ("m.onnx", data)},
+    )  # fmt: skip
+    assert said in refused(response, 422, "bad-model")
+    assert client.get("/models").json() == []
+
+
+def test_functions_within_measure_are_served(client: TestClient) -> None:
+    """One that is called twice, by another."""
+    register(client, functions({"F": ["G", "G"], "G": ["Identity"]}), "m")
+    assert client.post("/predict", json={"model": "m", "inputs": [[1, 2, 3, 4]]}).status_code == 200
+
+
 def test_a_model_that_does_not_run_on_its_own_shapes_is_refused(client: TestClient) -> None:
     """Found by a trial run before anything is kept."""
     broken = build(body(), {**weights(2), "w1": np.zeros((9, 6), np.float32)}, ["features"])
@@ -110,9 +190,72 @@ def test_a_form_without_its_file_or_no_form_at_all_is_refused(client: TestClient
     torn = client.post(
         "/models", content=b"--x\r\nContent", headers={"content-type": "multipart/form-data; boundary=x"}
     )
-    refused(torn, 400, "bad-request")
+    assert "truncated" in refused(torn, 400, "bad-request")
     unbounded = client.post("/models", content=b"x", headers={"content-type": "multipart/form-data"})
     refused(unbounded, 400, "bad-request")
+
+
+def test_a_form_that_was_cut_off_or_mixed_up_says_so(client: TestClient) -> None:
+    """Not that a part is missing which was on its way."""
+    form = httpx2.Request("POST", "http://x", data={"name": "m"}, files={"file": ("m.onnx", network(2))})
+    whole = form.read()
+    for kept in (len(whole) - 10, len(whole) - 1000):
+        torn = client.post("/models", content=whole[:kept], headers={"content-type": form.headers["content-type"]})
+        assert "truncated" in refused(torn, 400, "bad-request")
+    as_text = client.post("/models", files={"name": (None, "m"), "file": (None, "text")})
+    assert "'file' must be sent as a file, it came as a text" in refused(as_text, 400, "bad-request")
+    as_file = client.post("/models", files={"name": ("m.txt", "m"), "file": ("m.onnx", network(2))})
+    assert "'name' must be sent as a text, it came as a file" in refused(as_file, 400, "bad-request")
+    assert client.get("/models").json() == []
+
+
+@pytest.mark.parametrize("entry", [{"classes": "ab"}, {"notes": "hello"}, {"prior": "12"}, {"columns": {"a": 1}}])
+def test_a_description_that_is_no_list_is_not_taken_apart(client: TestClient, entry: dict[str, object]) -> None:
+    """A text is not a list of its letters."""
+    response = client.post(
+        "/models", data={"name": "m"}, files={"file": ("m.onnx", network(2, metadata={"setpoint": json.dumps(entry)}))}
+    )
+    assert "is malformed: wanted a list" in refused(response, 422, "bad-model")
+
+
+def test_a_registration_that_is_refused_leaves_no_file(client: TestClient, tmp_path: Path) -> None:
+    """Everything is checked before anything is kept."""
+    response = client.post("/models", data={"name": "m", "prior": "[0.5, 0.1]"}, files={"file": ("m.o", network(2))})
+    refused(response, 422, "bad-prior")
+    assert [path for path in (tmp_path / "data" / "artifacts").rglob("*") if path.is_file()] == []
+
+
+def test_of_the_staged_versions_only_those_used_last_are_in_memory(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A staged one is loaded when it is asked for, and the default always stays."""
+    for seed in range(12):
+        said = register(client, network(2, seed=seed), classes=CLASSES)
+    assert (said["model_version"], said["provider"]) == (
+        12,
+        client.get("/models/fraud").json()["versions"][0]["provider"],
+    )
+    loads, load = [], OnnxEngine.load
+
+    def counted(*arguments: Any) -> Any:
+        loads.append(1)
+        return load(*arguments)
+
+    monkeypatch.setattr(OnnxEngine, "load", counted)
+
+    def ask(version: int) -> int:
+        """How many models it took to load."""
+        before = len(loads)
+        call = {"model": "fraud", "model_version": version, "operating_point": "argmax", "inputs": [[0, 0, 0, 0]]}
+        assert client.post("/predict", json=call).status_code == 200
+        return len(loads) - before
+
+    assert [ask(version) for version in (1, 2, 2, 1)] == [0, 1, 0, 0]
+    assert [ask(version) for version in range(3, 10)] == [1] * 7
+    assert ask(2) == 0
+    assert ask(10) == 1
+    assert [ask(version) for version in (1, 2, 3)] == [0, 0, 1]
+    assert client.get("/health/ready").status_code == 200
 
 
 def test_a_point_fitted_elsewhere_is_published_with_its_evidence_as_submitted(fraud: TestClient) -> None:
@@ -133,6 +276,15 @@ def test_a_point_fitted_elsewhere_is_published_with_its_evidence_as_submitted(fr
     assert fraud.get("/models/fraud/operating-points?model_version=1").json() == listed
 
 
+def nested(depth: int) -> list[object]:
+    """Lists in lists."""
+    value: list[object] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+INTERVAL = {"value": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "rows": 60, "kind": "held_out"}
 POINT = {"classes": ["clear", "fraud"], "scale": [1, 1], "bias": [0, 1]}
 
 
@@ -141,7 +293,8 @@ POINT = {"classes": ["clear", "fraud"], "scale": [1, 1], "bias": [0, 1]}
     [
         ({}, 400, "bad-request", "name: Field required; point: Field required"),
         ({"name": "p"}, 400, "bad-request", "point: Field required"),
-        ({"name": "a/b", "point": POINT}, 400, "bad-request", "name: String should match pattern"),
+        ({"name": "a/b", "point": POINT}, 422, "bad-name", "an operating point must be 1 to 64 letters"),
+        ({"name": 5, "point": POINT}, 400, "bad-request", "name: Input should be a valid string"),
         ({"name": "a..b", "point": POINT}, 422, "bad-name", "got 'a..b'"),
         ({"name": "argmax", "point": POINT}, 422, "bad-name", "the model's own rule"),
         ({"name": "p", "point": {**POINT, "classes": ["fraud", "clear"]}}, 422, "bad-point", "has clear, fraud"),
@@ -151,6 +304,18 @@ POINT = {"classes": ["clear", "fraud"], "scale": [1, 1], "bias": [0, 1]}
         ({"name": "p", "point": POINT, "model_version": 9}, 404, "unknown-version", "no version 9, only 1"),
         ({"name": "p", "point": POINT, "details": {"evidence": {"f1": 1}}}, 400, "bad-request", "details.evidence.f1"),
         ({"name": "p", "point": POINT, "details": {"metric": 5}}, 400, "bad-request", "details.metric"),
+        ({"name": "p", "point": {**POINT, "bias": [0, "1"]}}, 400, "bad-request", "point.bias.1"),
+        ({"name": "p", "point": {**POINT, "scale": [1, True]}}, 400, "bad-request", "point.scale.1"),
+        ({"name": "p", "point": POINT, "model_version": "1"}, 400, "bad-request", "model_version"),
+        ({"name": "p", "point": POINT, "model_version": True}, 400, "bad-request", "model_version"),
+        ({"name": "p", "point": POINT, "details": {"mis_before": ["inf", 1]}}, 400, "bad-request", "mis_before.0"),
+        ({"name": "p", "point": POINT, "details": {"evidence": {"f1": {**INTERVAL, "confidence": "nan"}}}}, 400,
+         "bad-request", "details.evidence.f1.confidence"),
+        ({"name": "p", "point": POINT, "details": {"before": {"f1": {**INTERVAL, "value": "1e400"}}}}, 400,
+         "bad-request", "details.before.f1.value"),
+        ({"name": "p", "point": POINT, "details": {"x": nested(21)}}, 422, "bad-point", "nested 20 deep"),
+        ({"name": "p", "point": POINT, "details": {"x": nested(900)}}, 422, "bad-point", "nested 20 deep"),
+        ({"name": "p", "point": POINT, "details": {"x": "y" * 70_000}}, 422, "bad-point", "65536 bytes, got 70008"),
         ({"name": "p", "point": POINT, "operating_point": 1}, 400, "bad-request", "operating_point"),
     ],
 )  # fmt: skip
@@ -161,6 +326,20 @@ def test_a_point_that_does_not_fit_is_not_published(
     assert said in refused(fraud.post("/models/fraud/operating-points", json=wanted), status, kind)
     assert len(fraud.get("/models/fraud/operating-points").json()) == 1
     alive(fraud)
+
+
+def test_a_stored_point_that_cannot_be_read_does_not_hide_the_others(fraud: TestClient, tmp_path: Path) -> None:
+    """It is listed without its details; an older server may have kept what this one refuses."""
+    publish(fraud, "p", 1.0)
+    publish(fraud, "q", 2.0)
+    with closing(sqlite3.connect(tmp_path / "data" / "setpoint.db")) as database:
+        database.execute("UPDATE operating_points SET details = '{\"mis_before\": [null, 1]}' WHERE name = 'p'")
+        database.commit()
+    publish(fraud, "q", 3.0)  # the model is read anew
+    listed = fraud.get("/models/fraud/operating-points").json()
+    assert [point["operating_point"] for point in listed] == ["argmax@1", "p@1", "q@1", "q@2"]
+    assert listed[1]["warnings"] == ["the stored details cannot be read"]
+    assert listed[1]["point"]["bias"] == [0, 1]
 
 
 def test_details_cannot_pass_for_what_the_server_says_itself(fraud: TestClient) -> None:

@@ -1,0 +1,55 @@
+"""Ends runs that take too long.
+
+Decided here: one thread watches all runs, and sleeps while there are none; a timer per run would cost as much as a run
+of a small model. It looks a few times in the time that a run has, so an end comes a little late, never early.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Endable(Protocol):
+    """The options of a run, which ends once `terminate` is set."""
+
+    terminate: bool
+
+
+class Deadlines:
+    """Watches runs, each of which may take `run_s` seconds."""
+
+    def __init__(self, run_s: float) -> None:
+        self.run_s = run_s
+        self._runs: dict[int, tuple[float, Endable]] = {}
+        self._any = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    @contextmanager
+    def over(self, options: Endable) -> Iterator[None]:
+        """Sets `terminate` of the options if what runs inside is not through in time."""
+        self._runs[id(options)] = (time.monotonic() + self.run_s, options)
+        if not self._any.is_set():
+            self._start()
+            self._any.set()
+        try:
+            yield
+        finally:
+            self._runs.pop(id(options), None)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="deadlines", daemon=True)
+                self._watcher.start()
+
+    def _watch(self) -> None:
+        while self._any.wait():
+            self._any.clear()
+            while self._runs:
+                time.sleep(min(0.25, self.run_s / 4))
+                for until, options in list(self._runs.values()):
+                    if until <= time.monotonic():
+                        options.terminate = True
