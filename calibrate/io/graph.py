@@ -16,7 +16,7 @@ from jaxtyping import Float
 from onnx import TensorProto, helper
 
 from calibrate.errors import BadModel, NoHead
-from calibrate.io.labels import read_labels
+from calibrate.io.labels import read_labels, what_it_holds
 from calibrate.io.model import Head, ModelGraph, OutputKind, Port
 from calibrate.io.view import View
 
@@ -55,12 +55,17 @@ def read_model(data: bytes, *, output: str | None = None, output_kind: str | Non
             _check_kind(tail, output, output_kind, tail.head)
             return _served(model, tail.head.logits, "logits", tail.head, labels)
     if output is None:
+        scores = [name for name, value in named.items() if what_it_holds(view, value) is None]
         raise NoHead(
             "the graph does not end in a linear layer; name an output and its output_kind (logits or probabilities), "
-            f"of {', '.join(f'{name} (from {view.maker(name)})' for name in named)}"
+            f"of {', '.join(f'{name} (from {view.maker(name)})' for name in scores)}"
+            if scores
+            else "the graph does not end in a linear layer, and all that it puts out are labels: "
+            + ", ".join(f"{name} holds {what_it_holds(view, value)}" for name, value in named.items())
         )
     if output_kind is None:
         raise NoHead(f"no linear layer was found behind output {output!r}: say output_kind, logits or probabilities")
+    _check_scores(view, graph, output, found[0].tensor, output_kind)
     return _served(model, found[0].tensor, "logits" if output_kind == "logits" else "probabilities", None, labels)
 
 
@@ -150,10 +155,21 @@ def _check_kind(tail: _Tail, output: str | None, output_kind: str | None, head: 
     squashed = {"Softmax", "Sigmoid"} & set(tail.operators)
     if output is None or output_kind is None:
         return
+    if "ArgMax" in tail.operators:
+        raise BadModel(f"output {output!r} comes from ArgMax: it holds labels, not {output_kind}")
     if output_kind == "logits" and squashed:
         raise BadModel(f"output {output!r} comes from {squashed.pop()}: it holds probabilities, not logits")
     if output_kind == "probabilities" and output == head.logits:
         raise BadModel(f"output {output!r} comes straight from a linear layer: it holds logits, not probabilities")
+
+
+def _check_scores(view: View, graph: onnx.GraphProto, output: str, tensor: str, output_kind: str) -> None:
+    """A caller who takes labels for scores is told."""
+    declared = {value.name: value for value in [*graph.value_info, *graph.output]}
+    for name in (output, tensor):
+        held = what_it_holds(view, declared.get(name, onnx.ValueInfoProto(name=name)))
+        if held is not None:
+            raise BadModel(f"output {output!r} holds {held}, not {output_kind}")
 
 
 def _served(

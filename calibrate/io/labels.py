@@ -7,12 +7,13 @@ that a classifier deep inside another one (voting, stacking, one against the res
 from collections.abc import Iterable
 
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from calibrate.errors import BadModel
 from calibrate.io.view import View
 
 _LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _TRANSPARENT = {"Identity", "Cast", "Reshape", "Squeeze", "Normalizer", "ZipMap", "ArrayFeatureExtractor"}
 
 
@@ -38,6 +39,25 @@ def read_labels(view: View, outputs: Iterable[str]) -> tuple[str, ...] | None:
     return None
 
 
+def what_it_holds(view: View, value: onnx.ValueInfoProto) -> str | None:
+    """What a tensor holds where it cannot be logits or probabilities, as "int64 labels"; None where it can.
+
+    An inner tensor has often no type: then it is told by the operator that makes it.
+    """
+    kind = value.type.tensor_type.elem_type
+    if kind in _FLOATS:
+        return None
+    if kind == TensorProto.STRING:
+        return "text labels"
+    if kind in TensorProto.DataType.values() and kind != TensorProto.UNDEFINED:
+        return f"{TensorProto.DataType.Name(kind).lower()} labels"
+    node = view.node(value.name)
+    if node is None:
+        return None
+    picks = node.op_type == "ArgMax" or _looked_up(view, node) is not None
+    return "labels" if picks or (_listed(node) and node.op_type != "ZipMap" and value.name == node.output[0]) else None
+
+
 def _listed(node: onnx.NodeProto) -> tuple[str, ...] | None:
     """The labels in a node's attributes."""
     for attribute in node.attribute:
@@ -51,13 +71,9 @@ def _listed(node: onnx.NodeProto) -> tuple[str, ...] | None:
 def _looked_up(view: View, node: onnx.NodeProto) -> tuple[str, ...] | None:
     """The constant list that a node takes labels out of, by the index of the class."""
     held = view.tensor(node.input[0]) if node.op_type == "ArrayFeatureExtractor" and node.input else None
-    if held is None or held.data_type not in (
-        onnx.TensorProto.STRING,
-        onnx.TensorProto.INT64,
-        onnx.TensorProto.INT32,
-    ):
+    if held is None or held.data_type not in (TensorProto.STRING, TensorProto.INT64, TensorProto.INT32):
         return None
-    if held.data_type == onnx.TensorProto.STRING:
+    if held.data_type == TensorProto.STRING:
         return tuple(map(_text, held.string_data))
     try:
         return tuple(map(str, numpy_helper.to_array(held).ravel().tolist()))
