@@ -145,8 +145,8 @@ class Registry:
     ) -> ModelVersion:
         """Keeps an ONNX file as the next version of a model; the first is served at once, a later one is staged.
 
-        Classes and prior come from the call, else from the file's own description; classes are numbered where neither
-        names them.
+        Classes and prior come from the call, else from the file's own description; classes are the graph's own labels
+        where neither names them, and numbered where it has none.
 
         Raises: `BadName`, `BadModel`, `NoHead`, `BadPrior`, `BadPoint` for bad class names, `StorageFailed`.
         """
@@ -157,14 +157,7 @@ class Registry:
         description = read_description(graph.metadata)
         session = self._engine.load(graph.data, graph.output, graph.kind)
         width = _trial(session, graph)
-        given = classes if classes is not None else description.classes
-        if given is None and width is None:
-            raise BadModel("the number of classes cannot be told from the model: give classes")
-        names = check_classes(given if given is not None else [str(i) for i in range(width or 0)])
-        if width is not None and len(names) != width:
-            raise BadModel(
-                f"the model tells {width} classes apart, but {len(names)} were named: {', '.join(names[:20])}"
-            )
+        names = _names(classes if classes is not None else description.classes, graph.labels, width)
         shares = prior if prior is not None else description.prior
         checked = None if shares is None else tuple(check_prior(shares, names).tolist())
         version = ModelVersion(
@@ -261,6 +254,31 @@ def _trial(session: Session, graph: ModelGraph) -> int | None:
     if width is not None and made.shape[1] != width:
         raise BadModel(f"the head has {width} classes, but the model puts out {made.shape[1]} columns")
     return int(made.shape[1])
+
+
+def _names(given: Sequence[str] | None, labels: tuple[str, ...] | None, width: int | None) -> tuple[str, ...]:
+    """The class names of a model: those given, else the graph's labels, else numbers.
+
+    Names may replace the labels, but never the same names in another order: that would answer with the wrong class.
+    """
+    if labels is not None and width not in (None, len(labels)):
+        labels = None  # of something else in the graph
+    if labels is not None:
+        width = len(labels)
+    if given is None and width is None:
+        raise BadModel("the number of classes cannot be told from the model: give classes")
+    names = check_classes(given if given is not None else labels or [str(i) for i in range(width or 0)])
+    if width is not None and len(names) != width:
+        own = "" if labels is None else f"; its own labels are {', '.join(labels[:20])}"
+        raise BadModel(
+            f"the model tells {width} classes apart, but {len(names)} were named: {', '.join(names[:20])}{own}"
+        )
+    if labels is not None and names != labels and sorted(names) == sorted(labels):
+        raise BadModel(
+            f"classes are {', '.join(names[:20])}, but the model's own labels are {', '.join(labels[:20])}: give them "
+            "in the model's order, or leave them out"
+        )
+    return names
 
 
 def _zeros(port: Port) -> np.ndarray:

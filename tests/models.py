@@ -1,5 +1,6 @@
 """Small real ONNX models: built node by node, or exported by scikit-learn."""
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -66,6 +67,23 @@ def network(k: int = 2, *, seed: int = 0, softmax: bool = True, metadata: dict[s
         squash = "Softmax" if k > 1 else "Sigmoid"
         nodes.append(node(squash, ["logits"], ["probabilities"]))
     return build(nodes, weights(k, seed), ["probabilities" if softmax else "logits"], metadata=metadata)
+
+
+@cache
+def exported(
+    model: Any, *, labels: tuple[Any, ...] = (0, 1), zipmap: bool = False, **options: Any
+) -> tuple[bytes, Any]:
+    """A classifier of scikit-learn as ONNX, and itself, fitted on 300 rows with as many classes as there are labels."""
+    from skl2onnx import to_onnx
+
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(300, WIDTH)).astype(np.float32)
+    y = np.digitize(x[:, 0] + rng.normal(size=300), np.linspace(0, 1.5, len(labels))[1:])
+    fitted = model.fit(x, np.array(labels)[y])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of scikit-learn about what skl2onnx asks of it
+        made = to_onnx(fitted, x[:1], options={id(fitted): {"zipmap": zipmap, **options}})
+    return made.SerializeToString(), fitted
 
 
 @cache

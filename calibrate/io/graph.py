@@ -14,11 +14,13 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from jaxtyping import Float
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper
 
 from calibrate.errors import BadModel, NoHead
 from calibrate.io.endless import refuse_endless
+from calibrate.io.labels import read_labels, what_it_holds
 from calibrate.io.model import Head, ModelGraph, OutputKind, Port
+from calibrate.io.view import View
 
 # What may stand between a head and an output without changing which class is largest.
 _BEHIND_A_HEAD = {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Cast", "ArgMax", "ZipMap", "Dropout"}
@@ -54,7 +56,8 @@ def read_model(data: bytes, *, output: str | None = None, output_kind: str | Non
     tensors = {name for node in graph.node for name in node.output if name}
     if output is not None and output not in named and output not in tensors:
         raise BadModel(f"the model has no output {output!r}, only {', '.join(named)}")
-    view = _View(graph)
+    view = View(graph)
+    labels = read_labels(view, dict.fromkeys([output, *named] if output is not None else named))
     found = [_behind(view, name) for name in ([output] if output is not None else named)]
     heads = {tail.head.logits: tail for tail in found if tail.head is not None}
     if len(heads) > 1:
@@ -62,45 +65,20 @@ def read_model(data: bytes, *, output: str | None = None, output_kind: str | Non
     for tail in heads.values():
         if tail.head is not None:
             _check_kind(tail, output, output_kind, tail.head)
-            return _served(model, tail.head.logits, "logits", tail.head)
+            return _served(model, tail.head.logits, "logits", tail.head, labels)
     if output is None:
+        scores = [name for name, value in named.items() if what_it_holds(view, value) is None]
         raise NoHead(
             "the graph does not end in a linear layer; name an output and its output_kind (logits or probabilities), "
-            f"of {', '.join(f'{name} (from {view.maker(name)})' for name in named)}"
+            f"of {', '.join(f'{name} (from {view.maker(name)})' for name in scores)}"
+            if scores
+            else "the graph does not end in a linear layer, and all that it puts out are labels: "
+            + ", ".join(f"{name} holds {what_it_holds(view, value)}" for name, value in named.items())
         )
     if output_kind is None:
         raise NoHead(f"no linear layer was found behind output {output!r}: say output_kind, logits or probabilities")
-    return _served(model, found[0].tensor, "logits" if output_kind == "logits" else "probabilities", None)
-
-
-class _View:
-    """A graph by tensor name: the node that makes each tensor, and the constants."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._makers = {name: node for node in graph.node for name in node.output if name}
-        self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].HasField("t"):
-                self._constants[node.output[0]] = node.attribute[0].t
-
-    def node(self, tensor: str) -> onnx.NodeProto | None:
-        """The node that makes a tensor, None for inputs and constants."""
-        return None if tensor in self._constants else self._makers.get(tensor)
-
-    def maker(self, tensor: str) -> str:
-        """The operator that makes a tensor, for messages."""
-        node = self.node(tensor)
-        return "an input" if node is None else node.op_type
-
-    def constant(self, tensor: str) -> Float[np.ndarray, "..."] | None:
-        """A float constant, None where the tensor is not one."""
-        held = self._constants.get(tensor)
-        if held is None or held.data_type not in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16):
-            return None
-        try:
-            return np.asarray(numpy_helper.to_array(held)).astype(np.float32)
-        except (ValueError, TypeError) as error:
-            raise BadModel(f"constant {tensor!r} cannot be read: {error}") from None
+    _check_scores(view, graph, output, found[0].tensor, output_kind)
+    return _served(model, found[0].tensor, "logits" if output_kind == "logits" else "probabilities", None, labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +90,7 @@ class _Tail:
     head: Head | None
 
 
-def _behind(view: _View, output: str) -> _Tail:
+def _behind(view: View, output: str) -> _Tail:
     operators: list[str] = []
     tensor, renamed = output, output
     while (node := view.node(tensor)) is not None and node.op_type in _BEHIND_A_HEAD and node.input:
@@ -133,7 +111,7 @@ def _width(head: Head) -> int:
     return int(head.weight.shape[0])
 
 
-def _linear(view: _View, node: onnx.NodeProto) -> Head | None:
+def _linear(view: View, node: onnx.NodeProto) -> Head | None:
     """The head that a node is, or None."""
     if node.op_type == "Gemm" and len(node.input) >= 2:
         options = {attribute.name: attribute for attribute in node.attribute}
@@ -157,7 +135,7 @@ def _linear(view: _View, node: onnx.NodeProto) -> Head | None:
     return None
 
 
-def _product(view: _View, node: onnx.NodeProto, bias: Float[np.ndarray, "..."] | None, logits: str) -> Head | None:
+def _product(view: View, node: onnx.NodeProto, bias: Float[np.ndarray, "..."] | None, logits: str) -> Head | None:
     """The head of a MatMul and what is added to it."""
     weight = view.constant(node.input[1]) if len(node.input) == 2 else None
     return None if weight is None or weight.ndim != 2 else _head(weight.T, bias, node.input[0], logits)
@@ -189,13 +167,26 @@ def _check_kind(tail: _Tail, output: str | None, output_kind: str | None, head: 
     squashed = {"Softmax", "Sigmoid"} & set(tail.operators)
     if output is None or output_kind is None:
         return
+    if "ArgMax" in tail.operators:
+        raise BadModel(f"output {output!r} comes from ArgMax: it holds labels, not {output_kind}")
     if output_kind == "logits" and squashed:
         raise BadModel(f"output {output!r} comes from {squashed.pop()}: it holds probabilities, not logits")
     if output_kind == "probabilities" and output == head.logits:
         raise BadModel(f"output {output!r} comes straight from a linear layer: it holds logits, not probabilities")
 
 
-def _served(model: onnx.ModelProto, output: str, kind: OutputKind, head: Head | None) -> ModelGraph:
+def _check_scores(view: View, graph: onnx.GraphProto, output: str, tensor: str, output_kind: str) -> None:
+    """A caller who takes labels for scores is told."""
+    declared = {value.name: value for value in [*graph.value_info, *graph.output]}
+    for name in (output, tensor):
+        held = what_it_holds(view, declared.get(name, onnx.ValueInfoProto(name=name)))
+        if held is not None:
+            raise BadModel(f"output {output!r} holds {held}, not {output_kind}")
+
+
+def _served(
+    model: onnx.ModelProto, output: str, kind: OutputKind, head: Head | None, labels: tuple[str, ...] | None
+) -> ModelGraph:
     """The graph with just the outputs that are served; the runtime drops what they do not need."""
     graph = model.graph
     types = {value.name: value for value in [*graph.output, *graph.value_info]}
@@ -219,7 +210,7 @@ def _served(model: onnx.ModelProto, output: str, kind: OutputKind, head: Head | 
         data = model.SerializeToString()
     except (EncodeError, ValueError) as error:
         raise BadModel(f"the model cannot be written as one file: {error}") from None
-    return ModelGraph(data, inputs, output, kind, head, metadata)
+    return ModelGraph(data, inputs, output, kind, head, metadata, labels)
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:

@@ -33,7 +33,10 @@ class Port:
 
 @dataclass(frozen=True, eq=False)
 class ModelGraph:
-    """A model ready to serve: `data` is the graph with `output`, which holds `kind`, and the head's features."""
+    """A model ready to serve: `data` is the graph with `output`, which holds `kind`, and the head's features.
+
+    `labels` are the classes as the graph itself names them, in the order of its columns, None where it names none.
+    """
 
     data: bytes
     inputs: tuple[Port, ...]
@@ -41,3 +44,4 @@ class ModelGraph:
     kind: OutputKind
     head: Head | None
     metadata: dict[str, str]
+    labels: tuple[str, ...] | None = None

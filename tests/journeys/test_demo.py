@@ -1,25 +1,87 @@
 """The demo, as `make demo ONCE=1` runs it: the whole path on real patients."""
 
 import json
+import shutil
+import subprocess
+import sys
 from itertools import combinations
+from pathlib import Path
 
+import httpx2
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
-from calibrate import read_cache
+from calibrate import fit, read_cache
 from calibrate.io.graph import read_model
 from calibrate.logits import to_columns
+from service.demo.__main__ import POINTS, RUNNING, hand_over, publish, refuse_while_running
 from service.demo.patients import COLUMNS, read_patients, split
 from tests.journeys.conftest import Demo
+from tests.servers import Server, free_port, running
 
 
 def test_it_tells_the_whole_path(demo: Demo) -> None:
     """F1 and G-mean of the plain model and of every method on held-out rows, and decisions that agree."""
     for text in ("3163 patients, 151", "plain model", "bias adjustment (decimal)", "bias adjustment (exact)",
                  "logit adjustment", "prior threshold", "head of 16 features found", "the same as in Python: True",
-                 "validation: 2373 of 2373 served decisions", "curl -s http://127.0.0.1:", "/console"):  # fmt: skip
+                 "validation: 2373 of 2373 served decisions", "as ONCE=1 asks"):  # fmt: skip
         assert text in demo.said, text
+    assert "/console" not in demo.said  # the server is gone by then
+
+
+def test_it_ends_with_what_to_open_and_to_paste(capsys: pytest.CaptureFixture[str]) -> None:
+    """At the port that it found, and with null for a missing value."""
+    hand_over(8600, 8000, np.array([72, np.nan]))
+    said = capsys.readouterr().out
+    assert "http://127.0.0.1:8600/console" in said
+    assert """-d '{"model": "thyroid", "inputs": [[72, null]], "operating_point": "balanced"}'""" in said
+    assert "runs on port 8600 (not 8000, which was taken)" in said
+
+
+def test_it_is_refused_while_an_earlier_one_runs(tmp_path: Path, server: Server) -> None:
+    """And nothing is touched."""
+    (tmp_path / "setpoint-demo").mkdir()
+    mark = tmp_path / RUNNING
+    mark.write_text(server.address)
+    command = [sys.executable, "-m", "service.demo", "--once", "--port", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"an earlier demo is still running on {server.address}" in done.stderr
+    assert [path.name for path in (tmp_path / "setpoint-demo").iterdir()] == [mark.name]
+
+
+def test_the_mark_of_a_dead_server_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a power cut."""
+    monkeypatch.chdir(tmp_path)
+    RUNNING.parent.mkdir()
+    RUNNING.write_text(f"http://127.0.0.1:{free_port()}")
+    refuse_while_running()
+
+
+def test_a_second_run_keeps_what_is_there(demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's models, and its own where it is the same; another model is the next version, and the default."""
+    monkeypatch.chdir(demo.folder)
+    shutil.copytree(demo.made / "server", tmp_path / "data")
+    model = (demo.made / "model.onnx").read_bytes()
+    parts = {name: read_cache(demo.made / f"{name}.npz") for name in ("train", "validation", "test")}
+    results = {
+        name: fit(parts["validation"], train=parts["train"], metric=metric, evidence=parts["test"])
+        for name, metric in POINTS.items()
+    }
+    with running(tmp_path) as server, httpx2.Client(base_url=server.address, timeout=60) as client:
+        client.post("/models", data={"name": "mine"}, files={"file": ("m.onnx", model)}).raise_for_status()
+        before = server.get("/models")
+        assert publish(client, model, results) == 1
+        assert server.get("/models") == before
+        other = onnx.load_model_from_string(model)
+        other.producer_name = "another day"
+        assert publish(client, other.SerializeToString(), results) == 2
+        shown = server.get("/models/thyroid")
+        assert shown["default"]["model_version"] == 2
+        assert len(shown["operating_points"]) == 8
+        assert server.get("/models/mine") in before
 
 
 def test_it_leaves_a_model_caches_points_and_a_picture(demo: Demo) -> None:

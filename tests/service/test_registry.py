@@ -12,12 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from sklearn.ensemble import RandomForestClassifier
 from starlette.testclient import TestClient
 
 from calibrate import OperatingPoint
 from calibrate.io.description import Column, Description
 from service.engine.onnx import OnnxEngine
-from tests.models import body, build, forest, network, weights
+from tests.models import WIDTH, body, build, exported, forest, network, weights
 from tests.service.conftest import CLASSES, Start, alive, publish, refused, register
 
 DESCRIPTION = Description(
@@ -56,6 +57,34 @@ def test_classes_are_numbered_where_nobody_names_them(client: TestClient) -> Non
     """One logit is two classes."""
     assert register(client, network(1), "m")["classes"] == ["0", "1"]
     assert register(client, network(4), "m")["classes"] == ["0", "1", "2", "3"]
+
+
+TREES = RandomForestClassifier(n_estimators=5, max_depth=4, random_state=0)
+NAMED = {"output": "probabilities", "output_kind": "probabilities"}
+
+
+@pytest.mark.parametrize("labels", [(1, 2), ("fraud", "clear"), (30, 10, 20)], ids=["numbers", "texts", "three"])
+def test_a_model_answers_with_its_own_labels(client: TestClient, labels: tuple[Any, ...]) -> None:
+    """Whatever they are, not with column numbers: as scikit-learn itself predicts."""
+    data, trees = exported(TREES, labels=labels)
+    assert register(client, data, "trees", **NAMED)["classes"] == [str(label) for label in trees.classes_]
+    rows = np.random.default_rng(5).normal(size=(40, WIDTH)).astype(np.float32)
+    said = client.post("/predict", json={"model": "trees", "inputs": rows.tolist()}).json()
+    assert [row["label"] for row in said["predictions"]] == [str(label) for label in trees.predict(rows)]
+
+
+def test_class_names_may_replace_a_models_labels_but_not_reorder_them(client: TestClient) -> None:
+    """Other names are for show; the same names in another order, or another number of them, are a mistake."""
+    data, _ = exported(TREES, labels=(1, 2))
+    assert register(client, data, "m", **NAMED, classes='["clear", "fraud"]')["classes"] == ["clear", "fraud"]
+    assert register(client, data, "m", **NAMED, classes='["1", "2"]')["classes"] == ["1", "2"]
+    for classes, said in (
+        ('["2", "1"]', "classes are 2, 1, but the model's own labels are 1, 2: give them in the model's order"),
+        ('["a", "b", "c"]', "2 classes apart, but 3 were named: a, b, c; its own labels are 1, 2"),
+    ):
+        form = {"name": "m", "classes": classes, **NAMED}
+        response = client.post("/models", data=form, files={"file": ("m.onnx", data)})
+        assert said in refused(response, 422, "bad-model")
 
 
 @pytest.mark.parametrize(

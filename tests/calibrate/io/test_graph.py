@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from sklearn.ensemble import RandomForestClassifier
 
 from calibrate import InputError
 from calibrate.errors import BadModel, NoHead
 from calibrate.io.graph import read_model
 from calibrate.io.model import Port
 from calibrate.logits import to_columns
-from tests.models import HIDDEN, WIDTH, body, build, forest, network, weights
+from tests.models import HIDDEN, WIDTH, body, build, exported, forest, network, weights
 
 node = helper.make_node
 X = np.random.default_rng(1).normal(size=(5, WIDTH)).astype(np.float32)
@@ -121,7 +122,7 @@ def test_trees_have_no_head_but_a_named_output(zipmap: bool) -> None:
     """The probabilities behind a ZipMap too; without a name the error lists what there is."""
     data, trees = forest(zipmap)
     name = "output_probability" if zipmap else "probabilities"
-    with pytest.raises(NoHead, match=rf"name an output .*label \(from .*\), {name} \(from"):
+    with pytest.raises(NoHead, match=rf"name an output .*, of {name} \(from"):
         read_model(data)
     with pytest.raises(NoHead, match="say output_kind"):
         read_model(data, output=name)
@@ -129,6 +130,37 @@ def test_trees_have_no_head_but_a_named_output(zipmap: bool) -> None:
     assert model.head is None
     assert model.kind == "probabilities"
     assert np.allclose(run(model.data, [model.output])[0], trees.predict_proba(X), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("zipmap", "labels", "name", "held"),
+    [
+        (False, (1, 2), "label", "int64 labels"),
+        (False, ("a", "b"), "label", "text labels"),
+        (True, (1, 2), "output_label", "int64 labels"),
+        (True, (1, 2), "label", "labels"),
+    ],
+)
+def test_labels_are_not_taken_for_scores(zipmap: bool, labels: tuple[Any, ...], name: str, held: str) -> None:
+    """Neither an output's nor those of an inner tensor, which has no declared type."""
+    data, _ = exported(RandomForestClassifier(n_estimators=3, max_depth=3), labels=labels, zipmap=zipmap)
+    with pytest.raises(BadModel, match=f"output '{name}' holds {held}, not probabilities"):
+        read_model(data, output=name, output_kind="probabilities")
+
+
+def test_a_model_that_puts_out_nothing_but_labels_has_no_output_to_name() -> None:
+    """So the error says what there is instead."""
+    model = onnx.load_model_from_string(forest()[0])
+    del model.graph.output[1:]
+    with pytest.raises(NoHead, match="all that it puts out are labels: label holds int64 labels"):
+        read_model(model.SerializeToString())
+
+
+def test_the_argmax_of_a_head_is_no_probability() -> None:
+    """The head behind it is found, but not under a false name."""
+    assert read_model(label_and_scores(), output="label").head is not None
+    with pytest.raises(BadModel, match="comes from ArgMax: it holds labels, not probabilities"):
+        read_model(label_and_scores(), output="label", output_kind="probabilities")
 
 
 def test_an_inner_tensor_may_be_named() -> None:
