@@ -24,12 +24,14 @@ class Spec:
     model: str
     name: str
     metric: str
+    constraints: tuple[str, ...] = ()
     method: str = "bias_adjustment"
     search: str | None = None
     digits: int | None = None
     tau: float | None = None
     positive: str | None = None
     prior: tuple[float, ...] | None = None
+    cost_matrix: tuple[tuple[float, ...], ...] | None = None
     model_version: int | None = None
     make_default: bool = False
     reason: str = ""
@@ -47,12 +49,14 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
     result = fit(
         cache,
         metric=spec.metric,
+        constraints=spec.constraints,
         method=spec.method,
         search=spec.search,
         digits=spec.digits,
         tau=spec.tau,
         positive=spec.positive,
         prior=version.prior if prior is None else prior,
+        cost_matrix=spec.cost_matrix,
     )
     details = result.to_dict()
     del details["point"], details["threshold"]

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from jaxtyping import Float
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from calibrate.errors import BadModel, NoHead
 from calibrate.io.endless import refuse_endless

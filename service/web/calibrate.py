@@ -14,7 +14,8 @@ from service.web.schemas import CalibrateSpec, PointReply
 from service.web.state import Parts, actor, parts
 from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
 
-_DATA = {"labels", "features", "logits", "inputs", "classes"}
+_PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
+_DATA = {"labels", "features", "logits", "inputs", "classes", *_PER_ROW}
 
 
 async def calibrate(request: Request) -> PointReply:
@@ -57,7 +58,7 @@ def _from_json(service: Parts, body: bytes, who: str) -> PointReply:
         given["labels"] = read_labels(given["labels"], version.classes)
     if "inputs" in given:
         given["inputs"] = read_inputs(given["inputs"], version.inputs)
-    for name in {"features", "logits"} & given.keys():
+    for name in {"features", "logits", *_PER_ROW} & given.keys():
         given[name] = read_numbers(given[name], name)
     return _fit(service, spec, given, who)
 
@@ -69,6 +70,11 @@ def _names(value: Any) -> list[str]:
 
 
 def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: str) -> PointReply:
-    spec = Spec(**wanted.model_dump(exclude={"prior"}), prior=None if wanted.prior is None else tuple(wanted.prior))
+    spec = Spec(
+        **wanted.model_dump(exclude={"prior", "constraints", "cost_matrix"}),
+        prior=None if wanted.prior is None else tuple(wanted.prior),
+        constraints=tuple(wanted.constraints),
+        cost_matrix=None if wanted.cost_matrix is None else tuple(map(tuple, wanted.cost_matrix)),
+    )
     record = fit_and_publish(spec, arrays, service.registry, who)
     return point_reply(service.registry.model(wanted.model), record)

@@ -6,6 +6,7 @@ message. What is not in the table is a fault of ours: it is logged whole and ans
 
 import logging
 import re
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from calibrate.errors import InputError, NotConverged, SetpointError
+from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from service import domain
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ def problem(error: SetpointError, request_id: str) -> Response:
         "detail": str(error),
         "request_id": request_id,
     }
+    if isinstance(error, Infeasible):
+        body["nearest"] = [asdict(each) for each in error.nearest]
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -107,7 +107,7 @@ async def publish(request: Request, model: str) -> PointReply:
 
 def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointReply:
     wanted = read_wire(body, PublishRequest)
-    point = OperatingPoint.from_dict(wanted.point.model_dump())
+    point = OperatingPoint.from_dict(wanted.point.model_dump(exclude_none=True))
     _check_extras(wanted.details.model_extra or {})
     details = wanted.details.model_dump(mode="json")
     for interval in (*details["evidence"].values(), *details["before"].values()):

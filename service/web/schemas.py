@@ -31,6 +31,11 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str
+    nearest: list[dict[str, Any]] | None = Field(
+        None,
+        description="Of `infeasible`: for each constraint the nearest `value`, the `cut` that gives it, and "
+        "whether that is `alone` or while the others hold.",
+    )
 
 
 class PredictRequest(Wire):
@@ -80,7 +85,12 @@ class CalibrateSpec(Wire):
 
     model: Name
     name: Name = Field(description="The point's name; it gets the next version of that name.")
-    metric: StrictStr = Field(max_length=1000, examples=["f1", "fbeta(2)", "recall[sick]"])
+    metric: StrictStr = Field(
+        max_length=1000, examples=["f1", "recall[sick]", "cost(fp=1, fn=50)", "2*tp/(2*tp + fp + 3*fn)"]
+    )
+    constraints: list[StrictStr] = Field(
+        [], max_length=20, examples=[["recall >= 0.9", "alerts <= 200 per 100000"]], description="What must hold too."
+    )
     method: StrictStr = "bias_adjustment"
     search: StrictStr | None = Field(
         None, min_length=1, description="For bias_adjustment: exact (the default) or decimal."
@@ -90,6 +100,9 @@ class CalibrateSpec(Wire):
     positive: StrictStr | None = Field(None, description="The positive class; of two the second where left out.")
     prior: list[StrictFloat] | None = Field(
         None, description="Training class frequencies; else the data's, the model's."
+    )
+    cost_matrix: list[list[Number]] | None = Field(
+        None, description="For mean_cost and minimum_risk: a row for each decision, a column for each true class."
     )
     model_version: StrictInt | None = None
     make_default: StrictBool = Field(False, description="Make it the default in the same step.")
@@ -104,6 +117,9 @@ class CalibrateData(Wire):
     logits: Matrix | list[float] | None = None
     inputs: list[Any] | dict[str, list[Any]] | None = None
     classes: list[str] | None = Field(None, description="Where given, they must be the model's, in its order.")
+    sample_weight: list[float] | None = Field(None, description="For how many rows each row stands.")
+    cost_fp: list[float] | None = Field(None, description="What a false alarm on each row costs.")
+    cost_fn: list[float] | None = Field(None, description="What a miss on each row costs.")
 
 
 class CalibrateRequest(CalibrateSpec):
@@ -124,11 +140,16 @@ class Interval(BaseModel):
 
 
 class Point(Wire):
-    """The decision rule `argmax(scale * logits + bias)`."""
+    """The decision rule `argmax(q)` of `q = softmax(scale * logits + bias)`; with a weight and an offset
+    `argmax(weight * q + offset)`, with costs `argmin(cost @ q)`.
+    """
 
     classes: list[StrictStr]
     scale: list[Number]
     bias: list[Number]
+    weight: list[Number] | None = None
+    offset: list[Number] | None = None
+    cost: list[list[Number]] | None = Field(None, description="A row for each decision, a column for each true class.")
 
 
 class PointDetails(BaseModel):

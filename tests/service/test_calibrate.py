@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from calibrate import feature_cache, fit
+from calibrate import OperatingPoint, feature_cache, fit
 from calibrate.logits import softmax
 from service.domain import Busy
 from tests.models import WIDTH, forward, network, weights
@@ -50,6 +50,11 @@ def call(client: TestClient, data: dict[str, Any], **spec: Any) -> Any:
         {"method": "logit_adjustment", "metric": "fbeta(2)"},
         {"method": "prior_threshold", "metric": "mcc", "prior": [0.8, 0.2]},
         {"metric": "recall", "positive": "clear"},
+        {"metric": "precision", "constraints": ["recall >= 0.6", "alerts <= 40 per 100"]},
+        {"metric": "2*tp/(2*tp + fp + 3*fn)"},
+        {"metric": "mean_cost", "cost_matrix": [[0.0, 9.0], [1.0, 0.0]], "method": "minimum_risk"},
+        {"metric": "cost(fp=1, fn=9)"},
+        {"metric": "f1", "method": "plug_in"},
     ],
 )
 def test_the_answer_is_the_librarys(fraud: TestClient, spec: dict[str, Any]) -> None:
@@ -60,7 +65,8 @@ def test_the_answer_is_the_librarys(fraud: TestClient, spec: dict[str, Any]) -> 
     expected = fit(
         logits=LOGITS.astype(np.float64), labels=Y, classes=["clear", "fraud"], **{"prior": [0.9, 0.1], **spec}
     ).to_dict()
-    for key in ("point", "threshold", "evidence", "before", "mis_before", "mis_after", "warnings", "metric", "method"):
+    assert OperatingPoint.from_dict(said["point"]).to_dict() == expected["point"]
+    for key in ("threshold", "evidence", "before", "mis_before", "mis_after", "warnings", "metric", "method"):
         assert said[key] == expected[key], key
     assert (said["operating_point"], said["model_version"], said["is_default"]) == ("p@1", 1, False)
     assert all(interval["kind"] in ("cross_fitted", "held_out") for interval in said["evidence"].values())
@@ -101,6 +107,51 @@ def test_the_new_point_can_become_the_default_in_the_same_step(fraud: TestClient
     assert fraud.get("/audit?limit=1").json()[0]["details"]["reason"] == "calibrated for f1"
 
 
+def test_weights_and_costs_per_row_are_the_librarys_too(fraud: TestClient) -> None:
+    """In JSON and in a file."""
+    weights_, costs = RNG.integers(1, 4, 400).astype(float), RNG.gamma(1, 50, 400)
+    columns = {"sample_weight": weights_, "cost_fp": np.full(400, 3.0), "cost_fn": costs}
+    cache = feature_cache(logits=LOGITS, labels=Y, classes=["clear", "fraud"], **columns)
+    expected = fit(cache, metric="savings", evidence=False).point.bias[1]
+    lists = {name: column.tolist() for name, column in columns.items()}
+    in_json = call(fraud, {"logits": LOGITS.tolist(), "labels": Y.tolist(), **lists}, metric="savings")
+    in_file = upload(fraud, npz(logits=LOGITS, labels=Y, **columns), metric="savings")
+    for response in (in_json, in_file):
+        assert response.status_code == 201, response.text
+        assert response.json()["point"]["bias"][1] == pytest.approx(expected, abs=1e-9)
+        assert response.json()["evidence"]["savings"]["value"] is not None
+    refused(call(fraud, {"logits": LOGITS.tolist(), "labels": Y.tolist()}, metric="savings"), 422, "missing-costs")
+
+
+def test_infeasible_says_what_is_nearest(fraud: TestClient) -> None:
+    """As numbers beside the sentence; nothing is published."""
+    response = call(
+        fraud,
+        {"logits": LOGITS.tolist(), "labels": Y.tolist()},
+        name="infeasible",
+        constraints=["recall >= 0.99", "precision >= 0.99"],
+    )
+    assert "'precision >= 0.99' comes to" in refused(response, 422, "infeasible")
+    nearest = response.json()["nearest"]
+    assert [each["constraint"] for each in nearest] == ["recall >= 0.99", "precision >= 0.99"]
+    assert all(isinstance(each["cut"], float) for each in nearest)
+    assert "infeasible" not in fraud.get("/models/fraud/operating-points").text
+
+
+def test_a_rule_with_weights_or_costs_is_published_and_served(fraud: TestClient) -> None:
+    """Fitted in Python, decided alike by the server."""
+    names = ("clear", "fraud")
+    for point in (
+        OperatingPoint(names, np.ones(2), np.zeros(2), np.array([1.0, 3.0]), np.array([0.1, 0.0])),
+        OperatingPoint(names, np.ones(2), np.zeros(2), cost=np.array([[0.0, 9.0], [1.0, 0.0]])),
+    ):
+        body = {"name": "rule", "point": point.to_dict()}
+        assert fraud.post("/models/fraud/operating-points", json=body).status_code == 201
+        call_ = {"model": "fraud", "logits": LOGITS.tolist(), "operating_point": "rule"}
+        labels = [row["label"] for row in fraud.post("/predict", json=call_).json()["predictions"]]
+        assert labels == [names[i] for i in point.decide(LOGITS)]
+
+
 def test_a_staged_version_is_calibrated_by_number(fraud: TestClient) -> None:
     """With its own head; the live one is not touched."""
     register(fraud, network(2, seed=6), classes=CLASSES)
@@ -122,7 +173,7 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         ([], {}, 400, "bad-request", "calibrate needs data"),
         ({}, {}, 422, "bad-cache", "data needs labels, and inputs, features or logits; it has nothing"),
         ({"labels": [0, 1]}, {}, 422, "bad-cache", "it has labels"),
-        ({**GOOD, "label": [1]}, {}, 400, "bad-request", "inputs, labels, logits; got 'label'"),
+        ({**GOOD, "label": [1]}, {}, 400, "bad-request", "logits, sample_weight; got 'label'"),
         ({**GOOD, "labels": [0] * 20}, {}, 422, "missing-class", "class 'fraud' has no rows"),
         ({**GOOD, "labels": [0, 2] * 10}, {}, 422, "unknown-label", "labels[1] must be an index from 0 to 1, got 2"),
         ({**GOOD, "labels": ["clear", "froud"] * 10}, {}, 422, "unknown-label", "[1] must be one of clear, fraud"),
@@ -161,7 +212,13 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         (GOOD, {"name": "a b"}, 422, "bad-name", "an operating point must be 1 to 64 letters"),
         (GOOD, {"search": ""}, 400, "bad-request", "search: String should have at least 1 character"),
         (GOOD, {"name": "argmax"}, 422, "bad-name", "the model's own rule"),
-        (GOOD, {"constraints": ["recall >= 0.9"]}, 400, "bad-request", "constraints: Extra inputs"),
+        (GOOD, {"constraint": ["recall >= 0.9"]}, 400, "bad-request", "constraint: Extra inputs"),
+        (GOOD, {"constraints": ["recall > 0.9"]}, 422, "bad-constraint", "written as recall >= 0.9"),
+        (GOOD, {"metric": "tp.__class__"}, 422, "bad-expression", "at character 3"),
+        (GOOD, {"metric": "mean_cost"}, 422, "missing-costs", "cost_matrix"),
+        (GOOD, {"metric": "mean_cost", "cost_matrix": [[0.0]]}, 422, "bad-costs", "2 rows and 2 columns"),
+        ({**GOOD, "cost_fn": ["x"] * 20}, {"metric": "recovered"}, 422, "wrong-shape", "cost_fn"),
+        ({**GOOD, "sample_weight": [-1.0] * 20}, {}, 422, "bad-cache", "sample_weight[0] must be at least 0"),
         (GOOD, {"make_default": "yes"}, 400, "bad-request", "make_default"),
     ],
 )  # fmt: skip
