@@ -10,6 +10,8 @@ from rich.text import Text
 from calibrate.fit import FitResult
 from calibrate.uncertainty import Interval
 
+_ONE_LINE, _TWO_LINES = len("0.805 [0.698, 0.878]"), len("[0.698, 0.878]")
+
 
 def print_result(result: FitResult) -> None:
     """The point, the model imbalance state before and after, the evidence, and the warnings."""
@@ -32,25 +34,35 @@ def print_result(result: FitResult) -> None:
     console.print(table)
     if result.evidence:
         kind = next(iter(result.evidence.values())).kind.replace("_", "-")
-        console.print(_table({"plain model": result.before, "this point": result.evidence}, f"evidence: {kind}"))
+        print_intervals({"plain model": result.before, "this point": result.evidence}, f"evidence: {kind}", console)
     for warning in result.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning))
 
 
-def print_intervals(columns: Mapping[str, Mapping[str, Interval]], title: str) -> None:
-    """A column of intervals for each name, a row for each metric."""
-    Console().print(_table(columns, title))
+def print_intervals(columns: Mapping[str, Mapping[str, Interval]], title: str, console: Console | None = None) -> None:
+    """A column of intervals for each name, a row for each metric; more than one table where they would not fit.
+
+    Where a metric's intervals rest on different rows, precision say, each cell tells its own number of them.
+    """
+    console = Console() if console is None else console
+    names = list(columns)
+    metrics = list(next(iter(columns.values())))
+    left = console.width - max(map(len, ["metric", *metrics])) - len("rows") - 7  # with the lines around both
+    gap = " " if len(names) * (_ONE_LINE + 3) <= left else "\n"
+    fitting = max(1, left // (_ONE_LINE + 3 if gap == " " else _TWO_LINES + 3))
+    for start in range(0, len(names), fitting):
+        some = names[start : start + fitting]
+        table = Table("metric", *map(escape, some), "rows", title=Text(title), title_justify="left")
+        table.columns[0].no_wrap = True
+        for metric in metrics:
+            intervals = [columns[name][metric] for name in some]
+            shared = len({interval.rows for interval in intervals}) == 1
+            cells = [_shown(interval, gap) + ("" if shared else f"\n{interval.rows} rows") for interval in intervals]
+            table.add_row(Text(metric), *map(Text, cells), str(intervals[0].rows) if shared else "")
+        console.print(table)
 
 
-def _table(columns: Mapping[str, Mapping[str, Interval]], title: str) -> Table:
-    table = Table("metric", *map(escape, columns), "rows", title=Text(title), title_justify="left")
-    for name in next(iter(columns.values())):
-        intervals = [column[name] for column in columns.values()]
-        table.add_row(Text(name), *(_shown(interval) for interval in intervals), str(intervals[-1].rows))
-    return table
-
-
-def _shown(interval: Interval) -> str:
+def _shown(interval: Interval, gap: str) -> str:
     if interval.value != interval.value:
         return "undefined"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{interval.value:.3f}{gap}[{interval.low:.3f}, {interval.high:.3f}]"
