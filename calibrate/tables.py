@@ -10,8 +10,6 @@ from rich.text import Text
 from calibrate.fit import FitResult
 from calibrate.uncertainty import Interval
 
-_ONE_LINE, _TWO_LINES = len("0.805 [0.698, 0.878]"), len("[0.698, 0.878]")
-
 
 def print_result(result: FitResult) -> None:
     """The point, the model imbalance state before and after, the evidence, and the warnings."""
@@ -48,8 +46,10 @@ def print_intervals(columns: Mapping[str, Mapping[str, Interval]], title: str, c
     names = list(columns)
     metrics = list(next(iter(columns.values())))
     left = console.width - max(map(len, ["metric", *metrics])) - len("rows") - 7  # with the lines around both
-    gap = " " if len(names) * (_ONE_LINE + 3) <= left else "\n"
-    fitting = max(1, left // (_ONE_LINE + 3 if gap == " " else _TWO_LINES + 3))
+    lines = [_shown(interval, "\n").split("\n") for column in columns.values() for interval in column.values()]
+    one_line, two_lines = max(len(" ".join(cell)) for cell in lines) + 3, max(len(cell[-1]) for cell in lines) + 3
+    gap = " " if len(names) * one_line <= left else "\n"
+    fitting = max(1, left // (one_line if gap == " " else two_lines))
     for start in range(0, len(names), fitting):
         some = names[start : start + fitting]
         table = Table("metric", *map(escape, some), "rows", title=Text(title), title_justify="left")
