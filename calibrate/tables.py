@@ -32,25 +32,37 @@ def print_result(result: FitResult) -> None:
     console.print(table)
     if result.evidence:
         kind = next(iter(result.evidence.values())).kind.replace("_", "-")
-        console.print(_table({"plain model": result.before, "this point": result.evidence}, f"evidence: {kind}"))
+        print_intervals({"plain model": result.before, "this point": result.evidence}, f"evidence: {kind}", console)
     for warning in result.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning))
 
 
-def print_intervals(columns: Mapping[str, Mapping[str, Interval]], title: str) -> None:
-    """A column of intervals for each name, a row for each metric."""
-    Console().print(_table(columns, title))
+def print_intervals(columns: Mapping[str, Mapping[str, Interval]], title: str, console: Console | None = None) -> None:
+    """A column of intervals for each name, a row for each metric; more than one table where they would not fit.
+
+    Where a metric's intervals rest on different rows, precision say, each cell tells its own number of them.
+    """
+    console = Console() if console is None else console
+    names = list(columns)
+    metrics = list(next(iter(columns.values())))
+    left = console.width - max(map(len, ["metric", *metrics])) - len("rows") - 7  # with the lines around both
+    lines = [_shown(interval, "\n").split("\n") for column in columns.values() for interval in column.values()]
+    one_line, two_lines = max(len(" ".join(cell)) for cell in lines) + 3, max(len(cell[-1]) for cell in lines) + 3
+    gap = " " if len(names) * one_line <= left else "\n"
+    fitting = max(1, left // (one_line if gap == " " else two_lines))
+    for start in range(0, len(names), fitting):
+        some = names[start : start + fitting]
+        table = Table("metric", *map(escape, some), "rows", title=Text(title), title_justify="left")
+        table.columns[0].no_wrap = True
+        for metric in metrics:
+            intervals = [columns[name][metric] for name in some]
+            shared = len({interval.rows for interval in intervals}) == 1
+            cells = [_shown(interval, gap) + ("" if shared else f"\n{interval.rows} rows") for interval in intervals]
+            table.add_row(Text(metric), *map(Text, cells), str(intervals[0].rows) if shared else "")
+        console.print(table)
 
 
-def _table(columns: Mapping[str, Mapping[str, Interval]], title: str) -> Table:
-    table = Table("metric", *map(escape, columns), "rows", title=Text(title), title_justify="left")
-    for name in next(iter(columns.values())):
-        intervals = [column[name] for column in columns.values()]
-        table.add_row(Text(name), *(_shown(interval) for interval in intervals), str(intervals[-1].rows))
-    return table
-
-
-def _shown(interval: Interval) -> str:
+def _shown(interval: Interval, gap: str) -> str:
     if interval.value != interval.value:
         return "undefined"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{interval.value:.3f}{gap}[{interval.low:.3f}, {interval.high:.3f}]"

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +17,28 @@ from calibrate.errors import InputError, SetpointError
 from service.settings import Settings
 
 app = typer.Typer(
-    help="Operating points for trained classifiers: fit, evaluate, publish, serve.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(version("setpoint"))
+        raise typer.Exit
+
+
+@app.callback()
+def setpoint(
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """Operating points for trained classifiers: fit, evaluate, publish, serve."""
+
+
 app.command()(library.fit)
 app.command()(library.evaluate)
 
@@ -89,7 +106,7 @@ def publish(
     output: Annotated[str | None, typer.Option(help="A model's output, where no linear head can be found.")] = None,
     output_kind: Annotated[str | None, typer.Option(help="What that output holds: logits or probabilities.")] = None,
     make_default: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Also make it the default, and say why.")
+        str | None, typer.Option(metavar="REASON", help="Also make it the default; the reason is kept.")
     ] = None,
     server: Annotated[
         str, typer.Option(envvar="SETPOINT_SERVER", help="The server's address.")
@@ -109,15 +126,21 @@ def publish(
                 output=output,
                 output_kind=output_kind,
             )
-            version, point = said["model_version"], "argmax"
-            done = f"registered version {version} of model '{model}', which runs on {said['provider']}"
+            number, point = said["model_version"], "argmax"
+            done = f"registered version {number} of model '{model}', which runs on {said['provider']}"
+            staged = f"; it is staged, and answers requests that ask for model_version {number}"
         else:
             said = client.publish(file, model, name=name or file.stem, model_version=model_version)
-            version, point = said["model_version"], said["operating_point"]
-            done = f"published {point} for version {version} of model '{model}'"
+            number, point = said["model_version"], said["operating_point"]
+            done = f"published {point} for version {number} of model '{model}'"
+            staged = "; it answers requests that name it"
         if make_default is not None:
-            said["default"] = client.set_default(model, model_version=version, point=point, reason=make_default)
+            said["default"] = client.set_default(model, model_version=number, point=point, reason=make_default)
             done += ", now the default"
+        elif said["is_default"]:
+            done += ", the default"
+        else:
+            done += f"{staged}. PUT /models/{model}/default makes it the default (as --make-default REASON would have)"
     if as_json:
         print(json.dumps(said, ensure_ascii=False))
     else:
@@ -127,11 +150,19 @@ def publish(
 def main() -> None:
     """Runs the command; an error of ours is one line, not a traceback."""
     try:
+        _check_reason(sys.argv[1:])
         app()
     except SetpointError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _check_reason(arguments: list[str]) -> None:
+    """The next option must not be taken for the reason. Raises: `InputError`."""
+    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
+        if argument == "--make-default" and (following.startswith("--") or not following.strip()):
+            raise InputError("--make-default needs the reason, which is kept: --make-default 'fewer missed cases'")
 
 
 def _fail(message: str) -> None:

@@ -21,7 +21,8 @@ class Client:
     def __init__(self, server: str) -> None:
         token = os.environ.get("SETPOINT_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx2.Client(base_url=server, headers=headers, timeout=120)
+        address = server if "://" in server else f"http://{server}"
+        self._http = httpx2.Client(base_url=address, headers=headers, timeout=120)
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +61,10 @@ class Client:
         try:
             response = self._http.request(verb, path, **what)
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
-            raise Refused(f"no answer from {self._http.base_url}: {error}") from None
+            raise Refused(
+                f"no answer from {self._http.base_url}: {error}; start a server with 'setpoint serve', or name another "
+                "with --server"
+            ) from None
         try:
             body = response.json()
         except ValueError:

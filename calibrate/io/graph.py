@@ -6,7 +6,7 @@ an output and says what it holds. One self-contained file: data outside it is re
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -19,6 +19,7 @@ from onnx import TensorProto
 from calibrate.errors import BadModel, NoHead
 from calibrate.io.endless import refuse_endless
 from calibrate.io.labels import read_labels, what_it_holds
+from calibrate.io.linear_classifier import spell_out
 from calibrate.io.model import Head, ModelGraph, OutputKind, Port
 from calibrate.io.view import View
 
@@ -40,8 +41,9 @@ _NO_BIAS = np.zeros(1, dtype=np.float32)
 def read_model(data: bytes, *, output: str | None = None, output_kind: str | None = None) -> ModelGraph:
     """The model in the bytes of an ONNX file.
 
-    The head is the Gemm, or MatMul with or without Add, that an output comes from; `output` says which output, where
-    there are several. Without a head `output` must be named, and `output_kind` says "logits" or "probabilities".
+    The head is the Gemm, MatMul with or without Add, or LinearClassifier that an output comes from; `output` says which
+    output, where there are several. Without a head `output` must be named, and `output_kind` says "logits" or
+    "probabilities".
 
     Raises: `BadModel` where the file is not one self-contained ONNX model that takes rows, `NoHead` where there is no
     head and no output named.
@@ -56,15 +58,16 @@ def read_model(data: bytes, *, output: str | None = None, output_kind: str | Non
     tensors = {name for node in graph.node for name in node.output if name}
     if output is not None and output not in named and output not in tensors:
         raise BadModel(f"the model has no output {output!r}, only {', '.join(named)}")
+    spelled = spell_out(model)
     view = View(graph)
     labels = read_labels(view, dict.fromkeys([output, *named] if output is not None else named))
-    found = [_behind(view, name) for name in ([output] if output is not None else named)]
+    found = [_behind(view, spelled, name) for name in ([output] if output is not None else named)]
     heads = {tail.head.logits: tail for tail in found if tail.head is not None}
     if len(heads) > 1:
         raise NoHead(f"several linear heads were found, behind {', '.join(heads)}: name one output")
     for tail in heads.values():
         if tail.head is not None:
-            _check_kind(tail, output, output_kind, tail.head)
+            _check_kind(tail, output, output_kind)
             return _served(model, tail.head.logits, "logits", tail.head, labels)
     if output is None:
         scores = [name for name, value in named.items() if what_it_holds(view, value) is None]
@@ -90,20 +93,31 @@ class _Tail:
     head: Head | None
 
 
-def _behind(view: View, output: str) -> _Tail:
+def _behind(view: View, spelled: Mapping[str, tuple[str, str | None]], output: str) -> _Tail:
     operators: list[str] = []
     tensor, renamed = output, output
-    while (node := view.node(tensor)) is not None and node.op_type in _BEHIND_A_HEAD and node.input:
+    while (node := view.node(tensor)) is not None and _is_behind(view, node):
         if len(operators) > len(_BEHIND_A_HEAD):
             break  # longer than any classifier's tail: a chain without end, if the graph has a cycle
         if node.op_type in _RENAMES and not set(operators) - _RENAMES:
             renamed = node.input[0]
         operators.append(node.op_type)
         tensor = node.input[0]
+    if node is not None and node.output[0] in spelled:
+        logits, squash = spelled[node.output[0]]
+        operators.append("ArgMax" if tensor == node.output[0] else squash or "Identity")
+        node = view.node(logits)
     head = None if node is None else _linear(view, node)
     if head is not None and "Sigmoid" in operators and _width(head) > 1:
         raise BadModel(f"output {output!r} is a sigmoid over {_width(head)} logits: classes must exclude each other")
     return _Tail(tuple(operators), renamed, None if head is None else _two_columns(head))
+
+
+def _is_behind(view: View, node: onnx.NodeProto) -> bool:
+    """Whether a node may stand between a head and an output; a Normalizer where it leaves what it gets as it is."""
+    if node.op_type == "Normalizer" and node.input:
+        return view.maker(node.input[0]) == "LinearClassifier"
+    return node.op_type in _BEHIND_A_HEAD and bool(node.input)
 
 
 def _width(head: Head) -> int:
@@ -162,7 +176,7 @@ def _two_columns(head: Head) -> Head:
     )
 
 
-def _check_kind(tail: _Tail, output: str | None, output_kind: str | None, head: Head) -> None:
+def _check_kind(tail: _Tail, output: str | None, output_kind: str | None) -> None:
     """A caller who calls probabilities logits, or the other way round, is told."""
     squashed = {"Softmax", "Sigmoid"} & set(tail.operators)
     if output is None or output_kind is None:
@@ -171,7 +185,7 @@ def _check_kind(tail: _Tail, output: str | None, output_kind: str | None, head: 
         raise BadModel(f"output {output!r} comes from ArgMax: it holds labels, not {output_kind}")
     if output_kind == "logits" and squashed:
         raise BadModel(f"output {output!r} comes from {squashed.pop()}: it holds probabilities, not logits")
-    if output_kind == "probabilities" and output == head.logits:
+    if output_kind == "probabilities" and not squashed:
         raise BadModel(f"output {output!r} comes straight from a linear layer: it holds logits, not probabilities")
 
 
@@ -228,7 +242,8 @@ def _port(value: onnx.ValueInfoProto) -> Port:
         raise BadModel(f"input {value.name!r} must have an axis of rows, its shape is ()")
     if shape[0] is not None:
         raise BadModel(
-            f"input {value.name!r} takes {shape[0]} rows and no other number: export it with a free first axis"
+            f"input {value.name!r} takes {shape[0]} rows and no other number: export it with a free first axis, "
+            "with torch by dynamic_shapes=, or dynamic_axes= where dynamo=False"
         )
     if len(shape) > _MOST_AXES:
         raise BadModel(f"input {value.name!r} has {len(shape)} axes, wanted at most {_MOST_AXES}")
@@ -252,6 +267,7 @@ def _parse(data: bytes) -> onnx.ModelProto:
     names = chain(
         (value.name for value in chain(graph.input, graph.output, graph.initializer, graph.value_info)),
         chain.from_iterable((node.op_type, *node.input, *node.output) for node in graph.node),
+        (attribute.name for node in graph.node for attribute in node.attribute),
         chain.from_iterable((entry.key, entry.value) for entry in model.metadata_props),
     )
     if not all(isinstance(name, str) for name in names):  # protobuf hands out bytes where a text is not UTF-8
@@ -262,7 +278,10 @@ def _parse(data: bytes) -> onnx.ModelProto:
 def _refuse_external_data(model: onnx.ModelProto) -> None:
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise BadModel(f"tensor {tensor.name!r} is kept outside the file; export the model as one file")
+            raise BadModel(
+                f"tensor {tensor.name!r} is kept outside the file; export the model as one file, with torch by "
+                "external_data=False"
+            )
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

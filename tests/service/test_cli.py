@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,9 @@ def test_evaluate_compares_points_on_rows_that_did_not_fit_them(caches: Path, tm
         (["evaluate", "VAL", "--point", "missing.json"], "missing.json"),
         (["publish", "missing.json", "--model", "m"], "missing.json cannot be read"),
         (["publish", "POINT", "--model", "m", "--server", "http://127.0.0.1:9"], "no answer from http://127.0.0.1:9"),
+        (["publish", "POINT", "--model", "m", "--server", "127.0.0.1:9"], "start a server with 'setpoint serve'"),
+        (["publish", "POINT", "--model", "m", "--make-default", "--name", "a"], "--make-default needs the reason"),
+        (["publish", "POINT", "--model", "m", "--make-default"], "--make-default needs the reason"),
         (["publish", "POINT", "--model", "m", "--server", "not an address"], "no answer from"),
         (["serve", "--host", "192.0.2.7"], "set SETPOINT_TOKEN"),
         (["serve", "--port", "99999"], "port: "),
@@ -128,19 +132,36 @@ def test_an_error_is_one_line(caches: Path, tmp_path: Path, arguments: list[str]
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_without_a_command_there_is_help() -> None:
+    """Every command is in it."""
+    done = setpoint(code=2)
+    for command in ("fit", "evaluate", "serve", "publish", "--version"):
+        assert command in done.stdout + done.stderr
+
+
+def test_the_version_is_told() -> None:
+    """And nothing else."""
+    assert setpoint("--version").stdout.strip() == version("setpoint")
+
+
 def test_publish_registers_models_and_points_and_moves_the_default(
     caches: Path, tmp_path: Path, server: Server
 ) -> None:
     """From files to served decisions, with nothing but the command."""
     (tmp_path / "net.onnx").write_bytes(network(2))
-    to = ["--server", server.address]
+    to = ["--server", server.address.removeprefix("http://")]
     done = setpoint(
         "publish", tmp_path / "net.onnx", "--model", "m", "--classes", "clear,fraud", "--prior", "0.9,0.1", *to
     )
     assert "registered version 1 of model 'm', which runs on" in done.stdout
+    assert "Provider, the default" in done.stdout
+    again = setpoint("publish", tmp_path / "net.onnx", "--model", "m", "--classes", "clear,fraud", *to).stdout
+    assert "it is staged, and answers requests that ask for model_version 2. PUT /models/m/default makes" in again
     setpoint("fit", caches / "val.npz", "--metric", "f1", "--out", tmp_path / "high-f1.json")
     done = setpoint("publish", tmp_path / "high-f1.json", "--model", "m", "--make-default", "better", *to)
     assert "published high-f1@1 for version 1 of model 'm', now the default" in done.stdout
+    again = setpoint("publish", tmp_path / "high-f1.json", "--model", "m", "--name", "other", *to).stdout
+    assert "it answers requests that name it. PUT /models/m/default makes it the default" in again
     said: Any = json.loads(
         setpoint("publish", tmp_path / "high-f1.json", "--model", "m", "--name", "again", "--json", *to).stdout
     )

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
 
 from calibrate import OperatingPoint
@@ -64,13 +65,18 @@ NAMED = {"output": "probabilities", "output_kind": "probabilities"}
 
 
 @pytest.mark.parametrize("labels", [(1, 2), ("fraud", "clear"), (30, 10, 20)], ids=["numbers", "texts", "three"])
-def test_a_model_answers_with_its_own_labels(client: TestClient, labels: tuple[Any, ...]) -> None:
-    """Whatever they are, not with column numbers: as scikit-learn itself predicts."""
-    data, trees = exported(TREES, labels=labels)
-    assert register(client, data, "trees", **NAMED)["classes"] == [str(label) for label in trees.classes_]
+@pytest.mark.parametrize("model", [TREES, LogisticRegression()], ids=["trees", "linear"])
+def test_a_model_answers_with_its_own_labels(client: TestClient, model: Any, labels: tuple[Any, ...]) -> None:
+    """Whatever they are, not with column numbers: as scikit-learn itself predicts; a linear one from features too."""
+    data, fitted = exported(model, labels=labels)
+    shown = register(client, data, "m", **NAMED)
+    assert shown["classes"] == [str(label) for label in fitted.classes_]
     rows = np.random.default_rng(5).normal(size=(40, WIDTH)).astype(np.float32)
-    said = client.post("/predict", json={"model": "trees", "inputs": rows.tolist()}).json()
-    assert [row["label"] for row in said["predictions"]] == [str(label) for label in trees.predict(rows)]
+    for what in ["inputs"] if model is TREES else ["inputs", "features"]:
+        said = client.post("/predict", json={"model": "m", what: rows.tolist()}).json()
+        assert [row["label"] for row in said["predictions"]] == [str(label) for label in fitted.predict(rows)]
+        made = [row["probabilities"] for row in said["predictions"]]
+        assert np.allclose(made, fitted.predict_proba(rows), atol=1e-4)
 
 
 def test_class_names_may_replace_a_models_labels_but_not_reorder_them(client: TestClient) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 
 from calibrate import InputError
 from calibrate.errors import BadModel, NoHead
@@ -216,10 +217,10 @@ def cycle(model: onnx.ModelProto) -> None:
         (network(2), {"output": "probabilities", "output_kind": "logits"}, BadModel, "holds probabilities, not logits"),
         (network(2), {"output": "logits", "output_kind": "probabilities"}, BadModel, "holds logits, not probabilities"),
         (two_heads(), {}, NoHead, "several linear heads were found, behind a, b"),
-        (changed(outside), {}, BadModel, "tensor 'w1' is kept outside the file"),
+        (changed(outside), {}, BadModel, "tensor 'w1' is kept outside .*external_data=False"),
         (changed(outside_in_a_branch), {}, BadModel, "tensor 'hidden' is kept outside the file"),
         (changed(cycle), {}, NoHead, "does not end in a linear layer"),
-        (build(body(), weights(2), ["features"], input_shape=(1, WIDTH)), NAMED, BadModel, "takes 1 rows and no other"),
+        (build(body(), weights(2), ["features"], input_shape=(1, WIDTH)), NAMED, BadModel, "1 rows .*dynamic_shapes="),
         (build(body(), weights(2), ["features"], input_shape=()), NAMED, BadModel, "must have an axis of rows"),
         (build([*body(), node("Gemm", ["features", "w2", "b2"], ["z"], transB=1), node("Sigmoid", ["z"], ["p"])],
                weights(3), ["p"]), {}, BadModel, "sigmoid over 3 logits"),
@@ -240,16 +241,16 @@ def test_one_of_several_heads_may_be_named() -> None:
     assert model.head.logits == "b"
 
 
-WHOLE = network(2)
+WHOLE = [network(2), exported(LogisticRegression())[0], forest(zipmap=True)[0]]
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(1, 255)), min_size=1, max_size=4))
-def test_a_damaged_model_is_an_input_error_or_still_a_model(changes: list[tuple[int, int]]) -> None:
+@given(st.sampled_from(WHOLE), st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=4))
+def test_a_damaged_model_is_an_input_error_or_still_a_model(whole: bytes, changes: list[tuple[int, int]]) -> None:
     """Any few bytes changed: never another kind of exception."""
-    damaged = bytearray(WHOLE)
+    damaged = bytearray(whole)
     for at, change in changes:
-        damaged[at] ^= change
+        damaged[at % len(damaged)] ^= change
     try:
         read_model(bytes(damaged))
     except InputError:
