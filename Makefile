@@ -39,7 +39,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)  ## each number beside its peer, in one run
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 openapi: $(INSTALLED)  ## writes openapi/openapi.json from the app
 	$(BIN)/python -m service.web.openapi > openapi/openapi.json

@@ -9,7 +9,8 @@
 """
 
 from calibrate.cache import FeatureCache, feature_cache
-from calibrate.errors import InputError, NotConverged, SetpointError
+from calibrate.curve import Curve, curve
+from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from calibrate.fit import FitResult, fit
 from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
@@ -18,14 +19,17 @@ from calibrate.state import bias_for_state, model_imbalance_state
 from calibrate.uncertainty import Interval
 
 __all__ = [
+    "Curve",
     "FeatureCache",
     "FitResult",
+    "Infeasible",
     "InputError",
     "Interval",
     "NotConverged",
     "OperatingPoint",
     "SetpointError",
     "bias_for_state",
+    "curve",
     "feature_cache",
     "fit",
     "logits_from_probabilities",

@@ -16,7 +16,8 @@ def print_result(result: FitResult) -> None:
     console = Console()
     search = result.options.get("search")
     console.print(
-        f"{result.method}{f' ({search})' if search else ''} for {result.metric} on {result.rows} rows",
+        f"{result.method}{f' ({search})' if search else ''} for {'; '.join((result.metric, *result.constraints))} "
+        f"on {result.rows} rows",
         style="bold",
         highlight=False,
         markup=False,
@@ -33,6 +34,9 @@ def print_result(result: FitResult) -> None:
     if result.evidence:
         kind = next(iter(result.evidence.values())).kind.replace("_", "-")
         print_intervals({"plain model": result.before, "this point": result.evidence}, f"evidence: {kind}", console)
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.model_scores.items())
+    for text in (f"the plain model: {scores}", *result.notes):
+        console.print(text, highlight=False, markup=False)
     for warning in result.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning))
 

@@ -19,6 +19,7 @@ ALLOWED = {
     "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "uncertainty"]},
     "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence"]},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
+    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
     "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit"},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}

@@ -1,10 +1,28 @@
-"""`make bench`: every number beside its peer, in one run, as Markdown."""
+"""`make bench`: every number beside its peer, in one run, as Markdown; `make bench ONLY=ten_times_more` runs some."""
 
+import sys
+from collections.abc import Callable
 from functools import partial
 
-from tests.benchmarks.search import best_f1
+from tests.benchmarks.classes import beside_a_loop, beside_the_peer, many_classes
+from tests.benchmarks.search import beside_the_tuner, best_f1, ten_times_more
 from tests.benchmarks.start import start_to_ready
 from tests.benchmarks.state import newton_and_descent
+from tests.benchmarks.timing import Result
 
-for run in (best_f1, newton_and_descent, partial(newton_and_descent, 20_000, 10), start_to_ready):
-    print(run().to_markdown(), flush=True)
+BENCHMARKS: dict[str, Callable[[], Result]] = {
+    "best_f1": best_f1,
+    "beside_the_tuner": beside_the_tuner,
+    "ten_times_more": ten_times_more,
+    "state_of_2": newton_and_descent,
+    "state_of_10": partial(newton_and_descent, 20_000, 10),
+    "state_of_100": partial(newton_and_descent, 100_000, 100, 40),
+    "beside_the_peer": beside_the_peer,
+    "beside_a_loop": beside_a_loop,
+    "classes_100": many_classes,
+    "classes_1000": partial(many_classes, 50_000, 1000),
+    "start_to_ready": start_to_ready,
+}
+
+for name in sys.argv[1:] or BENCHMARKS:
+    print(BENCHMARKS[name]().to_markdown(), flush=True)

@@ -1,7 +1,12 @@
 """The exact best cut, beside a sort of the same array and beside scikit-learn."""
 
+import resource
+
 import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
+from sklearn.model_selection import TunedThresholdClassifierCV
 
 from calibrate.objective import parse_objective
 from calibrate.sweep import Rows, sweep_cut
@@ -45,3 +50,52 @@ def best_f1(rows: int = 10_000_000, positives: float = 0.002) -> Result:
         for row in taken.rows
     ]
     return Result(taken.title, rows_)
+
+
+def beside_the_tuner(rows: int = 1_000_000, positives: float = 0.002) -> Result:
+    """The same beside scikit-learn's own threshold tuner, which tries 100 cuts of a model that is fitted already."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(rows) < positives).astype(np.int64)
+    margins = rng.normal(labels * 3.0)
+    objective = parse_objective("f1", None, ["no", "yes"])
+
+    def reached(cut: float) -> str:
+        return f"F1 {binary_metric('f1', *cells(labels, (margins > cut).astype(np.int64))):.9f}"
+
+    def ours() -> str:
+        return reached(sweep_cut(Rows(margins, labels == 1), objective).at())
+
+    def tuner() -> str:
+        model = LogisticRegression()
+        model.classes_, model.coef_, model.intercept_ = np.array([0, 1]), np.ones((1, 1)), np.zeros(1)
+        model.n_features_in_ = 1
+        tuned = TunedThresholdClassifierCV(
+            FrozenEstimator(model), scoring="f1", cv="prefit", refit=False, response_method="decision_function"
+        )
+        tuned.fit(margins[:, np.newaxis], labels)
+        return reached(float(np.nextafter(tuned.best_threshold_, -np.inf)))
+
+    contenders = {"sweep_cut": ours, "scikit-learn TunedThresholdClassifierCV, prefit": tuner}
+    return in_turn(f"Best cut for F1, {rows:,} float64 margins, {positives:.1%} positive", contenders, rounds=1)
+
+
+def ten_times_more(rows: int = 100_000_000, positives: float = 0.002) -> Result:
+    """The same at 10^8, and how much memory it takes beyond the margins and the labels."""
+    rng = np.random.default_rng(0)
+    is_positive = rng.random(rows, dtype=np.float32) < positives
+    margins = rng.standard_normal(rows, dtype=np.float32)
+    margins[is_positive] += 3
+    objective = parse_objective("f1", None, ["no", "yes"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def ours() -> str:
+        cut = sweep_cut(Rows(margins, is_positive), objective)
+        extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        peak = 1 + max(0, extra) / margins.nbytes
+        return f"cut {cut.at():.6f}, peak {peak:.2f} x the margins"
+
+    def sort() -> str:
+        return f"sorted, largest {np.sort(margins)[-1]:.3f}"
+
+    contenders = {"sweep_cut": ours, "np.sort of the margins": sort}
+    return in_turn(f"Best cut for F1, {rows:,} float32 margins, {positives:.1%} positive", contenders, rounds=1)
