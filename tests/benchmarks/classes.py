@@ -60,11 +60,11 @@ def beside_the_peer(rows: int = 2_000, classes: int = 10) -> Result:
 
     def peer() -> str:
         try:
-            from optimal_cutoffs import optimize_thresholds
+            from optimal_cutoffs import get_optimal_multiclass_thresholds
         except ImportError:
             return "not installed: pip install optimal-classification-cutoffs"
-        result = optimize_thresholds(labels, probabilities, metric="f1", method="coord_ascent")
-        decided = result.predict(probabilities)
+        found = get_optimal_multiclass_thresholds(labels, probabilities, metric="f1", method="coord_ascent")
+        decided = (probabilities - found.thresholds).argmax(axis=1)
         return f"macro-F1 {f1_score(labels, decided, average='macro'):.4f}"
 
     contenders = {"coordinate ascent, two starts": ours, "optimal-classification-cutoffs, coord_ascent": peer}
