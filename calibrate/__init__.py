@@ -8,7 +8,7 @@
 [0.0, 1.25]
 """
 
-from calibrate.cache import FeatureCache, feature_cache
+from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from calibrate.fit import FitResult, fit
@@ -16,9 +16,11 @@ from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
 from calibrate.state import bias_for_state, model_imbalance_state
+from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
 
 __all__ = [
+    "CacheStream",
     "Curve",
     "FeatureCache",
     "FitResult",
@@ -32,6 +34,7 @@ __all__ = [
     "curve",
     "feature_cache",
     "fit",
+    "fit_stream",
     "logits_from_probabilities",
     "model_imbalance_state",
     "read_cache",

@@ -5,7 +5,7 @@ features and head where they were not given, in float64); string labels are clas
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,6 +57,20 @@ class FeatureCache:
                 parts.update(column.encode())
                 parts.update(np.ascontiguousarray(values).data)
         return parts.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class CacheStream:
+    """Rows that may be larger than memory, as checked caches of some of them; made by `open_cache`.
+
+    `classes` and `prior` (k,) are those of every batch, `rows` is how many there are in all. Each call of `batches`
+    begins again with the first; one batch at a time is in memory.
+    """
+
+    classes: tuple[str, ...]
+    prior: Float64[np.ndarray, "k"] | None
+    rows: int
+    batches: Callable[[], Iterator[FeatureCache]]
 
 
 def feature_cache(

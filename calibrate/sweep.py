@@ -70,6 +70,15 @@ class Rows:
     weights: Float64[np.ndarray, "n"] | None = None
     amounts: Float64[np.ndarray, "n"] | None = None
 
+    def some(self, which: Bool[np.ndarray, "n"]) -> "Rows":
+        """Those rows."""
+        return Rows(
+            self.margins[which],
+            self.is_positive[which],
+            None if self.weights is None else self.weights[which],
+            None if self.amounts is None else self.amounts[which],
+        )
+
     def chunks(self) -> Iterator["Rows"]:
         """The rows in order, a bounded number at a time."""
         for start in range(0, self.margins.size, _CHUNK_ROWS):

@@ -1,0 +1,222 @@
+"""Fitting on more rows than memory holds: the exact cut of two classes, in passes over batches.
+
+The first pass gathers the positives, the second counts every batch against them, a third scores. Memory is a batch and
+the distinct margins of positives (all distinct margins where the objective is not monotone). Counts add up, so files
+may come in any number, cut and order with the same answer; weights that are not whole numbers up to rounding. The folds
+of the evidence are drawn from a row's margin and label, not from its place: equal rows are never on both sides.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+
+from calibrate.ascent import Sample
+from calibrate.cache import CacheStream, FeatureCache, check_prior
+from calibrate.errors import BadCache, Infeasible, MissingClass, UndefinedMetric
+from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, table_of
+from calibrate.fit import FEW_ROWS, FitResult, sample_of
+from calibrate.logits import binary_margins, sigmoid
+from calibrate.methods.task import point_at
+from calibrate.naming import MetricText, standard_metrics
+from calibrate.objective import Objective, parse_objective
+from calibrate.operating_point import OperatingPoint
+from calibrate.sweep import Cut, Rows, Tally, best_cut
+from calibrate.uncertainty import Kind, Table, measure
+
+Progress = Callable[[str, int], None]
+
+
+def fit_stream(
+    stream: CacheStream,
+    *,
+    metric: MetricText,
+    constraints: str | Sequence[str] | None = None,
+    positive: str | None = None,
+    prior: ArrayLike | None = None,
+    evidence: bool = True,
+    rng: np.random.Generator | None = None,
+    progress: Progress | None = None,
+) -> FitResult:
+    """The exact cut (bias adjustment) for a metric on a stream of two classes; as `fit` on the same rows in memory.
+
+    The evidence is cross-fitted in five folds. `progress` is called with what is being done and how many rows of it are
+    done.
+
+    Raises: as `fit`; `BadCache` for more than two classes: read those into memory with `read_cache`.
+    """
+    if len(stream.classes) != 2:
+        raise BadCache(f"a stream is fitted for two classes, this one has {len(stream.classes)}: read_cache it whole")
+    given = stream.prior if prior is None else check_prior(prior, stream.classes)
+    objective = parse_objective(
+        metric, constraints, stream.classes, positive, None if given is None else given.tolist()
+    )
+    index = objective.positive
+    scan = _Scan(stream, objective, progress)
+    edges, digest, totals, state_before = _gather(scan)
+    tallies = [Tally.at(edges, objective.reads("amounts")) for _ in range(FOLDS if evidence else 1)]
+    for cache, _ in scan.batches("counting"):
+        rows = scan.rows(cache)
+        folds = _folds(rows.margins, cache.labels) if evidence else np.zeros(cache.rows, dtype=np.int64)
+        for fold, tally in enumerate(tallies):
+            tally.add(rows.some(folds == fold))
+    cut = best_cut(_together(tallies, edges), objective)
+    point = _point(cut, index, stream.classes)
+    found, state_after = _score(scan, point, tallies, rng) if evidence else (NO_EVIDENCE, _state_only(scan, point))
+    few = [
+        f"class '{name}' has {int(rows)} rows: the point and its evidence may be far off on new data"
+        for name, rows in zip(stream.classes, totals.tolist(), strict=True)
+        if rows < FEW_ROWS
+    ]
+    return FitResult(
+        point=point,
+        method="bias_adjustment",
+        metric=objective.metric.name,
+        constraints=tuple(constraint.text for constraint in objective.constraints),
+        options={"search": "exact"},
+        parameters={"cut": float(-point.bias[1]), "gap": cut.gap},
+        prior=given,
+        positive=positive,
+        evidence=found.point,
+        before=found.argmax,
+        model_scores={},
+        mis_before=state_before,
+        mis_after=state_after,
+        mis_rows="fitting",
+        rows=stream.rows,
+        data_digest=digest,
+        notes=(f"streamed: {edges.size} cuts, three passes",),
+        warnings=(*few, *found.warnings),
+    )
+
+
+class _Scan:
+    """The batches of a stream, as many times as they are asked for, and what the objective wants of them."""
+
+    def __init__(self, stream: CacheStream, objective: Objective, progress: Progress | None) -> None:
+        self.stream, self.objective, self._progress = stream, objective, progress
+
+    def batches(self, what: str) -> Iterator[tuple[FeatureCache, Sample]]:
+        """Each batch, checked, with its weights and amounts."""
+        done = 0
+        for cache in self.stream.batches():
+            yield cache, sample_of(cache, self.objective.metrics, self.objective.positive)
+            done += cache.rows
+            if self._progress is not None:
+                self._progress(what, done)
+
+    def rows(self, cache: FeatureCache) -> Rows:
+        """A batch as the sweep takes it."""
+        margins, positive = binary_margins(cache.logits), self.objective.positive
+        amounts = sample_of(cache, self.objective.metrics, positive).amounts
+        return Rows(margins if positive == 1 else -margins, cache.labels == positive, cache.sample_weight, amounts)
+
+
+def _gather(scan: _Scan) -> tuple[Float[np.ndarray, "m"], str, np.ndarray, np.ndarray]:
+    """The edges; a digest of the rows, whatever their order; the rows of each class; the model imbalance state."""
+    edges: np.ndarray = np.empty(0, dtype=np.float32)
+    top, total, digest = -np.inf, np.zeros(2), 0
+    mean, weight = 0.0, np.zeros(2)
+    for cache, _ in scan.batches("gathering"):
+        rows = scan.rows(cache)
+        kept = rows.margins[rows.is_positive] if scan.objective.monotone else rows.margins
+        edges = np.unique(np.concatenate([edges.astype(np.result_type(edges, kept)), kept]))
+        top = max(top, float(rows.margins.max()))
+        total += np.bincount(cache.labels, minlength=2)
+        weight += np.bincount(cache.labels, cache.sample_weight, 2)
+        mean += float(sigmoid(binary_margins(cache.logits).astype(np.float64)).sum())
+        digest = (digest + int(_keys(rows.margins, cache.labels).sum())) % 2**64
+    for name, there in zip(scan.stream.classes, weight.tolist(), strict=True):
+        if there == 0:
+            raise MissingClass(f"class '{name}' has no rows, wanted at least one row of each class")
+    if not edges.size or top > edges[-1]:
+        edges = np.append(edges, np.array(top, dtype=edges.dtype))
+    share = mean / float(total.sum())
+    whole = hashlib.sha256(f"{scan.stream.classes}{total.tolist()}{digest}".encode()).hexdigest()
+    return edges, whole, total, np.array([1 - share, share])
+
+
+def _keys(margins: Float[np.ndarray, "n"], labels: Int[np.ndarray, "n"]) -> np.ndarray:
+    """A well-mixed number for each row from its margin and label alone (the finaliser of SplitMix64)."""
+    with np.errstate(over="ignore"):
+        key = (margins.astype(np.float64) + 0.0).view(np.uint64) + labels.astype(np.uint64)
+        key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(key ^ (key >> np.uint64(31)))
+
+
+def _folds(margins: Float[np.ndarray, "n"], labels: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+    return (_keys(margins, labels) % np.uint64(FOLDS)).astype(np.int64)
+
+
+def _together(tallies: Sequence[Tally], edges: Float[np.ndarray, "m"]) -> Tally:
+    total = Tally.at(edges, tallies[0].amounts_below is not None)
+    for tally in tallies:
+        total.merge(tally)
+    return total
+
+
+def _point(cut: Cut, positive: int, classes: tuple[str, ...]) -> OperatingPoint:
+    return point_at((cut if positive == 1 else cut.mirrored()).at(), classes)
+
+
+def _score(
+    scan: _Scan, point: OperatingPoint, tallies: Sequence[Tally], rng: np.random.Generator | None
+) -> tuple[Evidence, np.ndarray]:
+    """Each row decided by the cut of the other folds, and by argmax; and the state under the point."""
+    positive, classes = scan.objective.positive, scan.stream.classes
+    try:
+        fitted = [
+            _point(
+                best_cut(_together([*tallies[:f], *tallies[f + 1 :]], tallies[0].edges), scan.objective),
+                positive,
+                classes,
+            )
+            for f in range(FOLDS)
+        ]
+    except (UndefinedMetric, Infeasible) as error:
+        return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",)), _state_only(scan, point)
+    plain = OperatingPoint.argmax(classes)
+    tables: dict[str, list[Table]] = {"point": [], "argmax": []}
+    weight, squares, state = 0.0, 0.0, np.zeros(2)
+    for cache, sample in scan.batches("scoring"):
+        folds = _folds(scan.rows(cache).margins, cache.labels)
+        decided = np.empty(cache.rows, dtype=np.intp)
+        for fold in range(FOLDS):
+            if (folds == fold).any():
+                decided[folds == fold] = fitted[fold].decide(cache.logits[folds == fold])
+        tables["point"].append(table_of(decided, sample, positive))
+        tables["argmax"].append(table_of(plain.decide(cache.logits), sample, positive))
+        w = np.ones(cache.rows) if cache.sample_weight is None else cache.sample_weight
+        weight, squares = weight + float(w.sum()), squares + float(w @ w)
+        state += point.adjusted(cache.logits).sum(axis=0)
+    rng = np.random.default_rng(0) if rng is None else rng
+    metrics = {each.name: each for each in (*standard_metrics(classes, classes[positive]), *scan.objective.metrics)}
+    kinds: dict[str, Kind] = {"point": "cross_fitted", "argmax": "held_out"}
+    point_, argmax = (
+        measure(_sum(tables[which], weight / squares), metrics.values(), kinds[which], rng) for which in tables
+    )
+    return Evidence(point_, argmax), np.asarray(state / scan.stream.rows)
+
+
+def _sum(tables: Sequence[Table], per_weight: float) -> Table:
+    first = tables[0]
+    amounts = [each.amounts for each in tables if each.amounts is not None]
+    squares = [each.squares for each in tables if each.squares is not None]
+    return Table(
+        np.sum([each.confusion for each in tables], axis=0),
+        per_weight,
+        None,
+        first.positive,
+        np.sum(amounts, axis=0) if amounts else None,
+        np.sum(squares, axis=0) if squares else None,
+    )
+
+
+def _state_only(scan: _Scan, point: OperatingPoint) -> np.ndarray:
+    state = np.zeros(2)
+    for cache, _ in scan.batches("scoring"):
+        state += point.adjusted(cache.logits).sum(axis=0)
+    return np.asarray(state / scan.stream.rows)
