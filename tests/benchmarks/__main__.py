@@ -16,7 +16,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "ten_times_more": ten_times_more,
     "state_of_2": newton_and_descent,
     "state_of_10": partial(newton_and_descent, 20_000, 10),
-    "state_of_100": partial(newton_and_descent, 100_000, 100, 40),
+    "state_of_100": partial(newton_and_descent, 100_000, 100, 400),
     "beside_the_peer": beside_the_peer,
     "beside_a_loop": beside_a_loop,
     "classes_100": many_classes,
