@@ -8,6 +8,8 @@
 [0.0, 1.25]
 """
 
+from typing import TYPE_CHECKING, Any
+
 from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
@@ -18,6 +20,19 @@ from calibrate.operating_point import OperatingPoint
 from calibrate.state import bias_for_state, model_imbalance_state
 from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
+
+if TYPE_CHECKING:
+    from calibrate.io.parquet import open_cache
+else:
+
+    def __getattr__(name: str) -> Any:
+        """`open_cache`, when it is first asked for: it imports pyarrow, which takes a while."""
+        if name != "open_cache":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from calibrate.io.parquet import open_cache
+
+        return open_cache
+
 
 __all__ = [
     "CacheStream",
@@ -37,6 +52,7 @@ __all__ = [
     "fit_stream",
     "logits_from_probabilities",
     "model_imbalance_state",
+    "open_cache",
     "read_cache",
     "write_cache",
 ]

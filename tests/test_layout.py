@@ -41,7 +41,7 @@ ALLOWED |= {
 ANYTHING = {"calibrate", "calibrate.cli", "service", "service.__main__", "service.main"}
 HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sqlalchemy", "fastapi", "starlette"}
 MAY_IMPORT = {
-    "calibrate.io": {"onnx"},
+    "calibrate.io": {"onnx", "pyarrow"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},

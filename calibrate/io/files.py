@@ -1,4 +1,8 @@
-"""Feature caches as `.npz` files, read as what they are: something that a stranger may have written.
+"""Feature caches as files, read as what they are: something that a stranger may have written.
+
+`.npz` files are read here, Parquet and Arrow files in `calibrate.io.parquet`, which is imported when there is one: it
+takes pyarrow, and the service needs none to start. What a file is, its first bytes say, and its suffix where they do
+not.
 
 `numpy.load` believes a header that claims ten billion rows and allocates them first. So each member is read by hand:
 known keys only, no pickles, and the size that its header claims must be the size that is there, within a limit.
@@ -25,6 +29,8 @@ CACHE_KEYS = (
     "features", "logits", "labels", "classes", "weight", "bias", "prior", "sample_weight", "cost_fp", "cost_fn",
 )  # fmt: skip
 LATER_KEYS = ("group",)
+TABLES = {".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow"}
+_MAGIC = {b"PAR1": "Parquet", b"ARROW1": "Arrow"}
 _MOST_BYTES = 64 * 2**30
 # What zipfile and its decompressors raise on damaged, encrypted or unknown content.
 _UNREADABLE = (
@@ -45,18 +51,24 @@ _LAST_CODE = 0x10FFFF
 
 
 def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> FeatureCache:
-    """The feature cache in an `.npz` file, or in its bytes; `most_bytes` bounds what it may unpack to.
+    """The feature cache in an `.npz`, Parquet or Arrow file or its bytes; `most_bytes` bounds what it may unpack to.
 
     Keys: `labels`, and `features` (with `weight`, `bias`) or `logits` or both; optional `classes`, `prior`,
-    `sample_weight`, `cost_fp`, `cost_fn`.
+    `sample_weight`, `cost_fp`, `cost_fn`. In Parquet and Arrow what is per row is a column, and the rest is JSON under
+    the metadata key `setpoint`.
 
     Raises: `BadCache` for what is no such file, and whatever `feature_cache` raises for what does not fit in it.
     """
+    file_format = table_format(source)
+    if file_format is not None:
+        from calibrate.io.parquet import read_table
+
+        return feature_cache(**read_table(source, file_format, most_bytes=most_bytes))
     return feature_cache(**read_arrays(source, most_bytes=most_bytes))
 
 
 def read_arrays(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> dict[str, Any]:
-    """The arrays of a cache file by key, not yet checked against each other. Raises: `BadCache`."""
+    """The arrays of an `.npz` file by key, not yet checked against each other. Raises: `BadCache`."""
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             return _members(archive, most_bytes)
@@ -68,8 +80,34 @@ def read_arrays(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) ->
         raise BadCache(f"the cache is not a whole .npz file: {error}") from None
 
 
+def table_format(source: str | Path | bytes) -> str | None:
+    """`Parquet` or `Arrow`, or None for anything else. Raises: `BadCache` for a file that is not there."""
+    suffix = None
+    if isinstance(source, bytes):
+        start = source[:6]
+    else:
+        suffix = TABLES.get(Path(source).suffix.lower())
+        try:
+            with Path(source).open("rb") as file:
+                start = file.read(6)
+        except FileNotFoundError:
+            raise BadCache(f"there is no file {source!s}") from None
+        except (OSError, ValueError):  # a folder, or no path at all: what reads it says so
+            return suffix
+    return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), suffix)
+
+
 def write_cache(path: str | Path, cache: FeatureCache) -> None:
-    """Writes a cache as an `.npz` file that `read_cache` and `numpy.load` read."""
+    """Writes a cache for `read_cache`: as Parquet (`.parquet`), as Arrow (`.arrow`, `.feather`), otherwise as `.npz`.
+
+    The `.npz` file is one that `numpy.load` reads too.
+    """
+    file_format = TABLES.get(Path(path).suffix.lower())
+    if file_format is not None:
+        from calibrate.io.parquet import write_table
+
+        write_table(path, cache, file_format)
+        return
     arrays: Mapping[str, Any] = {
         "features": cache.features,
         "logits": cache.logits,
