@@ -9,15 +9,18 @@ import typer
 
 from calibrate.errors import BadCache, BadCosts, BadPrior
 from calibrate.evidence import held_out
+from calibrate.fit import FitResult, frequencies, sample_of
 from calibrate.fit import fit as fit_point
-from calibrate.fit import frequencies, sample_of
 from calibrate.io.files import read_cache
 from calibrate.methods import METHODS
 from calibrate.naming import metric_names, parse_metric, standard_metrics
 from calibrate.operating_point import OperatingPoint
+from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
 
-Rows = Annotated[Path, typer.Argument(help="Feature cache (.npz) of labelled rows.", show_default=False)]
+Rows = Annotated[
+    Path, typer.Argument(help="Feature cache of labelled rows: .npz, .parquet or .arrow.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 Positive = Annotated[str | None, typer.Option(help="Positive class; of two classes the second unless named.")]
 
@@ -41,24 +44,43 @@ def fit(
     cost_matrix: Annotated[
         str | None, typer.Option(help="JSON, a row for each decision, a column for each true class.")
     ] = None,
+    stream: Annotated[
+        bool, typer.Option(help="Read Parquet or Arrow files ('val/*.parquet') in batches: more than memory holds.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to save the point with its evidence.")] = None,
     as_json: Json = False,
 ) -> None:
     """Fit an operating point for a metric on labelled rows."""
-    result = fit_point(
-        read_cache(cache),
-        metric=metric,
-        constraints=constraint,
-        method=method,
-        search=search,
-        digits=digits,
-        tau=tau,
-        positive=positive,
-        train=None if train is None else read_cache(train),
-        evidence=True if test is None else read_cache(test),
-        prior=None if prior is None else shares(prior),
-        cost_matrix=None if cost_matrix is None else _json(cost_matrix),
-    )
+    known = None if prior is None else shares(prior)
+    if stream:
+        others = {"--search": search, "--digits": digits, "--tau": tau, "--train": train, "--test": test}
+        if (
+            method != "bias_adjustment"
+            or cost_matrix is not None
+            or any(value is not None for value in others.values())
+        ):
+            raise BadCache(
+                "--stream fits bias_adjustment by its exact search, without --train, --test or --cost-matrix"
+            )
+        result = _streamed(str(cache), metric, constraint, positive, known)
+    else:
+        from rich.console import Console  # not before: a server, which is the same command, has no use for it
+
+        with Console(stderr=True).status("fitting"):
+            result = fit_point(
+                read_cache(cache),
+                metric=metric,
+                constraints=constraint,
+                method=method,
+                search=search,
+                digits=digits,
+                tau=tau,
+                positive=positive,
+                train=None if train is None else read_cache(train),
+                evidence=True if test is None else read_cache(test),
+                prior=known,
+                cost_matrix=None if cost_matrix is None else _json(cost_matrix),
+            )
     if out is not None:
         result.save(out)
     if as_json:
@@ -103,6 +125,27 @@ def evaluate(
     from calibrate.tables import print_intervals
 
     print_intervals(found, f"{rows.rows} rows from {cache}")
+
+
+def _streamed(
+    pattern: str, metric: str, constraints: list[str] | None, positive: str | None, prior: list[float] | None
+) -> FitResult:
+    """A fit in passes over the files, with a bar for each on the terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from calibrate.io.parquet import open_cache
+
+    source = open_cache(pattern)
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def told(what: str, done: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=source.rows)
+            bars.update(tasks[what], completed=done)
+
+        return fit_stream(source, metric=metric, constraints=constraints, positive=positive, prior=prior, progress=told)
 
 
 def _plain(intervals: Mapping[str, Interval]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from tests.benchmarks.classes import beside_a_loop, beside_the_peer, many_classe
 from tests.benchmarks.search import beside_the_tuner, best_f1, ten_times_more
 from tests.benchmarks.start import start_to_ready
 from tests.benchmarks.state import newton_and_descent
+from tests.benchmarks.streams import from_parquet
 from tests.benchmarks.timing import Result
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -21,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "beside_a_loop": beside_a_loop,
     "classes_100": many_classes,
     "classes_1000": partial(many_classes, 50_000, 1000),
+    "from_parquet": from_parquet,
     "start_to_ready": start_to_ready,
 }
 

@@ -172,3 +172,24 @@ def test_publish_registers_models_and_points_and_moves_the_default(
     assert reply["predictions"][0]["margin"] == -1.0 + bias
     refused = setpoint("publish", tmp_path / "high-f1.json", "--model", "other", *to, code=1)
     assert "the server refused it (404): there is no model 'other'" in refused.stderr
+
+
+def test_fit_streams_files(caches: Path, tmp_path: Path) -> None:
+    """Parquet in parts: the same point as of the whole in memory, with constraints; what it cannot do is refused."""
+    from calibrate import read_cache
+
+    whole = read_cache(caches / "val.npz")
+    for part in range(3):
+        rows = slice(part * 150, (part + 1) * 150)
+        cache = feature_cache(logits=whole.logits[rows], labels=whole.labels[rows], classes=whole.classes)
+        write_cache(tmp_path / f"{part}.parquet", cache)
+    common = ["--metric", "precision", "--constraint", "recall >= 0.5", "--json"]
+    said = json.loads(setpoint("fit", tmp_path / "*.parquet", "--stream", *common).stdout)
+    expected = json.loads(setpoint("fit", caches / "val.npz", *common).stdout)
+    assert said["point"] == expected["point"]
+    assert said["constraints"] == ["recall >= 0.5"]
+    assert said["evidence"]["precision"]["kind"] == "cross_fitted"
+    refused = setpoint("fit", tmp_path / "*.parquet", "--stream", "--tau", "1", *common, code=1)
+    assert "--stream fits bias_adjustment" in refused.stderr
+    infeasible = setpoint("fit", caches / "val.npz", "--metric", "f1", "--constraint", "recall >= 2", code=1)
+    assert "'recall >= 2' comes to 1 at best" in infeasible.stderr
