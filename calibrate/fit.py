@@ -245,11 +245,12 @@ def _amounts(cache: FeatureCache, positive: int, metric: str) -> Float64[np.ndar
 
 
 def _rounding_rows(point: OperatingPoint, logits: Float[np.ndarray, "n k"]) -> int:
-    """How many rows are nearer to the other decision than a float32 rounding step of their largest score."""
+    """How many rows are nearer to the other decision than a float32 rounding step of their largest logit, scaled."""
     if not point.is_affine:
         return 0
-    largest = np.minimum(np.abs(point.scores(logits)).max(axis=1), np.finfo(np.float32).max)
-    return int((np.abs(point.margin(logits)) <= np.spacing(largest.astype(np.float32))).sum())
+    largest = (np.abs(logits.astype(np.float64)) * point.scale).max(axis=1)
+    step = np.spacing(np.minimum(largest, np.finfo(np.float32).max).astype(np.float32))
+    return int((np.abs(point.margin(logits)) <= step).sum())
 
 
 def _compared(found: Evidence, objective: Objective) -> Iterator[str]:

@@ -186,3 +186,27 @@ def test_caches_of_different_models_do_not_mix() -> None:
         fit(cache, metric="f1", evidence=other)
     with pytest.raises(BadCache, match="not both"):
         fit(cache, metric="f1", logits=[1.0])
+
+
+@pytest.mark.parametrize("metric", ["f1", "g_mean", "tp - fp"])
+def test_scaling_or_shifting_all_logits_changes_no_decision(metric: str) -> None:
+    """In two classes and in more, by powers of two, which are exact."""
+    for problem in (BINARY[1], MULTICLASS[2]):
+        logits = problem.logits.astype(np.float64)
+        if logits.ndim == 1:
+            logits = np.stack([logits * 0, logits], axis=1)
+        options = {"labels": problem.labels, "classes": problem.classes, "metric": metric, "evidence": False}
+        plain = fit(logits=logits, **options).point.decide(logits)  # type: ignore[arg-type]
+        for moved in (logits * 4, logits / 8, logits + 1024):
+            assert np.array_equal(fit(logits=moved, **options).point.decide(moved), plain)  # type: ignore[arg-type]
+
+
+def test_rows_inside_a_rounding_step_are_counted() -> None:
+    """A float32 copy may decide those and no others differently."""
+    rng = np.random.default_rng(0)
+    margins = np.append(rng.normal(size=2000) * 50, [30.0, 30.0 + 1e-9, 30.0 + 2e-9])
+    labels = np.append(margins[:2000] > 30, [False, True, True]).astype(int)
+    result = fit(logits=margins, labels=labels, metric="accuracy", evidence=False)
+    assert result.rounding_rows == 3
+    flipped = result.point.decide(margins) != result.point.decide(margins.astype(np.float32))
+    assert 1 <= flipped.sum() <= result.rounding_rows
