@@ -18,13 +18,13 @@ from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
 from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod
 from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out
-from calibrate.logits import to_array
+from calibrate.logits import binary_margins, to_array
 from calibrate.methods import Fitted, Task, find_method
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
-from calibrate.ranking import threshold_free
+from calibrate.ranking import roc_auc, threshold_free
 from calibrate.state import model_imbalance_state
 from calibrate.uncertainty import Interval
 
@@ -187,9 +187,7 @@ def fit(
         positive=positive,
         evidence=found.point,
         before=found.argmax,
-        model_scores=threshold_free(
-            cache.logits, cache.labels, None if positive is None else cache.classes.index(positive), cache.sample_weight
-        ),
+        model_scores=_model_scores(cache, positive),
         mis_before=model_imbalance_state(task.state_logits),
         mis_after=fitted.point.adjusted(task.state_logits).mean(axis=0),
         mis_rows="fitting" if train is None else "train",
@@ -242,6 +240,18 @@ def _amounts(cache: FeatureCache, positive: int, metric: str) -> Float64[np.ndar
     alarmed = np.zeros(cache.rows) if alarmed is None else alarmed
     amounts = np.where(cache.labels == positive, missed, alarmed)
     return amounts if cache.sample_weight is None else amounts * cache.sample_weight
+
+
+def _model_scores(cache: FeatureCache, positive: str | None) -> dict[str, float]:
+    """What no point changes; the ROC AUC also by the amounts at stake, where two classes have a cost per row."""
+    index = None if positive is None else cache.classes.index(positive)
+    scores = threshold_free(cache.logits, cache.labels, index, cache.sample_weight)
+    if len(cache.classes) == 2 and cache.cost_fn is not None and cache.cost_fp is not None:
+        index = 1 if index is None else index
+        margins = binary_margins(cache.logits)
+        amounts = _amounts(cache, index, "row_cost")
+        scores["cost_weighted_roc_auc"] = roc_auc(margins if index else -margins, cache.labels == index, amounts)
+    return scores
 
 
 def _rounding_rows(point: OperatingPoint, logits: Float[np.ndarray, "n k"]) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from calibrate import FeatureCache, OperatingPoint, feature_cache, fit
 from calibrate.errors import BadCache, BadPrior, MissingClass, UnknownMetric
@@ -210,3 +211,15 @@ def test_rows_inside_a_rounding_step_are_counted() -> None:
     assert result.rounding_rows == 3
     flipped = result.point.decide(margins) != result.point.decide(margins.astype(np.float32))
     assert 1 <= flipped.sum() <= result.rounding_rows
+
+
+def test_the_models_own_scores_are_reported_by_amounts_too() -> None:
+    """ROC AUC, and weighted by what a miss or a false alarm costs, as scikit-learn's with those weights."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(500) < 0.2).astype(int)
+    logits, fp, fn = rng.normal(size=500) + labels, rng.random(500), rng.gamma(1, 9, 500)
+    cache = feature_cache(logits=logits, labels=labels, cost_fp=fp, cost_fn=fn)
+    scores = fit(cache, metric="savings", evidence=False).model_scores
+    assert scores["roc_auc"] == pytest.approx(roc_auc_score(labels, logits))
+    weighted = roc_auc_score(labels, logits, sample_weight=np.where(labels == 1, fn, fp))
+    assert scores["cost_weighted_roc_auc"] == pytest.approx(weighted)
