@@ -34,8 +34,9 @@ _MOST_ROUNDS = 100
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Rows to climb on: logits (n, k) and labels (n,), with weights (n,) and amounts at stake (n,) where there are any,
-    and the cost matrix where the objective has one.
+    """Rows to climb on: logits (n, k) and labels (n,), with weights (n,) and amounts at stake (n,) where there are any
+    (what missing a row of class `at_stake` costs, what a false alarm on any other), and the cost matrix where the
+    objective has one.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -43,6 +44,7 @@ class Sample:
     weights: Float64[np.ndarray, "n"] | None = None
     amounts: Float64[np.ndarray, "n"] | None = None
     cost_matrix: Float64[np.ndarray, "k k"] | None = None
+    at_stake: int = 1
 
     @property
     def k(self) -> int:

@@ -105,8 +105,7 @@ def evaluate(
     known = frequencies(rows) if rows.prior is None else rows.prior.tolist()
     asked = [parse_metric(text, rows.classes, positive, known) for text in metric or []]
     metrics = list({each.name: each for each in (*standard_metrics(rows.classes, positive), *asked)}.values())
-    index = asked[0].positive if asked else 1
-    sample = sample_of(rows, asked, index)
+    sample = sample_of(rows, asked)
     found: dict[str, Mapping[str, Interval]] = {}
     for path in point:
         chosen = OperatingPoint.load(path)
@@ -116,7 +115,7 @@ def evaluate(
             )
         if _fitted_on(path) == rows.digest:
             raise BadCache(f"{path} was fitted on these very rows, which would flatter it; pass other rows")
-        evidence = held_out(chosen, sample, metrics, index)
+        evidence = held_out(chosen, sample, metrics)
         found.setdefault("plain model", evidence.argmax)
         found[path.stem if path.stem not in found else str(path)] = evidence.point
     if as_json:

@@ -104,7 +104,7 @@ def curve(cache: FeatureCache, metrics: Sequence[MetricText] = _USUAL, positive:
     known = frequencies(cache) if cache.prior is None else cache.prior.tolist()
     parsed = [parse_metric(metric, cache.classes, positive, known) for metric in metrics]
     index = 1 if positive is None else cache.classes.index(positive)
-    sample = sample_of(cache, parsed, index)
+    sample = sample_of(cache, parsed)
     margins = binary_margins(cache.logits)
     rows = Rows(margins if index == 1 else -margins, cache.labels == index, sample.weights, sample.amounts)
     tally = tabulate(rows, every_cut=True)

@@ -38,11 +38,10 @@ def held_out(
     point: OperatingPoint,
     sample: Sample,
     metrics: Sequence[Metric],
-    positive: int = 1,
     rng: np.random.Generator | None = None,
 ) -> Evidence:
     """Evidence on rows that did not fit the point; the caller answers for that."""
-    return _compare(point.decide(sample.logits), "held_out", point.classes, sample, metrics, positive, rng)
+    return _compare(point.decide(sample.logits), "held_out", point.classes, sample, metrics, rng)
 
 
 def cross_fitted(
@@ -59,9 +58,8 @@ def cross_fitted(
     A point on which the rows had no say is scored as it is, held out. `state_rows` tells that the fitting rows are the
     rows of the state too, so that they are left out there as well.
     """
-    positive = task.objective.positive
     if not fitted.rows_had_a_say:
-        return held_out(fitted.point, task.sample, metrics, positive, rng)
+        return held_out(fitted.point, task.sample, metrics, rng)
     rng = np.random.default_rng(0) if rng is None else rng
     rows = np.bincount(task.labels, minlength=len(task.classes))
     if rows.min() < 2:
@@ -75,22 +73,22 @@ def cross_fitted(
         except (UndefinedMetric, Infeasible) as error:
             return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",))
         decided[folds == fold] = part.point.decide(task.logits[folds == fold])
-    return _compare(decided, "cross_fitted", task.classes, task.sample, metrics, positive, rng)
+    return _compare(decided, "cross_fitted", task.classes, task.sample, metrics, rng)
 
 
-def table_of(decided: Int[np.ndarray, "n"], sample: Sample, positive: int) -> Table:
+def table_of(decided: Int[np.ndarray, "n"], sample: Sample) -> Table:
     """What these decisions on these rows amount to."""
     w = sample.weights
     amounts = squares = None
     if sample.amounts is not None:
-        cells = 2 * (sample.labels == positive) + (decided == positive)
+        cells = 2 * (sample.labels == sample.at_stake) + (decided == sample.at_stake)
         amounts = np.bincount(cells, sample.amounts, 4).reshape(2, 2)
         squares = np.bincount(cells, sample.amounts**2, 4).reshape(2, 2)
     return Table(
         confusion_matrix(sample.labels, decided, sample.k, w),
         1.0 if w is None else float(w.sum() / (w @ w)),
         sample.cost_matrix,
-        positive,
+        sample.at_stake,
         amounts,
         squares,
     )
@@ -102,12 +100,11 @@ def _compare(
     classes: tuple[str, ...],
     sample: Sample,
     metrics: Sequence[Metric],
-    positive: int,
     rng: np.random.Generator | None,
 ) -> Evidence:
     rng = np.random.default_rng(0) if rng is None else rng
     plain = OperatingPoint.argmax(classes).decide(sample.logits)
     return Evidence(
-        measure(table_of(decided, sample, positive), metrics, kind, rng),
-        measure(table_of(plain, sample, positive), metrics, "held_out", rng),
+        measure(table_of(decided, sample), metrics, kind, rng),
+        measure(table_of(plain, sample), metrics, "held_out", rng),
     )

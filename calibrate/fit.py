@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
-from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod
+from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod, UnknownMetric
 from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out
 from calibrate.logits import binary_margins, to_array
 from calibrate.methods import Fitted, Task, find_method
@@ -150,7 +150,7 @@ def fit(
     )
     if objective.constraints and not chosen.keeps_constraints:
         raise UnknownMethod(f"method '{method}' fits nothing, so it cannot keep '{objective.constraints[0].text}'")
-    sample = sample_of(cache, objective.metrics, objective.positive, objective.cost_matrix)
+    sample = sample_of(cache, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
         labels=cache.labels,
@@ -159,6 +159,7 @@ def fit(
         state_logits=cache.logits if train is None else _same_model(train, cache, "train").logits,
         weights=sample.weights,
         amounts=sample.amounts,
+        at_stake=sample.at_stake,
         prior=checked_prior,
         search="exact" if search is None else search,
         digits=digits,
@@ -172,8 +173,8 @@ def fit(
     metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
     found = NO_EVIDENCE
     if isinstance(evidence, FeatureCache):
-        rows = sample_of(evidence, objective.metrics, objective.positive, objective.cost_matrix)
-        found = held_out(fitted.point, rows, list(metrics.values()), objective.positive, rng)
+        rows = sample_of(evidence, objective.metrics, objective.cost_matrix)
+        found = held_out(fitted.point, rows, list(metrics.values()), rng)
     elif evidence:
         found = cross_fitted(task, fitted, chosen.fit, list(metrics.values()), state_rows=train is None, rng=rng)
     return FitResult(
@@ -215,21 +216,26 @@ def check_cost_matrix(cost_matrix: ArrayLike, classes: Sequence[str]) -> Float64
 
 
 def sample_of(
-    cache: FeatureCache,
-    metrics: Sequence[Metric],
-    positive: int,
-    cost_matrix: Float64[np.ndarray, "k k"] | None = None,
+    cache: FeatureCache, metrics: Sequence[Metric], cost_matrix: Float64[np.ndarray, "k k"] | None = None
 ) -> Sample:
-    """The rows of a cache with what the metrics read. Raises: `MissingCosts`."""
+    """The rows of a cache with what the metrics read.
+
+    Raises: `MissingCosts`; `UnknownMetric` where two metrics read the amounts of different classes, which the columns
+    of one cache cannot hold.
+    """
     if cost_matrix is None and any(metric.reads == "cost" for metric in metrics):
         raise MissingCosts(
             "metric 'mean_cost' needs cost_matrix, a row for each decision, a column for each true class"
         )
-    amounts = None
-    for metric in metrics:
-        if metric.reads == "amounts":
-            amounts = _amounts(cache, positive, metric.name)
-    return Sample(cache.logits, cache.labels, cache.sample_weight, amounts, cost_matrix)
+    reading = [metric for metric in metrics if metric.reads == "amounts"]
+    if len({metric.positive for metric in reading}) > 1:
+        raise UnknownMetric(f"costs per row are of one class: got {', '.join(metric.name for metric in reading)}")
+    if not reading:
+        return Sample(cache.logits, cache.labels, cache.sample_weight, None, cost_matrix)
+    at_stake = reading[0].positive
+    neediest = max(reading, key=lambda metric: not metric.name.startswith("recovered"))
+    amounts = _amounts(cache, at_stake, neediest.name)
+    return Sample(cache.logits, cache.labels, cache.sample_weight, amounts, cost_matrix, at_stake)
 
 
 def _amounts(cache: FeatureCache, positive: int, metric: str) -> Float64[np.ndarray, "n"]:

@@ -57,14 +57,16 @@ def fit_stream(
     scan = _Scan(stream, objective, progress)
     edges, digest, totals, state_before = _gather(scan)
     tallies = [Tally.at(edges, objective.reads("amounts")) for _ in range(FOLDS if evidence else 1)]
-    for cache, _ in scan.batches("counting"):
-        rows = scan.rows(cache)
+    for cache, sample in scan.batches("counting"):
+        rows = scan.rows(sample)
         folds = _folds(rows.margins, cache.labels) if evidence else np.zeros(cache.rows, dtype=np.int64)
         for fold, tally in enumerate(tallies):
             tally.add(rows.some(folds == fold))
     cut = best_cut(_together(tallies, edges), objective)
     point = _point(cut, index, stream.classes)
-    found, state_after = _score(scan, point, tallies, rng) if evidence else (NO_EVIDENCE, _state_only(scan, point))
+    found, state_after = (
+        _score(scan, point, tallies, positive, rng) if evidence else (NO_EVIDENCE, _state_only(scan, point))
+    )
     few = [
         f"class '{name}' has {int(rows)} rows: the point and its evidence may be far off on new data"
         for name, rows in zip(stream.classes, totals.tolist(), strict=True)
@@ -102,16 +104,16 @@ class _Scan:
         """Each batch, checked, with its weights and amounts."""
         done = 0
         for cache in self.stream.batches():
-            yield cache, sample_of(cache, self.objective.metrics, self.objective.positive)
+            yield cache, sample_of(cache, self.objective.metrics)
             done += cache.rows
             if self._progress is not None:
                 self._progress(what, done)
 
-    def rows(self, cache: FeatureCache) -> Rows:
+    def rows(self, sample: Sample) -> Rows:
         """A batch as the sweep takes it."""
-        margins, positive = binary_margins(cache.logits), self.objective.positive
-        amounts = sample_of(cache, self.objective.metrics, positive).amounts
-        return Rows(margins if positive == 1 else -margins, cache.labels == positive, cache.sample_weight, amounts)
+        margins, positive = binary_margins(sample.logits), self.objective.positive
+        toward = margins if positive == 1 else -margins
+        return Rows(toward, sample.labels == positive, sample.weights, sample.amounts)
 
 
 def _gather(scan: _Scan) -> tuple[Float[np.ndarray, "m"], str, np.ndarray, np.ndarray]:
@@ -119,8 +121,8 @@ def _gather(scan: _Scan) -> tuple[Float[np.ndarray, "m"], str, np.ndarray, np.nd
     edges: np.ndarray = np.empty(0, dtype=np.float32)
     top, total, digest = -np.inf, np.zeros(2), 0
     mean, weight = 0.0, np.zeros(2)
-    for cache, _ in scan.batches("gathering"):
-        rows = scan.rows(cache)
+    for cache, sample in scan.batches("gathering"):
+        rows = scan.rows(sample)
         kept = rows.margins[rows.is_positive] if scan.objective.monotone else rows.margins
         edges = np.unique(np.concatenate([edges.astype(np.result_type(edges, kept)), kept]))
         top = max(top, float(rows.margins.max()))
@@ -163,7 +165,7 @@ def _point(cut: Cut, positive: int, classes: tuple[str, ...]) -> OperatingPoint:
 
 
 def _score(
-    scan: _Scan, point: OperatingPoint, tallies: Sequence[Tally], rng: np.random.Generator | None
+    scan: _Scan, point: OperatingPoint, tallies: Sequence[Tally], named: str | None, rng: np.random.Generator | None
 ) -> tuple[Evidence, np.ndarray]:
     """Each row decided by the cut of the other folds, and by argmax; and the state under the point."""
     positive, classes = scan.objective.positive, scan.stream.classes
@@ -182,18 +184,18 @@ def _score(
     tables: dict[str, list[Table]] = {"point": [], "argmax": []}
     weight, squares, state = 0.0, 0.0, np.zeros(2)
     for cache, sample in scan.batches("scoring"):
-        folds = _folds(scan.rows(cache).margins, cache.labels)
+        folds = _folds(scan.rows(sample).margins, cache.labels)
         decided = np.empty(cache.rows, dtype=np.intp)
         for fold in range(FOLDS):
             if (folds == fold).any():
                 decided[folds == fold] = fitted[fold].decide(cache.logits[folds == fold])
-        tables["point"].append(table_of(decided, sample, positive))
-        tables["argmax"].append(table_of(plain.decide(cache.logits), sample, positive))
+        tables["point"].append(table_of(decided, sample))
+        tables["argmax"].append(table_of(plain.decide(cache.logits), sample))
         w = np.ones(cache.rows) if cache.sample_weight is None else cache.sample_weight
         weight, squares = weight + float(w.sum()), squares + float(w @ w)
         state += point.adjusted(cache.logits).sum(axis=0)
     rng = np.random.default_rng(0) if rng is None else rng
-    metrics = {each.name: each for each in (*standard_metrics(classes, classes[positive]), *scan.objective.metrics)}
+    metrics = {each.name: each for each in (*standard_metrics(classes, named), *scan.objective.metrics)}
     kinds: dict[str, Kind] = {"point": "cross_fitted", "argmax": "held_out"}
     point_, argmax = (
         measure(_sum(tables[which], weight / squares), metrics.values(), kinds[which], rng) for which in tables

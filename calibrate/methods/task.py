@@ -21,8 +21,9 @@ class Task:
     """Rows to fit on and what to fit for.
 
     `logits` (n, k) and `labels` (n,) are the fitting rows, with `weights` (n,) and `amounts` at stake (n,), weighted,
-    where there are any. `state_logits` are the rows on which the model imbalance state and the bias that reaches a
-    target are taken: the training rows where there are any, else the fitting rows.
+    where there are any: those of `at_stake` as the positive class. `state_logits` are the rows on which the model
+    imbalance state and the bias that reaches a target are taken: the training rows where there are any, else the
+    fitting rows.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -32,6 +33,7 @@ class Task:
     state_logits: Float[np.ndarray, "m k"]
     weights: Float64[np.ndarray, "n"] | None = None
     amounts: Float64[np.ndarray, "n"] | None = None
+    at_stake: int = 1
     prior: Float64[np.ndarray, "k"] | None = None
     search: str = "exact"
     digits: int | None = None
@@ -63,7 +65,7 @@ class Task:
     def sample(self) -> Sample:
         """The fitting rows as a class sweep wants them."""
         costs = self.objective.cost_matrix if self.objective.reads("cost") else None
-        return Sample(self.logits, self.labels, self.weights, self.amounts, costs)
+        return Sample(self.logits, self.labels, self.weights, self.amounts, costs, self.at_stake)
 
     def with_rows(self, rows: Int[np.ndarray, "m"], state_rows: bool) -> "Task":
         """The same task on some of its rows; the rows of the state too where they are the fitting rows."""

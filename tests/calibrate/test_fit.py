@@ -223,3 +223,30 @@ def test_the_models_own_scores_are_reported_by_amounts_too() -> None:
     assert scores["roc_auc"] == pytest.approx(roc_auc_score(labels, logits))
     weighted = roc_auc_score(labels, logits, sample_weight=np.where(labels == 1, fn, fp))
     assert scores["cost_weighted_roc_auc"] == pytest.approx(weighted)
+
+
+def test_amounts_are_of_the_class_that_their_metric_names() -> None:
+    """Whichever class the metric that is maximised, or another constraint, is about; in two classes and in three."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 600, p=[0.6, 0.3, 0.1])
+    logits = rng.normal(size=(600, 3)) + 1.5 * np.eye(3)[labels]
+    costs = {"cost_fp": np.ones(600), "cost_fn": rng.gamma(1, 20, 600)}
+
+    def cost(alert: np.ndarray, actual: np.ndarray) -> float:
+        return float((alert & ~actual).mean() + costs["cost_fn"][~alert & actual].sum() / 600)
+
+    three = feature_cache(logits=logits, labels=labels, classes=["a", "b", "c"], **costs)
+    result = fit(three, metric="f1", constraints=["row_cost[c] <= 0.7"], evidence=False)
+    assert cost(result.point.decide(logits) == 2, labels == 2) <= 0.7
+    two = feature_cache(logits=logits[:, [0, 2]], labels=labels == 2, classes=["no", "yes"], **costs)
+    result = fit(two, metric="recall[no]", constraints=["row_cost[yes] <= 0.7"], evidence=two_halves(two))
+    decided = result.point.decide(two.logits)
+    assert cost(decided == 1, labels == 2) <= 0.7
+    with pytest.raises(UnknownMetric, match="costs per row are of one class"):
+        fit(two, metric="row_cost[yes]", constraints=["row_cost[no] <= 3"])
+
+
+def two_halves(cache: FeatureCache) -> FeatureCache:
+    """The same rows twice: other rows than those, by their digest."""
+    columns = {name: np.tile(getattr(cache, name), 2) for name in ("labels", "cost_fp", "cost_fn")}
+    return feature_cache(logits=np.tile(cache.logits, (2, 1)), classes=list(cache.classes), **columns)
