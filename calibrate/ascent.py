@@ -28,7 +28,7 @@ from calibrate.sweep import Cut
 _CHUNK_CUTS = 65_536
 _LEAST_GAIN = 1e-9
 _LEAST_GAIN_LARGE = 1e-4
-_LARGE = 5_000_000  # logits in all: a climb this large stops when a round gains less than 1e-4
+LARGE = 5_000_000  # logits in all: a climb this large stops when a round gains less than 1e-4
 _MOST_ROUNDS = 100
 
 
@@ -114,19 +114,14 @@ def coordinate_ascent(
     """
     scores = [sample.score(start, objective) for start in starts]
     order = sorted(range(len(starts)), key=lambda i: scores[i].key, reverse=True)
-    best = Climb(starts[order[0]], scores[order[0]], 0, "")
-    for i in order[: 1 if best_start_only else None]:
-        reached = _climb(sample, objective, starts[i], scores[i])
-        if best.reason == "" or reached.score.key > best.score.key:
-            best = reached
-    return best
+    climbs = [_climb(sample, objective, starts[i], scores[i]) for i in order[: 1 if best_start_only else None]]
+    return max(climbs, key=lambda climb: climb.score.key)
 
 
 def _climb(sample: Sample, objective: Objective, start: Float64[np.ndarray, "k"], score: Score) -> Climb:
-    least = _LEAST_GAIN_LARGE if sample.logits.size > _LARGE else _LEAST_GAIN
-    bias = start.astype(np.float64)
+    least = _LEAST_GAIN_LARGE if sample.logits.size > LARGE else _LEAST_GAIN
     visits = _visits(sample)
-    board = Board(sample.columns, bias)
+    board = Board(sample.columns, start)
     for rounds in range(1, _MOST_ROUNDS + 1):
         before = score
         for index in visits:
@@ -182,8 +177,8 @@ class Board:
         swap = raised[(scores[raised] > self.lead[raised]) | level]
         self.first[swap], self.second[swap] = self.second[swap], self.first[swap]
         self.lead[swap], self.runner[swap] = self.runner[swap], self.lead[swap]
-        for start in range(0, lost.size, max(1, _LARGE // self.bias.size)):
-            self._find(lost[start : start + max(1, _LARGE // self.bias.size)])
+        for start in range(0, lost.size, max(1, LARGE // self.bias.size)):
+            self._find(lost[start : start + max(1, LARGE // self.bias.size)])
 
     def _find(self, rows: Int[np.ndarray, "m"]) -> None:
         """Finds the best and the second class of some rows anew."""
@@ -222,32 +217,20 @@ def sweep_class(sample: Sample, board: Board, index: int, objective: Objective) 
     resolution = 4 * np.spacing(np.maximum(np.abs(leads), np.abs(logits)))[order]
     distinct = np.concatenate([[True], np.diff(gaps) > np.maximum(resolution[1:], resolution[:-1]), [True]])
     moves = _Moves(sample, index, order, runners)
-    score = Score(
-        *_scores(moves, objective) if all(m.sums is not None and m.reads == "rows" for m in objective.metrics)
-        else _scores_by_chunks(moves, objective)
-    )  # fmt: skip
+    if all(metric.sums is not None and metric.reads == "rows" for metric in objective.metrics):
+        score = objective.score_of([moves.along(metric) for metric in objective.metrics])
+    else:
+        score = _by_chunks(moves, objective)
     best = score.best(distinct)
     n = gaps.size
     cut = Cut(float(gaps[best - 1]) if best else -np.inf, float(gaps[best]) if best < n else np.inf)
     return cut, score.at(best)
 
 
-def _scores(moves: "_Moves", objective: Objective) -> tuple[Values, Values]:
-    """The gain and the shortfall after 0, 1, ... n moves, from sums that are carried along."""
-    values = moves.along(objective.metric)
-    gain = values if objective.metric.larger_is_better else -values
-    short = np.zeros_like(gain)
-    for constraint in objective.constraints:
-        reached = moves.along(constraint.metric)
-        off = constraint.bound - reached if constraint.at_least else reached - constraint.bound
-        short += np.where(np.isnan(reached), np.inf, np.maximum(off, 0.0))
-    return np.where(np.isnan(gain), -np.inf, gain), short
-
-
-def _scores_by_chunks(moves: "_Moves", objective: Objective) -> tuple[Values, Values]:
-    """The same from whole counts, a chunk of cuts at a time: for what is not a sum over classes."""
+def _by_chunks(moves: "_Moves", objective: Objective) -> Score:
+    """The scores from whole counts, a chunk of cuts at a time: for what is not a sum over classes."""
     parts = [objective.score(counts) for counts in moves.counts()]
-    return np.concatenate([part.gain for part in parts]), np.concatenate([part.shortfall for part in parts])
+    return Score(np.concatenate([p.gain for p in parts]), np.concatenate([p.shortfall for p in parts]))
 
 
 class _Moves:

@@ -111,3 +111,9 @@ class WrongShape(InputError):
 
 class NotConverged(SetpointError, RuntimeError):
     """A fit stopped before it reached its tolerance."""
+
+
+def shown(value: object) -> str:
+    """What came, quoted for a message and cut off after 100 characters."""
+    text = str(value)
+    return repr(text) if len(text) <= 100 else f"{text[:100]!r}..."

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibrate.counts import Cells, Values
-from calibrate.errors import BadExpression, UnknownMetric
+from calibrate.errors import UnknownMetric, shown
 from calibrate.expression import FUNCTIONS, Expression, parse_expression
 from calibrate.metrics import (
     FORMS,
@@ -81,7 +81,7 @@ def parse_metric(
     if callable(text):
         return _written(text, getattr(text, "__name__", "function"), naming)
     if not isinstance(text, str) or not 0 < len(text.strip()) <= _LONGEST:
-        raise UnknownMetric(f"a metric is a text of at most {_LONGEST} characters; got {_shown(text)}")
+        raise UnknownMetric(f"a metric is a text of at most {_LONGEST} characters; got {shown(text)}")
     text = text.strip()
     if turned := _DIRECTION.fullmatch(text):
         metric = _parsed(turned["metric"].strip(), naming)
@@ -115,7 +115,7 @@ def _parsed(text: str, naming: Naming) -> Metric:
         if name in METRICS:
             return _named(form, name, suffix, naming)
         if form["name"] not in (*COUNT_NAMES, *FUNCTIONS):
-            raise UnknownMetric(f"metric must be one of {metric_names()}, or an expression; got {_shown(text)}")
+            raise UnknownMetric(f"metric must be one of {metric_names()}, or an expression; got {shown(text)}")
     expression = parse_expression(text, (*COUNT_NAMES, *RATE_NAMES))
     return _written(_evaluator(expression), expression.text, naming)
 
@@ -130,18 +130,18 @@ def _split(name: str) -> tuple[str, str | None]:
 
 def _named(form: re.Match[str], name: str, suffix: str | None, naming: Naming) -> Metric:
     definition, k = METRICS[name], len(naming.classes)
-    arguments, shown = _arguments(form["arguments"], definition, name)
-    title = form["name"] + shown
+    arguments, written = _arguments(form["arguments"], definition, name)
+    title = form["name"] + written
     index = naming.positive
     if form["class_"] is not None:
         if definition.per_class is None or suffix is not None:
-            raise UnknownMetric(f"metric '{form['name']}' is over all classes, it has no form {_shown(form.string)}")
+            raise UnknownMetric(f"metric '{form['name']}' is over all classes, it has no form {shown(form.string)}")
         index = class_index(form["class_"].strip(), naming.classes)
         title = f"{title}[{naming.classes[index]}]"
     positive = 1 if index is None else index
     if definition.per_class is None:
         if suffix is not None:
-            raise UnknownMetric(f"metric '{name}' is over all classes, it has no form {_shown(form.string)}")
+            raise UnknownMetric(f"metric '{name}' is over all classes, it has no form {shown(form.string)}")
         return over_all(definition, title, positive)
     if suffix is None and index is not None and (definition.unqualified is None or form["class_"] is not None):
         return of_one_class(definition, title, arguments, index, k)
@@ -163,7 +163,7 @@ def _arguments(text: str | None, definition: Definition, name: str) -> tuple[dic
         key, equals, value = part.rpartition("=")
         key = key.strip() if equals else (list(wanted)[place] if place < len(wanted) else "")
         if key not in wanted or key in given:
-            raise UnknownMetric(f"metric '{name}' is written {form}; got {_shown(part.strip())}")
+            raise UnknownMetric(f"metric '{name}' is written {form}; got {shown(part.strip())}")
         given[key] = _number(value, f"{key} of metric '{name}'", wanted[key].above, wanted[key].at_most)
     values = {key: given.get(key, row.default) for key, row in wanted.items()}
     if missing := [key for key, value in values.items() if value is None]:
@@ -180,7 +180,7 @@ def _number(text: str, what: str, above: float, at_most: float) -> float:
     except ValueError:
         number = math.nan
     if not above < number <= at_most:
-        raise UnknownMetric(f"{what} must be a number above {above:g} and at most {at_most:g}, got {_shown(text)}")
+        raise UnknownMetric(f"{what} must be a number above {above:g} and at most {at_most:g}, got {shown(text)}")
     return number
 
 
@@ -231,11 +231,3 @@ def _written(function: Callable[[Cells], ArrayLike], name: str, naming: Naming) 
     if naming.positive is not None:
         return of_one_class(definition, name, {}, naming.positive, len(naming.classes))
     return over_classes(definition, name, {}, "macro", 1)
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return repr(text) if len(text) <= 100 else f"{text[:100]!r}..."
-
-
-__all__ = ["BadExpression", "MetricText", "Naming", "metric_names", "parse_metric", "standard_metrics"]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from calibrate.counts import Counts, Values
-from calibrate.errors import BadConstraint
+from calibrate.errors import BadConstraint, shown
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, parse_metric
 
@@ -37,7 +37,10 @@ class Constraint:
 
     def shortfall(self, counts: Counts) -> Values:
         """How far each set of counts is from meeting it: 0 where met, infinite where undefined."""
-        values = self.metric.value(counts)
+        return self.shortfall_of(self.metric.value(counts))
+
+    def shortfall_of(self, values: Values) -> Values:
+        """The same of values of the metric."""
         short = self.bound - values if self.at_least else values - self.bound
         return np.where(np.isnan(values), np.inf, np.maximum(short, 0.0))
 
@@ -88,10 +91,14 @@ class Objective:
         """The gain and the shortfall of every set of counts."""
         if self.cost_matrix is not None and counts.cost is None and self.reads("cost"):
             counts = counts.costed(self.cost_matrix)
-        gain = self.metric.gain(counts)
+        return self.score_of([metric.value(counts) for metric in self.metrics])
+
+    def score_of(self, values: Sequence[Values]) -> "Score":
+        """The same of values of `metrics`, one after the other."""
+        gain = values[0] if self.metric.larger_is_better else -values[0]
         short = np.zeros(np.shape(gain))
-        for constraint in self.constraints:
-            short = short + constraint.shortfall(counts)
+        for constraint, reached in zip(self.constraints, values[1:], strict=True):
+            short = short + constraint.shortfall_of(reached)
         return Score(np.where(np.isnan(gain), -np.inf, gain), np.asarray(short))
 
 
@@ -161,25 +168,25 @@ def parse_constraint(
     """
     form = _FORM.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 1000 else None
     if form is None:
-        raise BadConstraint(f"a constraint is written as recall >= 0.9 or alert_rate <= 0.002; got {_shown(text)}")
+        raise BadConstraint(f"a constraint is written as recall >= 0.9 or alert_rate <= 0.002; got {shown(text)}")
     if form["confidence"] is not None:
-        raise BadConstraint(f"constraints with a confidence are not offered by this version; got {_shown(text)}")
+        raise BadConstraint(f"constraints with a confidence are not offered by this version; got {shown(text)}")
     bound = _number(form["bound"], text) / (100 if form["percent"] else 1)
     name = form["metric"].strip()
     if alerts := _ALERTS.match(name):
         if form["per"] is None:
-            raise BadConstraint(f"alerts are counted per rows: alerts <= 200 per 100000; got {_shown(text)}")
+            raise BadConstraint(f"alerts are counted per rows: alerts <= 200 per 100000; got {shown(text)}")
         name = f"alert_rate{name[alerts.end() :]}"
     elif form["per"] is not None:
-        raise BadConstraint(f"only alerts are counted per rows: alerts <= 200 per 100000; got {_shown(text)}")
+        raise BadConstraint(f"only alerts are counted per rows: alerts <= 200 per 100000; got {shown(text)}")
     if form["per"] is not None:
         per = _number(form["per"].replace("_", ""), text)
         if per < 1:
-            raise BadConstraint(f"alerts are counted per 1 row or more; got {_shown(text)}")
+            raise BadConstraint(f"alerts are counted per 1 row or more; got {shown(text)}")
         bound /= per
     metric = parse_metric(name, classes, positive, frequencies)
     if not math.isfinite(bound):
-        raise BadConstraint(f"a bound must be a finite number, got {_shown(text)}")
+        raise BadConstraint(f"a bound must be a finite number, got {shown(text)}")
     return Constraint(f"{metric.name} {form['sign']} {bound:.12g}", metric, form["sign"] == ">=", bound)
 
 
@@ -189,10 +196,5 @@ def _number(text: str, whole: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise BadConstraint(f"{_shown(text)} is not a number in the constraint {_shown(whole)}")
+        raise BadConstraint(f"{shown(text)} is not a number in the constraint {shown(whole)}")
     return number
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return repr(text) if len(text) <= 100 else f"{text[:100]!r}..."

@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float64
 
-from calibrate.ascent import coordinate_ascent
+from calibrate.ascent import LARGE, coordinate_ascent
 from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMetric, UnknownMethod
 from calibrate.folds import stratified_folds
 from calibrate.methods.logit_adjustment import best_tau
@@ -29,7 +29,6 @@ from calibrate.state import bias_for_state, model_imbalance_state
 _DIGITS = 3
 _FOLDS = 3
 _SHRUNK = ("free biases", "free biases shrunk halfway to the tau line", "tau line")
-_LARGE = 5_000_000  # logits in all: climbs from the best start alone
 _LEAST_SHARE = 1e-6  # what a class that the model never predicts starts from: no bias reaches a share of zero
 
 
@@ -80,7 +79,7 @@ def _climb_and_shrink(task: Task) -> tuple[list[Float64[np.ndarray, "k"]], int, 
         raise MissingClass(f"class '{task.classes[int(prior.argmin())]}' has no rows, wanted at least one of each")
     log_prior = np.log(prior)
     tau = -best_tau(task, log_prior) * log_prior
-    large = task.logits.size > _LARGE
+    large = task.logits.size > LARGE
     climb = climbed(
         task,
         coordinate_ascent(task.sample, task.objective, [tau, np.zeros(k), -log_prior], best_start_only=large),

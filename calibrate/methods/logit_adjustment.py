@@ -10,6 +10,7 @@ Source: Menon et al., "Long-tail learning via logit adjustment" (2021), eq. 9 (t
 import numpy as np
 from jaxtyping import Float64
 
+from calibrate.ascent import LARGE
 from calibrate.counts import stacked
 from calibrate.errors import UnknownMethod
 from calibrate.methods.task import Fitted, Task, check_reached, exact_cut
@@ -17,7 +18,6 @@ from calibrate.operating_point import OperatingPoint
 
 _MOST_TAU = 4.0
 _STEP, _COARSE_STEP = 0.01, 0.1
-_LARGE = 5_000_000  # logits in all
 
 
 def fit_logit_adjustment(task: Task) -> Fitted:
@@ -38,7 +38,7 @@ def fit_logit_adjustment(task: Task) -> Fitted:
 
 def best_tau(task: Task, log_prior: Float64[np.ndarray, "k"]) -> float:
     """The tau from 0 to 4 with the best objective on the fitting rows, or nearest to meeting its constraints."""
-    step = _STEP if task.logits.size <= _LARGE else _COARSE_STEP
+    step = _STEP if task.logits.size <= LARGE else _COARSE_STEP
     best = _best_of(task, log_prior, np.linspace(0.0, _MOST_TAU, round(_MOST_TAU / step) + 1))
     if step > _STEP:
         around = best + np.linspace(-step, step, 2 * round(step / _STEP) + 1)
