@@ -61,6 +61,13 @@ class Sample:
         """The rows of each class, by weight."""
         return np.bincount(self.labels, self.weights, self.k).astype(np.float64)
 
+    @cached_property
+    def squares(self) -> Float64[np.ndarray, "k"] | None:
+        """The sum of the squared weights of each class's rows, which tells how many rows they are worth; None where
+        they have no weights.
+        """
+        return None if self.weights is None else np.bincount(self.labels, self.weights**2, self.k)
+
     def counts(self, decided: Int[np.ndarray, "n"]) -> Counts:
         """The counts of these decisions."""
         return Counts.of(

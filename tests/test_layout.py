@@ -16,12 +16,19 @@ ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
     "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point"},
     "calibrate.uncertainty": {"calibrate.counts", "calibrate.errors", "calibrate.metrics"},
-    "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "uncertainty"]},
-    "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence"]},
+    "calibrate.paired": {f"calibrate.{name}" for name in ["counts", "metrics", "ascent", "uncertainty"]},
+    "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "uncertainty", "paired"]},
+    "calibrate.prevalence": {f"calibrate.{name}" for name in [*CORE, "cache", "paired"]},
+    "calibrate.scores": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty"]},
+    "calibrate.fit": {
+        f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "paired", "evidence", "prevalence", "scores"]
+    },
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
     "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
     "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "bands"]},
-    "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
+    "calibrate.streaming": {
+        f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "paired", "evidence", "fit"]
+    },
     "calibrate.report": {
         f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "bands", "curve"]
     },
