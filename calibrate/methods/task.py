@@ -1,8 +1,9 @@
 """What every method is given and what it gives back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -92,10 +93,13 @@ class Fitted:
     rows_had_a_say: bool = True
 
 
-def exact_cut(task: Task) -> Cut:
-    """The best cut of a two-class task on the margin `z1 - z0`, whichever of its classes is positive.
+T = TypeVar("T")
 
-    Raises: `UndefinedMetric`, `Infeasible`.
+
+def on_the_margin(task: Task, find: Callable[[Rows], T]) -> T:
+    """What a search finds on the rows of a two-class task, their margins turned towards its positive class.
+
+    Raises: what `find` raises; the cuts of `Infeasible` are turned back to the margin `z1 - z0`.
     """
     margins = binary_margins(task.logits)
     positive = task.objective.positive
@@ -106,13 +110,21 @@ def exact_cut(task: Task) -> Cut:
         task.amounts if task.objective.reads("amounts") else None,
     )
     try:
-        cut = sweep_cut(rows, task.objective)
+        return find(rows)
     except Infeasible as error:
         if positive == 1:
             raise
         turned = (replace(each, cut=None if each.cut is None else -each.cut) for each in error.nearest)
         raise Infeasible(str(error), tuple(turned)) from None
-    return cut if positive == 1 else cut.mirrored()
+
+
+def exact_cut(task: Task) -> Cut:
+    """The best cut of a two-class task on the margin `z1 - z0`, whichever of its classes is positive.
+
+    Raises: `UndefinedMetric`, `Infeasible`.
+    """
+    cut = on_the_margin(task, lambda rows: sweep_cut(rows, task.objective))
+    return cut if task.objective.positive == 1 else cut.mirrored()
 
 
 def point_at(cut: float, classes: tuple[str, ...]) -> OperatingPoint:
