@@ -149,17 +149,16 @@ def curve(
 ) -> Curve:
     """Every cut of a two-class cache with these metrics; `positive` is the second class unless named.
 
-        `prevalence` is the share of positives where the metrics are to hold, that of the rows unless told; with
-        `confidence` there are simultaneous bands too.
+    `prevalence` is the share of positives where the metrics are to hold, that of the rows unless told; with
+    `confidence` there are simultaneous bands too.
 
-        Raises: `UnknownClass` in more than two classes, `UnknownMetric`, `BadExpression`, `MissingClass`,
-        `MissingCosts`, `BadPrior`, `WrongShape` for bands of weighted rows.
+    Raises: `UnknownClass` in more than two classes, `UnknownMetric`, `BadExpression`, `MissingClass`,
+    `MissingCosts`, `BadPrior`, `WrongShape` for bands of weighted rows.
 
-        >>> from calibrate.bands import has_band, rectangle_band, simultaneous_band
-    from calibrate.cache import feature_cache
-        >>> all_cuts = curve(feature_cache(logits=[-1.0, 0.0, 2.0], labels=[0, 1, 1]), ["f1"])
-        >>> all_cuts.threshold.round(3).tolist(), all_cuts.metrics["f1"].round(3).tolist()
-        ([0.953, 0.731, 0.378, 0.119], [0.0, 0.667, 1.0, 0.8])
+    >>> from calibrate.cache import feature_cache
+    >>> all_cuts = curve(feature_cache(logits=[-1.0, 0.0, 2.0], labels=[0, 1, 1]), ["f1"])
+    >>> all_cuts.threshold.round(3).tolist(), all_cuts.metrics["f1"].round(3).tolist()
+    ([0.953, 0.731, 0.378, 0.119], [0.0, 0.667, 1.0, 0.8])
     """
     if len(cache.classes) != 2:
         raise UnknownClass(f"a curve is of two classes, this cache has {len(cache.classes)}")
