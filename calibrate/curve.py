@@ -99,11 +99,15 @@ class Curve:
         each = 1 - (1 - confidence) / 2  # the two rates share the doubt
         tpr = simultaneous_band(self.tp, int(positives), each)
         fpr = simultaneous_band(self.fp, int(negatives), each)
-        bands = {
-            metric.name: rectangle_band(metric, tpr, fpr, self.prevalence, self.positive)
-            for metric in self.parsed
-            if has_band(metric)
-        }
+        moves = np.flatnonzero((np.diff(tpr[0]) != 0) | (np.diff(fpr[0]) != 0)) + 1
+        runs = np.append(0, moves)  # few, for a band moves at its ranks only
+        lengths = np.diff(np.append(runs, self.cuts))
+        corners = (tpr[0][runs], tpr[1][runs]), (fpr[0][runs], fpr[1][runs])
+        bands = {}
+        for metric in self.parsed:
+            if has_band(metric):
+                low, high = rectangle_band(metric, *corners, self.prevalence, self.positive)
+                bands[metric.name] = np.repeat(low, lengths), np.repeat(high, lengths)
         return replace(self, confidence=confidence, bands=bands)
 
     def rows(self) -> Iterator[dict[str, float]]:
