@@ -19,8 +19,12 @@ ALLOWED = {
     "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "uncertainty"]},
     "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence"]},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
-    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
+    "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
+    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "bands"]},
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
+    "calibrate.report": {
+        f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "bands", "curve"]
+    },
     "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit"},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
@@ -42,6 +46,7 @@ ANYTHING = {"calibrate", "calibrate.cli", "service", "service.__main__", "servic
 HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sqlalchemy", "fastapi", "starlette"}
 MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},
+    "calibrate.report": {"matplotlib"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},
