@@ -191,12 +191,13 @@ def test_caches_of_different_models_do_not_mix() -> None:
 
 @pytest.mark.parametrize("metric", ["f1", "g_mean", "tp - fp"])
 def test_scaling_or_shifting_all_logits_changes_no_decision(metric: str) -> None:
-    """In two classes and in more, by powers of two, which are exact."""
+    """The exact search, in two classes and in more, by powers of two, which are exact."""
     for problem in (BINARY[1], MULTICLASS[2]):
         logits = problem.logits.astype(np.float64)
         if logits.ndim == 1:
             logits = np.stack([logits * 0, logits], axis=1)
-        options = {"labels": problem.labels, "classes": problem.classes, "metric": metric, "evidence": False}
+        options = {"labels": problem.labels, "classes": problem.classes, "metric": metric, "search": "exact"}
+        options["evidence"] = False
         plain = fit(logits=logits, **options).point.decide(logits)  # type: ignore[arg-type]
         for moved in (logits * 4, logits / 8, logits + 1024):
             assert np.array_equal(fit(logits=moved, **options).point.decide(moved), plain)  # type: ignore[arg-type]
