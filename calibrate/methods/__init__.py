@@ -22,11 +22,15 @@ class Method:
     fit: Callable[[Task], Fitted]
     options: frozenset[str] = frozenset()
     keeps_constraints: bool = True
+    certifies: bool = False
 
 
 METHODS: dict[str, Method] = {
     "bias_adjustment": Method(
-        "a free bias per class, searched for the metric", fit_bias_adjustment, frozenset({"search", "digits"})
+        "a free bias per class, searched for the metric",
+        fit_bias_adjustment,
+        frozenset({"search", "digits"}),
+        certifies=True,
     ),
     "logit_adjustment": Method(
         "bias -tau log(prior), tau fitted for the metric or given", fit_logit_adjustment, frozenset({"tau"})

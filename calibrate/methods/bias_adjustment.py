@@ -21,6 +21,7 @@ from jaxtyping import Float64
 from calibrate.ascent import LARGE, coordinate_ascent
 from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMetric, UnknownMethod
 from calibrate.folds import stratified_folds
+from calibrate.methods.certified import fit_certified
 from calibrate.methods.logit_adjustment import best_tau
 from calibrate.methods.task import Fitted, Task, check_reached, climbed, exact_cut, point_at
 from calibrate.operating_point import OperatingPoint
@@ -33,10 +34,12 @@ _LEAST_SHARE = 1e-6  # what a class that the model never predicts starts from: n
 
 
 def fit_bias_adjustment(task: Task) -> Fitted:
-    """The best bias of the search that the task names.
+    """The best bias of the search that the task names; under certified constraints the best of those that keep them.
 
     Raises: `UndefinedMetric`, `Infeasible`, `UnknownMethod` for an unknown search or a bad number of digits.
     """
+    if task.objective.certified:
+        return fit_certified(task)
     if task.search not in SEARCHES:
         raise UnknownMethod(f"search must be one of {', '.join(SEARCHES)}; got {str(task.search)[:100]!r}")
     return SEARCHES[task.search](task)
