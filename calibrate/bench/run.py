@@ -41,8 +41,9 @@ def bench(
     module. `reference` is the rule that the others are compared with, the first unless named. `progress` is called with
     how many trials are done and how many there are.
 
-    Raises: `InputError` for no trials, rules or metrics, a reference that is no rule, or rules that do not pickle;
-    `UnknownMethod`; `UnknownMetric` and the like for a metric that a data set's classes do not have.
+    Raises: `InputError` for no trials, rules or metrics, trials that are the same, a reference that is no rule, or
+    rules that do not pickle; `UnknownMethod`; `UnknownMetric` and the like for a metric that a data set's classes do
+    not have.
     """
     trials = list(trials)
     entered = dict(rules) if isinstance(rules, Mapping) else named_rules(rules)
@@ -51,6 +52,8 @@ def bench(
         raise InputError(f"wanted trials, rules and metrics, got {len(trials)}, {len(entered)} and {len(metrics)}")
     if reference not in entered:
         raise InputError(f"reference must be one of {', '.join(entered)}; got '{reference}'")
+    if len({(trial.data, trial.seed, trial.split) for trial in trials}) < len(trials):
+        raise InputError("two trials have the same data set, seed and split, so their scores could not be told apart")
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, got {jobs}")
     directions = _directions(trials, metrics)

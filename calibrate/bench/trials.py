@@ -7,7 +7,6 @@ every row fits equally often. The features are left behind: a rule sees logits.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Float64, Int
@@ -17,6 +16,7 @@ from calibrate.errors import BadCache, InputError, MissingClass
 from calibrate.folds import stratified_folds
 
 MOST_FOLDS = 20
+_NEAR = 0.006
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +76,14 @@ def paired_trial(data: str, fit: FeatureCache, score: FeatureCache, seed: int = 
 
 
 def fold_share(share: float) -> tuple[int, int]:
-    """How many folds of how many fit. Raises: `InputError`."""
-    near = Fraction(share).limit_denominator(MOST_FOLDS) if 0 < share < 1 else Fraction(0)
-    if not 0 < near < 1 or abs(float(near) - share) > 0.005:
-        raise InputError(
-            f"share must be a fraction of at most {MOST_FOLDS} folds, above 0 and below 1, as 0.5 or 0.8; got {share}"
-        )
-    return near.numerator, near.denominator
+    """How many folds of how many fit: the fewest that come near the share. Raises: `InputError`."""
+    for folds in range(2, MOST_FOLDS + 1):
+        fitting = round(share * folds) if 0 < share < 1 else 0
+        if 0 < fitting < folds and abs(fitting / folds - share) < _NEAR:
+            return fitting, folds
+    raise InputError(
+        f"share must be a fraction of at most {MOST_FOLDS} folds, above 0 and below 1, as 0.5 or 0.8; got {share}"
+    )
 
 
 def _part(data: str, cache: FeatureCache, rows: Int[np.ndarray, "m"], what: str) -> FeatureCache:

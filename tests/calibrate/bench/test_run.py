@@ -137,6 +137,8 @@ def test_what_cannot_be_run_is_refused_before_any_work() -> None:
         bench(some, rules=["argmax"], metrics=["f7"])
     with pytest.raises(MissingCosts):
         bench(some, rules=["argmax"], metrics=["row_cost"])
+    with pytest.raises(InputError, match="two trials have the same data set, seed and split"):
+        bench([*some, some[0]], rules=["argmax"], metrics=["f1"])
     with pytest.raises(InputError, match="jobs must be at least 1"):
         bench(some, rules=["argmax"], metrics=["f1"], jobs=0)
     with pytest.raises(InputError, match="functions of a module"):

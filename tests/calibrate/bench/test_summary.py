@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from calibrate.bench import Score, summarize
-from calibrate.bench.summary import critical_difference, rank_p_values, resampled_p, wilcoxon_p
+from calibrate.bench.summary import critical_difference, degrees_of_freedom, rank_p_values, resampled_p, wilcoxon_p
 from calibrate.errors import InputError
 
 RULES = ("a", "b", "c")
@@ -76,18 +76,25 @@ def test_a_table_by_hand() -> None:
 def test_the_corrected_resampled_t_test() -> None:
     """Without overlap it is the t-test of scipy; with it the variance grows by J times the ratio (Nadeau & Bengio)."""
     differences = np.random.default_rng(1).normal(0.02, 0.05, 10)
-    assert resampled_p(differences, 0.0) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+    assert resampled_p(differences, 0.0, 9) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
     t = stats.ttest_1samp(differences, 0).statistic / math.sqrt(1 + 10 * 1.5)
-    assert resampled_p(differences, 1.5) == pytest.approx(2 * stats.t(9).sf(abs(t)))
-    assert math.isnan(resampled_p(differences[:1], 1.0))
-    assert (resampled_p(np.zeros(3), 1.0), resampled_p(np.full(3, 0.25), 1.0)) == (1.0, 0.0)
+    assert resampled_p(differences, 1.5, 7) == pytest.approx(2 * stats.t(7).sf(abs(t)))
+    assert math.isnan(resampled_p(differences[:1], 1.0, 1))
+    assert math.isnan(resampled_p(differences[:2], 1.0, 0))
+    assert (resampled_p(np.zeros(3), 1.0, 2), resampled_p(np.full(3, 0.25), 1.0, 2)) == (1.0, 0.0)
+
+
+def test_degrees_of_freedom() -> None:
+    """One split for each of ten seeds; two folds for each of ten; five for each of three; two of one seed."""
+    found = [degrees_of_freedom(list(range(seeds)) * folds) for seeds, folds in [(10, 1), (10, 2), (3, 5), (1, 2)]]
+    assert found == [9, 10, 12, 1]
 
 
 def test_one_data_set_has_its_own_test_and_no_other() -> None:
     """Scoring rows are twice the fitting rows here."""
     values = drawn(1, 10)
     rule = summarize(scores_of(values), "a").rules[2]
-    assert rule.resampled_p == {"set 0": pytest.approx(resampled_p(values[0, :, 2] - values[0, :, 0], 2.0))}
+    assert rule.resampled_p == {"set 0": pytest.approx(resampled_p(values[0, :, 2] - values[0, :, 0], 2.0, 9))}
     assert all(map(math.isnan, (rule.wilcoxon_p, rule.holm_p, rule.standard_error)))
 
 
