@@ -21,6 +21,7 @@ ALLOWED = {
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
     "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
+    "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "curve"]},
     "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "io"]},
     "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit"},
 }
@@ -43,6 +44,7 @@ ANYTHING = {"calibrate", "calibrate.cli", "service", "service.__main__", "servic
 HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sqlalchemy", "fastapi", "starlette"}
 MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},
+    "calibrate.report": {"matplotlib"},
     "calibrate.bench": {"matplotlib"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},

@@ -83,13 +83,16 @@ class Task:
 @dataclass(frozen=True)
 class Fitted:
     """The point, the few numbers of its method by name (`tau`, `cut`, `gap`, `target[fraud]`), what is to be said of
-    the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it.
+    the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it. Where
+    several methods were weighed, `method` is the winner's name and `compared` the cross-fitted decisions of each, (n,).
     """
 
     point: OperatingPoint
     parameters: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rows_had_a_say: bool = True
+    method: str | None = None
+    compared: Mapping[str, Int[np.ndarray, "n"]] = field(default_factory=dict)
 
 
 def exact_cut(task: Task) -> Cut:
