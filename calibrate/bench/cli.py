@@ -29,7 +29,7 @@ def bench(
     rule: Annotated[
         list[str] | None,
         typer.Option(
-            help="argmax, METHOD, METHOD:SEARCH or METHOD:SEARCH:DIGITS, as bias_adjustment:decimal:2; may be given "
+            help="METHOD, METHOD:SEARCH or METHOD:SEARCH:DIGITS, as bias_adjustment:decimal:2; may be given "
             "often; argmax and every search unless told."
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""Rules by name: `argmax`, `method`, `method:search`, `method:search:digits`.
+"""Rules by name: `method`, `method:search`, `method:search:digits`.
 
 In Python a rule is any function from the fitting rows and the metric's text to an operating point, so that whatever
 else chooses a cut can be entered beside these.
@@ -35,12 +35,10 @@ def named_rules(names: Iterable[str]) -> dict[str, Rule]:
 
 def named_rule(name: str) -> Rule:
     """The rule of that name. Raises: `UnknownMethod`."""
-    if name == "argmax":
-        return fit_nothing
     method, *options = name.split(":")
     if method not in METHODS or len(options) > 2:
         raise UnknownMethod(
-            f"a rule is argmax, METHOD, METHOD:SEARCH or METHOD:SEARCH:DIGITS, the method one of {', '.join(METHODS)}; "
+            f"a rule is METHOD, METHOD:SEARCH or METHOD:SEARCH:DIGITS, the method one of {', '.join(METHODS)}; "
             f"got {shown(name)}"
         )
     search = options[0] if options else None
@@ -51,11 +49,6 @@ def named_rule(name: str) -> Rule:
     if len(options) == 2 and not options[1].isdecimal():
         raise UnknownMethod(f"digits must be a whole number, got {shown(name)}")
     return partial(fit_named, method=method, search=search, digits=int(options[1]) if len(options) == 2 else None)
-
-
-def fit_nothing(cache: FeatureCache, metric: str) -> OperatingPoint:  # noqa: ARG001 - a rule is given the metric
-    """The plain model."""
-    return OperatingPoint.argmax(cache.classes)
 
 
 def fit_named(

@@ -7,9 +7,10 @@ every row fits equally often. The features are left behind: a rule sees logits.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Int
 
 from calibrate.cache import FeatureCache, check_every_class_has_rows
 from calibrate.errors import BadCache, InputError, MissingClass
@@ -17,6 +18,7 @@ from calibrate.folds import stratified_folds
 
 MOST_FOLDS = 20
 _NEAR = 0.006
+_PER_ROW = ("logits", "labels", "sample_weight", "cost_fp", "cost_fn", "group")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +44,10 @@ def trials_of(data: str, cache: FeatureCache, seeds: Iterable[int], share: float
     [(0, 0, 2, 2), (0, 1, 2, 2)]
     """
     fitting, folds = fold_share(share)
+    group = getattr(cache, "group", None)
+    together: dict[str, Any] = {} if group is None else {"groups": group}
     for seed in seeds:
-        assigned = stratified_folds(cache.labels, folds, np.random.default_rng(seed))
+        assigned = stratified_folds(cache.labels, folds, np.random.default_rng(seed), **together)
         for split in range(folds):
             fits = (assigned - split) % folds < fitting
             yield Trial(
@@ -87,21 +91,12 @@ def fold_share(share: float) -> tuple[int, int]:
 
 
 def _part(data: str, cache: FeatureCache, rows: Int[np.ndarray, "m"], what: str) -> FeatureCache:
-    part = replace(
-        cache,
-        logits=cache.logits[rows],
-        labels=cache.labels[rows],
-        features=None,
-        sample_weight=_rows_of(cache.sample_weight, rows),
-        cost_fp=_rows_of(cache.cost_fp, rows),
-        cost_fn=_rows_of(cache.cost_fn, rows),
-    )
+    taken: dict[str, Any] = {
+        name: getattr(cache, name)[rows] for name in _PER_ROW if getattr(cache, name, None) is not None
+    }
+    part = replace(cache, features=None, **taken)
     try:
         check_every_class_has_rows(part)
     except MissingClass as error:
         raise MissingClass(f"{data}, the {what} part of a split: {error}") from None
     return part
-
-
-def _rows_of(column: Float64[np.ndarray, "n"] | None, rows: Int[np.ndarray, "m"]) -> Float64[np.ndarray, "m"] | None:
-    return None if column is None else column[rows]

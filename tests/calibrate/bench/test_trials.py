@@ -1,5 +1,7 @@
 """Splits: every row fits equally often, no row does both, classes are spread."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,15 @@ def test_pairs_are_of_one_model_and_of_different_rows() -> None:
     foreign = feature_cache(logits=[0.0, 1.0], labels=[0, 1], classes=["no", "maybe"])
     with pytest.raises(BadCache, match="both: the fitting rows have classes no, yes"):
         paired_trial("both", cache, foreign)
+
+
+@pytest.mark.skipif("group" not in FeatureCache.__dataclass_fields__, reason="caches have no groups yet")
+def test_a_group_is_on_one_side() -> None:
+    """In every split; and its numbers stay with its rows."""
+    group = np.random.default_rng(0).integers(0, 40, 100)
+    columns: dict[str, Any] = {"group": group}
+    cache = feature_cache(logits=np.arange(100.0), labels=np.arange(100) % 2, classes=["no", "yes"], **columns)
+    for trial in trials_of("grouped", cache, range(3), 0.5):
+        fits, scores = (set(group[part.logits[:, 1].astype(int)]) for part in (trial.fit, trial.score))
+        assert not fits & scores
+        assert len(getattr(trial.fit, "group")) == trial.fit.rows  # noqa: B009
