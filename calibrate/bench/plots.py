@@ -3,6 +3,7 @@
 Drawn without a date and with fixed names inside, so that the same scores give the same file.
 """
 
+import hashlib
 import math
 import re
 from pathlib import Path
@@ -17,7 +18,7 @@ _FIXED: Any = {"svg.hashsalt": "setpoint", "svg.fonttype": "none"}
 
 def write_plots(folder: Path, comparison: Comparison, suffix: str = ".svg") -> list[Path]:
     """Writes `METRIC-ranks` and `METRIC-differences` in that format, and gives their paths."""
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", comparison.metric).strip("-") or "metric"
+    stem = _stem(comparison.metric)
     paths = [folder / f"{stem}-ranks{suffix}", folder / f"{stem}-differences{suffix}"]
     draw_ranks(paths[0], comparison)
     draw_differences(paths[1], comparison)
@@ -75,6 +76,12 @@ def draw_differences(path: Path, comparison: Comparison) -> None:
         axes.set_title(f"{comparison.metric}, a dot a data set; to the {better} is better", size=10)
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, dpi=120, metadata=_metadata(path))
+
+
+def _stem(metric: str) -> str:
+    """A file's name: the metric's where it is plain, else what is left of it and a digest."""
+    left = re.sub(r"[^A-Za-z0-9_]+", "-", metric).strip("-")
+    return metric if left == metric else f"{left[:40]}-{hashlib.sha256(metric.encode()).hexdigest()[:6]}"
 
 
 def _symmetric_log(axes: Any, dots: list[float]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -108,26 +109,36 @@ def leaders(group: str, comparisons: Iterable[Comparison]) -> list[str]:
     return lines
 
 
+INTRODUCTION = """
+Which rule should choose a cut where positives are few? For each set and seed 30 % of the rows trained a model
+({models}), 30 % chose the operating point, and the rule was scored on the last 40 %; {seeds}. KEEL's imbalanced sets
+are those of 150 to 5,500 rows with 20 positives or more, split by rows; of the others rows with the same inputs stay
+on one side, and all rows of one patient. Sets of images and of text are not in it, nor is logit adjustment: in two
+classes it is the exact sweep, or with `tau = 1` the prior threshold, and a twin would distort the ranks. Several sets
+are cut from one (abalone, ecoli, yeast, thyroid), so that p is somewhat too small."""
+
+PROVENANCE = """
+with {versions}. `{peer}` is `TunedThresholdClassifierCV` on a frozen model, prefit, with its defaults. The
+[reference](reference.md#commands) says what each column is; [by-set.csv]({folder}/by-set.csv) has every rule's mean on
+every set."""
+
+GAINS = """
+{default} Gains are means over the sets ± standard error, p is Wilcoxon's signed-rank test over the sets, ranks are
+means over all splits, 1 the best."""
+
 PAGE = """# Rules compared on real data
 
-Which rule should choose a cut where positives are few? For each set and seed 30 % of the rows trained a model
-({models}), 30 % chose the operating point, and the rule was scored on the last 40 %; {seeds}. KEEL's
-imbalanced sets are those of 150 to 5,500 rows with 20 positives or more, split by rows; of the others rows with the
-same inputs stay on one side, and all rows of one patient. Sets of images and of text are not in it, nor is logit
-adjustment: in two classes it is the exact sweep, or with `tau = 1` the prior threshold, and a twin would distort ranks.
+{introduction}
 
 Written by `make bench-rules KEEL=DIR DATA=DIR`, which runs
 
     {command}
 
-with {versions}. `{peer}` is `TunedThresholdClassifierCV` on a frozen model, prefit, with its defaults. The
-[reference](reference.md#commands) says what each column is; [by-set.csv]({folder}/by-set.csv) has every rule's mean on
-every set.
+{provenance}
 
 ## What `{reference}` gains
 
-{default} Gains are means over the sets ± standard error, p is Wilcoxon's
-signed-rank test over the sets, ranks are means over all splits, 1 the best.
+{gains}
 
 | data | metric | against | gain | p | rank | verdict |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -145,15 +156,14 @@ def page(out: Path, groups: dict[str, list[Score]], reference: str, command: str
     overall = {name: compared(scores, reference) for name, scores in groups.items()}
     seeds = len({score.seed for scores in groups.values() for score in scores})
     is_default = "It is" if reference == default_rule() else f"It is not: `{default_rule()}` is"
+    versions = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)])
+    introduction = INTRODUCTION.format(models=" or a ".join(MODELS), seeds="1 seed" if seeds == 1 else f"{seeds} seeds")
     text = PAGE.format(
-        models=" or a ".join(MODELS),
-        seeds="1 seed" if seeds == 1 else f"{seeds} seeds",
+        introduction=fill(introduction.strip(), 120),
         command=command,
-        versions=", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]),
-        peer=PEER,
-        folder=folder.name,
+        provenance=fill(PROVENANCE.format(versions=versions, peer=PEER, folder=folder.name).strip(), 120),
         reference=reference,
-        default=f"{is_default} what `bias_adjustment` does unless told.",
+        gains=fill(GAINS.format(default=f"{is_default} what `bias_adjustment` does unless told.").strip(), 120),
         verdicts="\n".join(line for name, found in overall.items() for line in verdicts(name, found)),
         leaders="\n".join(line for name, found in overall.items() for line in leaders(name, found)),
         groups="\n".join(_group(name, groups[name], found, folder) for name, found in overall.items()),
@@ -167,7 +177,7 @@ def _group(name: str, scores: list[Score], overall: list[Comparison], folder: Pa
     sets = list(dict.fromkeys(score.data for score in scores))
     plots_in = folder / name.split()[0].lower()
     plots_in.mkdir(exist_ok=True)
-    lines = [f"## {name}, both models", "", f"{', '.join(sets)}.", ""]
+    lines = [f"## {name}, both models", "", fill(f"{', '.join(sets)}.", 120, break_on_hyphens=False), ""]
     for comparison in overall:
         plots = write_plots(plots_in, comparison)
         lines += [comparison_to_markdown(comparison, 3)]

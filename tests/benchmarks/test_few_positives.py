@@ -136,7 +136,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(tmp_path) not in text
     assert text.count("| `argmax` |") == 6
     for name in ("f1-ranks", "f1-differences", "g_mean-ranks", "g_mean-differences"):
-        link = f"bench/keel/{name.replace('_', '-')}.svg"
+        link = f"bench/keel/{name}.svg"
         assert f"]({link})" in text
         assert (tmp_path / link).exists()
     lines = (tmp_path / "bench" / "by-set.csv").read_text().splitlines()

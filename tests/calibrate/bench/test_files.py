@@ -10,6 +10,7 @@ import pytest
 from calibrate import feature_cache, write_cache
 from calibrate.bench import bench, trials_of
 from calibrate.bench.files import read_trials, write_benchmark
+from calibrate.bench.plots import _stem
 from calibrate.errors import BadCache, InputError
 from tests.problems import draw
 
@@ -69,6 +70,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     text = (tmp_path / "first" / "bench.md").read_text()
     plots = sorted(path.name for path in (tmp_path / "first").glob("*.svg"))
     assert len(plots) == 4
+    assert {"f1-ranks.svg", "f1-differences.svg"} < set(plots)
     assert all(f"]({name})" in text for name in plots)
     for name in plots:
         drawn = (tmp_path / "first" / name).read_text()
@@ -76,6 +78,13 @@ def test_what_is_written(tmp_path: Path) -> None:
         assert "prior_threshold" in drawn
     assert json.loads((tmp_path / "first" / "bench.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     assert (tmp_path / "first" / "scores.csv").read_text() == result.to_csv()
+
+
+def test_two_metrics_never_share_a_picture() -> None:
+    """However they are written, and a long one is no long file name."""
+    assert _stem("g_mean") == "g_mean"
+    assert len({_stem(text) for text in ("tp/(tp+fp)", "tp*(tp-fp)", "tp-tp-fp", "tp" + "+tp" * 300)}) == 4
+    assert len(_stem("tp" + "+tp" * 300)) < 60
 
 
 def run(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
