@@ -69,9 +69,8 @@ def draw_differences(path: Path, comparison: Comparison) -> None:
         axes.set_yticks(range(len(rules)), [rule.rule for rule in rules], size=9)
         _symmetric_log(axes, [dot for rule in rules for dot in rule.differences.values()])
         axes.tick_params(axis="x", labelsize=8)
-        axes.set_xlabel(
-            f"difference to {comparison.reference} (symmetric log scale); bar: mean ± 2 standard errors", size=9
-        )
+        bar = "symmetric log scale, bar: mean ± 2 standard errors"
+        axes.set_xlabel(f"difference to {comparison.reference}\n({bar})", size=9)
         better = "right" if comparison.larger_is_better else "left"
         axes.set_title(f"{comparison.metric}, a dot a data set; to the {better} is better", size=10)
         axes.spines[["top", "right"]].set_visible(False)
