@@ -82,6 +82,9 @@ def print_comparison(comparison: Comparison) -> None:
     title += f"{counted(comparison.data_sets, 'data set')}, {counted(comparison.trials, 'trial')}"
     table = Table("rule", "mean", "rank", "w/t/l", "difference", "p", title=Text(title), title_justify="left")
     for rule in comparison.rules:
+        if not comparison.trials:
+            table.add_row(Text(rule.rule), "undefined")
+            continue
         cells = [f"{rule.mean:.4f}", f"{rule.rank:.2f}"]
         if rule.rule == comparison.reference:
             cells += ["", "reference", ""]

@@ -17,7 +17,9 @@ _FIXED: Any = {"svg.hashsalt": "setpoint", "svg.fonttype": "none"}
 
 
 def write_plots(folder: Path, comparison: Comparison, suffix: str = ".svg") -> list[Path]:
-    """Writes `METRIC-ranks` and `METRIC-differences` in that format, and gives their paths."""
+    """Writes `METRIC-ranks` and `METRIC-differences` in that format, and gives their paths; none of no trials."""
+    if not comparison.trials:
+        return []
     stem = _stem(comparison.metric)
     paths = [folder / f"{stem}-ranks{suffix}", folder / f"{stem}-differences{suffix}"]
     draw_ranks(paths[0], comparison)

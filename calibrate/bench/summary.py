@@ -95,7 +95,9 @@ class Comparison:
 def summarize(scores: Sequence[Score], reference: str, *, larger_is_better: bool = True) -> Comparison:
     """The comparison that the scores of one metric make; each trial must have one of each rule.
 
-    Raises: `InputError` where it has not, where they are of several metrics, or where every trial is undefined.
+    Where every trial is undefined for some rule, all are left out and nothing but the failures is known.
+
+    Raises: `InputError` where a rule has not one, or where they are of several metrics.
     """
     if len(metrics := sorted({score.metric for score in scores})) != 1:
         raise InputError(f"wanted scores of one metric, got {', '.join(metrics) or 'none'}")
@@ -107,7 +109,7 @@ def summarize(scores: Sequence[Score], reference: str, *, larger_is_better: bool
     values = np.array([[place[*trial, rule].value for rule in rules] for trial in trials])
     kept = ~np.isnan(values).any(axis=1)
     if not kept.any():
-        raise InputError(f"metric '{metrics[0]}' is undefined (0/0) for some rule in every trial")
+        return _undefined(scores, rules, reference, larger_is_better)
     values, left = np.round(values[kept], _DECIMALS), [trial for trial, keep in zip(trials, kept, strict=True) if keep]
     sets = list(dict.fromkeys(trial[0] for trial in left))
     members = {name: np.array([trial[0] == name for trial in left]) for name in sets}
@@ -266,6 +268,19 @@ def _by_set(
         name: resampled_p(rounded[member], float(ratio[member].mean()), degrees_of_freedom(seeds[member].tolist()))
         for name, member in members.items()
     }
+
+
+def _undefined(scores: Sequence[Score], rules: Sequence[str], reference: str, larger_is_better: bool) -> Comparison:
+    """A comparison of which nothing is left."""
+    nan, summaries = math.nan, []
+    for rule in rules:
+        of_rule = [score for score in scores if score.rule == rule]
+        failed = sum(score.failure is not None for score in of_rule)
+        seconds = float(np.median([score.seconds for score in of_rule]))
+        means, tests = (nan, nan, nan), (nan, nan, nan, nan)
+        summaries.append(RuleSummary(rule, *means, 0, 0, 0, *tests, {}, {}, 0, 0, failed, _failures(of_rule), seconds))
+    left_out = len(scores) // len(rules)
+    return Comparison(scores[0].metric, larger_is_better, reference, 0, 0, left_out, nan, nan, tuple(summaries))
 
 
 def _failures(scores: Sequence[Score]) -> dict[str, int]:

@@ -35,6 +35,8 @@ def comparison_to_markdown(comparison: Comparison, level: int = 2) -> str:
 
 def _cells(comparison: Comparison, index: int) -> list[str]:
     rule = comparison.rules[index]
+    if not comparison.trials:
+        return [f"`{rule.rule}`", "undefined", *[""] * 7, f"{rule.failed} of {comparison.left_out}", ""]
     numbers = [f"`{rule.rule}`", _number(rule.mean), f"{rule.rank:.2f}"]
     after = [
         f"{rule.failed} of {comparison.trials + comparison.left_out}" if rule.failed else "0",

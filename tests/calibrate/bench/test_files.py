@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calibrate import feature_cache, write_cache
@@ -78,6 +79,15 @@ def test_what_is_written(tmp_path: Path) -> None:
         assert "prior_threshold" in drawn
     assert json.loads((tmp_path / "first" / "bench.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     assert (tmp_path / "first" / "scores.csv").read_text() == result.to_csv()
+
+
+def test_a_metric_of_which_nothing_is_left_is_written_too(tmp_path: Path) -> None:
+    """Argmax never alerts here, so its precision is undefined in every trial."""
+    cache = feature_cache(logits=np.linspace(-9.0, -1.0, 40), labels=np.arange(40) % 2)
+    result = bench(trials_of("low", cache, [0]), rules=["argmax", "bias_adjustment"], metrics=["precision"])
+    write_benchmark(tmp_path, result)
+    assert "`argmax` failed in 2 trials" in (tmp_path / "bench.md").read_text()
+    assert json.loads((tmp_path / "bench.json").read_text())["comparisons"][0]["trials"] == 0
 
 
 def test_two_metrics_never_share_a_picture() -> None:

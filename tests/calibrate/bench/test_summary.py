@@ -8,6 +8,7 @@ from scipy import stats
 
 from calibrate.bench import Score, summarize
 from calibrate.bench.summary import critical_difference, degrees_of_freedom, rank_p_values, resampled_p, wilcoxon_p
+from calibrate.bench.tables import comparison_to_markdown
 from calibrate.errors import InputError
 
 RULES = ("a", "b", "c")
@@ -150,5 +151,12 @@ def test_scores_that_do_not_belong_together_are_refused() -> None:
     for wrong, reference in [(scores[:-1], "a"), (scores, "d"), ([], "a"), ([*scores, scores[0]], "a")]:
         with pytest.raises(InputError):
             summarize(wrong, reference)
-    with pytest.raises(InputError, match="undefined"):
-        summarize(scores_of(np.full((2, 2, 3), np.nan)), "a")
+
+
+def test_a_metric_that_is_undefined_everywhere_leaves_nothing_but_its_failures() -> None:
+    """No error: the other metrics of a long run stand."""
+    found = summarize(scores_of(np.full((2, 2, 3), np.nan), failed=((0, 0, 1),)), "a")
+    assert (found.data_sets, found.trials, found.left_out) == (0, 0, 4)
+    assert [rule.failed for rule in found.rules] == [0, 1, 0]
+    assert all(math.isnan(rule.mean) for rule in found.rules)
+    assert "0 data sets, 0 trials (4 more left out: undefined)" in comparison_to_markdown(found)
