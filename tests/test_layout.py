@@ -19,9 +19,12 @@ ALLOWED = {
     "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "uncertainty"]},
     "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence"]},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
-    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
+    "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
+    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "bands"]},
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
-    "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "curve"]},
+    "calibrate.report": {
+        f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "bands", "curve"]
+    },
     "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "io"]},
     "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit"},
 }
