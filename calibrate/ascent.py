@@ -35,8 +35,8 @@ _MOST_ROUNDS = 100
 @dataclass(frozen=True, eq=False)
 class Sample:
     """Rows to climb on: logits (n, k) and labels (n,), with weights (n,) and amounts at stake (n,) where there are any
-    (what missing a row of class `at_stake` costs, what a false alarm on any other), and the cost matrix where the
-    objective has one.
+    (what missing a row of class `at_stake` costs, what a false alarm on any other), the cost matrix where the objective
+    has one, and the group (n,) of each row where some belong together.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -45,6 +45,7 @@ class Sample:
     amounts: Float64[np.ndarray, "n"] | None = None
     cost_matrix: Float64[np.ndarray, "k k"] | None = None
     at_stake: int = 1
+    groups: Int[np.ndarray, "n"] | None = None
 
     @property
     def k(self) -> int:
@@ -63,10 +64,23 @@ class Sample:
 
     @cached_property
     def squares(self) -> Float64[np.ndarray, "k"] | None:
-        """The sum of the squared weights of each class's rows, which tells how many rows they are worth; None where
-        they have no weights.
+        """The sum of the squared weights of each class's rows, which tells how many rows they are worth (Kish's
+        sum(w)^2 / sum(w^2)); None where there are neither weights nor groups.
+
+        Rows of a group count as if they were all the same, in the class, or over all rows, where that costs most.
         """
-        return None if self.weights is None else np.bincount(self.labels, self.weights**2, self.k)
+        if self.weights is None and self.groups is None:
+            return None
+        w = np.ones(self.labels.size) if self.weights is None else self.weights
+        of_rows = np.bincount(self.labels, w**2, self.k)
+        if self.groups is None:
+            return of_rows
+        number = int(self.groups.max()) + 1
+        sides = [np.ones(w.size, dtype=bool), *(self.labels == label for label in range(self.k))]
+        of_groups = [np.bincount(self.groups[side], w[side], number) for side in sides]
+        squares = [of_rows.sum(), *of_rows]
+        times = [float(each @ each) / float(one) for each, one in zip(of_groups, squares, strict=True) if one]
+        return of_rows * max(times)
 
     def counts(self, decided: Int[np.ndarray, "n"]) -> Counts:
         """The counts of these decisions."""
@@ -208,8 +222,15 @@ class Board:
         self.lead[rows] = np.where(ahead, scores, lead)
 
 
-def sweep_class(sample: Sample, board: Board, index: int, objective: Objective) -> tuple[Cut, Score]:
-    """The best bias of one class while the others are held, over all biases that float64 can tell apart, and its score.
+def sweep_class(
+    sample: Sample,
+    board: Board,
+    index: int,
+    objective: Objective,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> tuple[Cut, Score]:
+    """The best bias of one class while the others are held, over all biases that float64 can tell apart, and its score;
+    only biases `within` two gaps, where some.
 
     Row i goes to the class when the bias exceeds `gap_i`, the lead of the best other class over its logit. O(n log n).
     """
@@ -228,8 +249,13 @@ def sweep_class(sample: Sample, board: Board, index: int, objective: Objective) 
         score = objective.score_of([moves.along(metric) for metric in objective.metrics])
     else:
         score = _by_chunks(moves, objective)
-    best = score.best(distinct)
     n = gaps.size
+    if within != (-np.inf, np.inf):
+        distinct[1:] &= gaps >= within[0]
+        distinct[0] &= within[0] == -np.inf
+        distinct[:-1] &= gaps <= within[1]
+        distinct[-1] &= within[1] == np.inf
+    best = score.best(distinct)
     cut = Cut(float(gaps[best - 1]) if best else -np.inf, float(gaps[best]) if best < n else np.inf)
     return cut, score.at(best)
 

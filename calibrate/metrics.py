@@ -263,6 +263,7 @@ METRICS: dict[str, Definition] = {
         lambda c, reference: _RECALL(c) / reference,
         arguments={"reference": Argument(above=0, at_most=1)},
         unqualified="micro",
+        survives="any classes",
     ),
     "cost": Definition(
         "mean cost of a row, a cost for each kind of error",

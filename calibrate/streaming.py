@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import CacheStream, FeatureCache, check_prior
-from calibrate.errors import BadCache, Infeasible, MissingClass, UndefinedMetric
+from calibrate.errors import BadCache, BadConstraint, Infeasible, MissingClass, UndefinedMetric
 from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, measured
 from calibrate.fit import FEW_ROWS, FitResult, sample_of
 from calibrate.logits import binary_margins, sigmoid
@@ -40,7 +40,7 @@ def fit_stream(
     rng: np.random.Generator | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """The exact cut (bias adjustment) for a metric on a stream of two classes; as `fit` on the same rows in memory.
+    """The exact cut (bias adjustment) for a metric on a stream of two classes; as `fit` with search "exact" in memory.
 
     The evidence is cross-fitted in five folds. `progress` is called with what is being done and how many rows of it are
     done.
@@ -53,6 +53,8 @@ def fit_stream(
     objective = parse_objective(
         metric, constraints, stream.classes, positive, None if given is None else given.tolist()
     )
+    if objective.certified:
+        raise BadConstraint(f"a stream cannot certify '{objective.certified[0].text}': read_cache it whole")
     index = objective.positive
     scan = _Scan(stream, objective, progress)
     edges, digest, totals, state_before = _gather(scan)

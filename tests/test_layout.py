@@ -9,30 +9,26 @@ ROOT = Path(__file__).parent.parent
 
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
-    "errors", "logits", "operating_point", "counts", "expression", "metrics", "naming", "objective", "sweep", "ascent",
-    "folds", "ranking", "state", "methods",
+    "errors", "logits", "operating_point", "counts", "expression", "metrics", "uncertainty", "certify", "naming",
+    "objective", "promises", "sweep", "ascent", "folds", "ranking", "state", "methods",
 ]  # fmt: skip
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
     "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point"},
-    "calibrate.uncertainty": {"calibrate.counts", "calibrate.errors", "calibrate.metrics"},
     "calibrate.paired": {f"calibrate.{name}" for name in ["counts", "metrics", "ascent", "uncertainty"]},
-    "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "uncertainty", "paired"]},
+    "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "paired"]},
     "calibrate.prevalence": {f"calibrate.{name}" for name in [*CORE, "cache", "paired"]},
-    "calibrate.scores": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty"]},
-    "calibrate.fit": {
-        f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "paired", "evidence", "prevalence", "scores"]
-    },
+    "calibrate.scores": {f"calibrate.{name}" for name in ["logits", "ranking", "uncertainty"]},
+    "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "paired", "evidence", "prevalence", "scores"]},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
     "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
-    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "bands"]},
-    "calibrate.streaming": {
-        f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "paired", "evidence", "fit"]
-    },
+    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands"]},
+    "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "paired", "evidence", "fit"]},
     "calibrate.report": {
-        f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "bands", "curve"]
+        f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "scores", "fit", "bands", "curve"]
     },
-    "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit"},
+    "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
+    "calibrate.tables": {"calibrate.certify", "calibrate.uncertainty", "calibrate.fit"},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
 ALLOWED |= {
@@ -54,6 +50,7 @@ HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sq
 MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},
     "calibrate.report": {"matplotlib"},
+    "calibrate.bench": {"matplotlib"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},

@@ -16,11 +16,26 @@ Matrix = list[list[float]]
 # JSON has no infinity: a text "inf" taken for a number would be stored as null, which nobody could read back.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
+ByClass = Number | list[Number] | dict[str, Number]
+
 
 class Wire(BaseModel):
     """Unknown fields are refused: a typing error must not pass as an option left out."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class NearestReply(BaseModel):
+    """How near a constraint comes: the value reached at `cut`, `alone` or while the others hold."""
+
+    constraint: str
+    value: Number | None
+    cut: Number | None
+    alone: bool
+    needed: int | None = Field(None, description="Of a constraint with a confidence: the fewest that could certify it.")
+    there: int | None = Field(None, description="How many there are.")
+    unit: str | None = Field(None, description="Of what.")
+    certifiable: Number | None = Field(None, description="The best bound that they can certify.")
 
 
 class Problem(BaseModel):
@@ -31,11 +46,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str
-    nearest: list[dict[str, Any]] | None = Field(
-        None,
-        description="Of `infeasible`: for each constraint the nearest `value`, the `cut` that gives it, and "
-        "whether that is `alone` or while the others hold.",
-    )
+    nearest: list[NearestReply] | None = Field(None, description="Of `infeasible`: how near each constraint comes.")
 
 
 class PredictRequest(Wire):
@@ -89,17 +100,33 @@ class CalibrateSpec(Wire):
         max_length=1000, examples=["f1", "recall[sick]", "cost(fp=1, fn=50)", "2*tp/(2*tp + fp + 3*fn)"]
     )
     constraints: list[StrictStr] = Field(
-        [], max_length=20, examples=[["recall >= 0.9", "alerts <= 200 per 100000"]], description="What must hold too."
+        [],
+        max_length=20,
+        examples=[["recall >= 0.9", "alerts <= 200 per 100000"], ["recall >= 0.9 @ 95%"]],
+        description="What must hold too; with a confidence behind it, for new rows.",
     )
     method: StrictStr = "bias_adjustment"
     search: StrictStr | None = Field(
-        None, min_length=1, description="For bias_adjustment: exact (the default) or decimal."
+        None,
+        min_length=1,
+        description="For bias_adjustment: exact, committee, bagged, smoothed, expected, decimal; auto is the default.",
     )
     digits: StrictInt | None = Field(None, description="For search decimal: 1 to 6, else 3.")
     tau: StrictFloat | None = Field(None, description="For logit_adjustment; fitted for the metric where left out.")
     positive: StrictStr | None = Field(None, description="The positive class; of two the second where left out.")
     prior: list[StrictFloat] | None = Field(
         None, description="Training class frequencies; else the data's, the model's."
+    )
+    prevalence: ByClass | None = Field(
+        None,
+        description="Class frequencies where the point will be used, by class or in order; of two classes also the "
+        "share of the positive one.",
+    )
+    negatives_kept: ByClass | None = Field(
+        None, description="The rate at which training kept the rows of each class; of two also that of the negatives."
+    )
+    class_weights: dict[str, Number] | list[Number] | None = Field(
+        None, description="The weight of each class in the training loss."
     )
     cost_matrix: list[list[Number]] | None = Field(
         None, description="For mean_cost and minimum_risk: a row for each decision, a column for each true class."
@@ -120,6 +147,9 @@ class CalibrateData(Wire):
     sample_weight: list[float] | None = Field(None, description="For how many rows each row stands.")
     cost_fp: list[float] | None = Field(None, description="What a false alarm on each row costs.")
     cost_fn: list[float] | None = Field(None, description="What a miss on each row costs.")
+    group: list[str] | list[int] | None = Field(
+        None, description="Rows with the same entry belong together (one card, one patient) and count as one."
+    )
 
 
 class CalibrateRequest(CalibrateSpec):
@@ -128,8 +158,19 @@ class CalibrateRequest(CalibrateSpec):
     data: CalibrateData
 
 
+class CertifiedInterval(BaseModel):
+    """The measured share and the range that is certified for it; `confidence` is null where it holds on average."""
+
+    value: Number | None
+    low: Number
+    high: Number
+    confidence: Number | None
+    rows: StrictInt
+    kind: Literal["certified", "submitted"]
+
+
 class Interval(BaseModel):
-    """A measured number with its interval; null where undefined. `kind` says which rows it comes from."""
+    """A measured number with its pointwise interval; null where undefined. `kind` says which rows it comes from."""
 
     value: Number | None
     low: Number | None
@@ -137,6 +178,25 @@ class Interval(BaseModel):
     confidence: Number
     rows: StrictInt
     kind: Literal["held_out", "cross_fitted", "certified", "submitted"]
+
+
+class GuaranteeReply(BaseModel):
+    """A promise about new rows, with a confidence or on average; `rule` made it, on `rows` trials of a kind `unit`."""
+
+    constraint: str
+    metric: str
+    at_least: bool
+    bound: Number
+    kind: Literal["confidence", "average"]
+    confidence: Number | None
+    rule: Literal["order statistic", "learn then test"]
+    unit: Literal["rows", "groups"]
+    rows: StrictInt
+    errors_allowed: StrictInt
+    errors_seen: StrictInt
+    value: Number | None
+    held_together: Number | None = Field(description="The confidence with which all guarantees hold at once.")
+    interval: CertifiedInterval
 
 
 class Point(Wire):
@@ -161,8 +221,17 @@ class PointDetails(BaseModel):
     metric: str | None = None
     evidence: dict[str, Interval] = {}
     before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
+    gain: dict[str, Interval] = Field(
+        {}, description="How much better the point is than the plain model on the same rows; above 0 is better."
+    )
+    model_scores: dict[str, Interval | Number | None] = Field(
+        {}, description="What no point changes: ROC AUC and the like; a bare number where it came without an interval."
+    )
+    prevalence: list[Number] | None = Field(None, description="The class frequencies that all of these are told for.")
+    survives: list[StrictStr] = Field([], description="Metrics whose promise holds at any prevalence.")
     mis_before: list[Number] | None = Field(None, description="Mean predicted probability per class without the point.")
     mis_after: list[Number] | None = None
+    guarantees: list[GuaranteeReply] = Field([], max_length=100)
     warnings: list[str] = []
 
 
