@@ -133,7 +133,9 @@ def corrected(fit: Callable[[Task], Fitted], correction: Correction | None) -> C
             nearest = (replace(each, cut=None if each.cut is None else each.cut - turn) for each in error.nearest)
             raise Infeasible(str(error), tuple(nearest)) from None
         point = replace(found.point, bias=found.point.bias + found.point.scale * bias)
-        parameters = {name: value - turn if name == "cut" else value for name, value in found.parameters.items()}
+        parameters = {
+            name: value - turn if name.split("[")[0] == "cut" else value for name, value in found.parameters.items()
+        }
         return replace(found, point=point, parameters=parameters)
 
     return fitted

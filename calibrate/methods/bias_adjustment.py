@@ -59,6 +59,8 @@ def fit_bias_adjustment(task: Task) -> Fitted:
         raise UnknownMethod(f"search must be one of {', '.join(SEARCHES)}; got {str(task.search)[:100]!r}")
     if task.digits is not None and task.search != "decimal":
         raise UnknownMethod(f"search '{task.search}' has no option 'digits'")
+    if task.search == "expected":
+        task.check_probabilities()
     return SEARCHES[task.search](task)
 
 

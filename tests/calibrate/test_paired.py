@@ -83,7 +83,9 @@ def test_draws_keep_the_rows_of_each_class_and_costs() -> None:
         assert np.allclose(drawn.predicted.sum(axis=1), 300)
         assert drawn.cost is not None
         assert expected.cost is not None
-        assert float(drawn.cost.mean()) == pytest.approx(float(expected.cost), rel=0.06)  # with a row's worth of doubt in each class
+        assert float(drawn.cost.mean()) == pytest.approx(
+            float(expected.cost), rel=0.06
+        )  # with a row's worth of doubt in each class
         assert drawn.hits.mean(axis=0) == pytest.approx(expected.hits, abs=1.5)
 
 

@@ -208,7 +208,27 @@ def test_what_rests_on_probabilities_needs_the_prior_at_another_prevalence(metho
     cache = feature_cache(logits=known.logits, labels=known.labels, classes=CLASSES)
     with pytest.raises(MissingPrior, match="moving them to another prevalence needs the prior"):
         fit(cache, metric="cost(fp=1, fn=9)", method=method, prevalence=0.1, evidence=False)
+    with pytest.raises(MissingPrior, match="moving them to another prevalence needs the prior"):
+        fit(cache, metric="f1", search="expected", prevalence=0.1, evidence=False)
     fit(cache, metric="cost(fp=1, fn=9)", prevalence=0.1, evidence=False)
+
+
+def test_the_expected_search_moves_with_the_correction() -> None:
+    """Calibrated margins at the prevalence give the cut that calibrated margins of rows from there give."""
+    cache = rows(4000, 0.5)
+    there = fit(cache, metric="f1", search="expected", prevalence=0.05, evidence=False)
+    moved = feature_cache(logits=cache.logits[:, 1] + np.log(0.05 / 0.95), labels=cache.labels, classes=CLASSES)
+    same = fit(moved, metric="f1", search="expected", evidence=False, prevalence=0.05, prior=[0.95, 0.05])
+    assert there.parameters["cut"] == pytest.approx(same.parameters["cut"] - np.log(0.05 / 0.95))
+    exact = fit(cache, metric="f1", search="exact", prevalence=0.05, evidence=False)
+    assert there.parameters["cut"] == pytest.approx(exact.parameters["cut"], abs=0.5)
+
+
+def test_a_committee_is_told_on_the_models_own_margin() -> None:
+    """Its members' cuts too."""
+    result = fit(rows(200), metric="f1", search="committee", prevalence=0.1, evidence=False)
+    members = [value for name, value in result.parameters.items() if name.startswith("cut[")]
+    assert min(members) <= result.parameters["cut"] <= max(members)
 
 
 def test_infeasible_tells_cuts_on_the_models_own_margin() -> None:

@@ -55,6 +55,9 @@ def call(client: TestClient, data: dict[str, Any], **spec: Any) -> Any:
         {"metric": "2*tp/(2*tp + fp + 3*fn)"},
         {"metric": "mean_cost", "cost_matrix": [[0.0, 9.0], [1.0, 0.0]], "method": "minimum_risk"},
         {"metric": "cost(fp=1, fn=9)"},
+        {"metric": "precision", "prevalence": 0.02, "prior": [0.8, 0.2]},
+        {"metric": "f1", "prevalence": {"clear": 0.9, "fraud": 0.1}, "negatives_kept": 0.5},
+        {"metric": "cost(fp=1, fn=9)", "method": "minimum_risk", "class_weights": {"clear": 1, "fraud": 7}},
         {"metric": "f1", "method": "plug_in"},
     ],
 )

@@ -79,6 +79,42 @@ def test_fit_takes_every_option(caches: Path) -> None:
     assert said["positive"] == "clear"
 
 
+def test_fit_is_told_for_another_prevalence(caches: Path) -> None:
+    """And corrects what training sampled: as the library, and in words."""
+    from calibrate import read_cache
+
+    arguments: list[str | Path] = ["fit", caches / "val.npz", "--metric", "cost(fp=1, fn=50)"]
+    arguments += ["--method", "minimum_risk"]
+    arguments += ["--prevalence", "0.02", "--negatives-kept", "0.1", "--class-weights", "1,20"]
+    expected = fit(
+        read_cache(caches / "val.npz"),
+        metric="cost(fp=1, fn=50)",
+        method="minimum_risk",
+        prevalence=0.02,
+        negatives_kept=0.1,
+        class_weights=[1, 20],
+    )
+    assert json.loads(setpoint(*arguments, "--json").stdout) == json.loads(json.dumps(expected.to_dict()))
+    said = " ".join(setpoint(*arguments).stdout.split())
+    assert "at a prevalence of 0.98 clear, 0.02 fraud; at any: balanced_accuracy, recall, specificity, g_mean" in said
+    assert "the point corrects: the training loss weighted the classes: clear 1, fraud 20" in said
+    assert "gain in cost(fp=1, fn=50) over the plain model, on the same rows" in said
+
+
+def test_a_curve_is_written_with_its_bands(caches: Path, tmp_path: Path) -> None:
+    """Thinned, and at another prevalence."""
+    out = tmp_path / "curve.csv"
+    options = ["--metric", "precision", "--metric", "recall", "--points", "40", "--prevalence", "0.01"]
+    said = setpoint("curve", caches / "val.npz", "--out", out, *options).stdout
+    lines = out.read_text().splitlines()
+    assert lines[0] == (
+        "margin,threshold,tp,fp,fn,tn,precision,precision low,precision high,recall,recall low,recall high"
+    )
+    assert f"{len(lines) - 1} cuts at a prevalence of 0.01" in said
+    assert 10 < len(lines) < 100
+    assert "two classes" in setpoint("curve", caches / "three.npz", "--out", out, code=1).stderr
+
+
 def test_fit_certifies(caches: Path, tmp_path: Path) -> None:
     """As a table of what is promised, in JSON too; infeasible says what is needed, there and certifiable."""
     rows: list[str | Path] = ["fit", caches / "val.npz", "--metric", "precision", "--constraint"]

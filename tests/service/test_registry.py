@@ -311,6 +311,16 @@ def test_a_point_fitted_elsewhere_is_published_with_its_evidence_as_submitted(fr
     assert fraud.get("/models/fraud/operating-points?model_version=1").json() == listed
 
 
+def test_scores_and_gains_from_elsewhere_are_submitted_too(fraud: TestClient) -> None:
+    """A bare number, which an earlier version wrote for a score, is kept as it is."""
+    interval = {"value": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "rows": 60, "kind": "held_out"}
+    details = {"gain": {"f1": interval}, "model_scores": {"roc_auc": interval, "brier": 0.1}, "survives": ["recall"]}
+    said = publish(fraud, "f1", 0.25, details=details)
+    assert said["gain"]["f1"] == said["model_scores"]["roc_auc"] == {**interval, "kind": "submitted"}
+    assert said["model_scores"]["brier"] == 0.1
+    assert said["survives"] == ["recall"]
+
+
 def test_a_guarantee_from_elsewhere_is_submitted_too(fraud: TestClient) -> None:
     """Its numbers stay, its interval is no longer called certified; what is none is refused."""
     margins = np.repeat([-1.0, 1.0], 40)

@@ -80,8 +80,7 @@ def test_precision_elsewhere_holds_at_the_worst_cut_of_all(n: int, discrete: boo
             cuts = np.concatenate([positives, negatives])
             cuts = np.concatenate([cuts, np.nextafter(cuts, -np.inf)])
             cuts = cuts if n < 1000 else cuts[:: n // 250]
-        side = "left" if discrete else "right"
-        tp, fp = n - np.searchsorted(positives, cuts, side), n - np.searchsorted(negatives, cuts, side)
+        tp, fp = (n - np.searchsorted(x, cuts, "left" if discrete else "right") for x in (positives, negatives))
         tpr, fpr = norm.sf(cuts - shift), norm.sf(cuts)
         bottom, top = rectangle_band(precision, (low[tp], high[tp]), (low[fp], high[fp]), elsewhere, 1)
         truth = elsewhere * tpr / (elsewhere * tpr + (1 - elsewhere) * fpr)
