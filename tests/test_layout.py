@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
     "errors", "logits", "operating_point", "counts", "expression", "metrics", "naming", "objective", "sweep", "ascent",
-    "folds", "ranking", "state", "methods",
+    "folds", "ranking", "state", "maps", "methods",
 ]  # fmt: skip
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
