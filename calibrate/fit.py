@@ -19,7 +19,9 @@ from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prio
 from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod, UnknownMetric
 from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out
 from calibrate.logits import binary_margins, to_array
-from calibrate.methods import Fitted, Task, find_method
+from calibrate.map_choice import Calibration, check_calibration, harm
+from calibrate.maps import MAPS
+from calibrate.methods import Fitted, Task, after_map, find_method
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
@@ -41,7 +43,8 @@ class FitResult:
     score of the model on the fitting rows. `notes` tell how the search ended and what it rejected. `rounding_rows` is
     how many fitting rows lie so near their decision that a float32 model may take it either way. `mis_before` and
     `mis_after` (k,) are the model imbalance state without and with the point, on the `train` rows where there were any,
-    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
+    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows. `calibration` tells which calibration
+    map the point contains and which were rejected, where one was asked for.
     """
 
     point: OperatingPoint
@@ -63,12 +66,19 @@ class FitResult:
     rounding_rows: int = 0
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+
+    @property
+    def threshold(self) -> float | None:
+        """The point's threshold on the probability of the second class: the calibrated one where there is a map."""
+        kept = None if self.calibration is None else self.calibration.kept
+        return (self.point if kept is None else kept.rest_of(self.point)).threshold
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; undefined numbers are None."""
         return {
             "point": self.point.to_dict(),
-            "threshold": self.point.threshold,
+            "threshold": self.threshold,
             "method": self.method,
             "metric": self.metric,
             "constraints": list(self.constraints),
@@ -87,6 +97,7 @@ class FitResult:
             "rounding_rows": self.rounding_rows,
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
         }
 
     def save(self, path: str | Path) -> None:
@@ -107,6 +118,7 @@ def fit(
     positive: str | None = None,
     prior: ArrayLike | None = None,
     cost_matrix: ArrayLike | None = None,
+    calibration: str | None = None,
     evidence: FeatureCache | bool = True,
     rng: np.random.Generator | None = None,
     logits: ArrayLike | None = None,
@@ -120,7 +132,9 @@ def fit(
     `constraints` are texts such as `recall >= 0.9` or `alerts <= 200 per 100000`. `cost_matrix` (k, k) has a row for
     each decision and a column for each true class. `train` is a cache of the model's training rows, on which the model
     imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `search` ("exact",
-    "decimal") and `digits` belong to bias adjustment, `tau` to logit adjustment. `evidence` is True for cross-fitted
+    "decimal") and `digits` belong to bias adjustment, `tau` to logit adjustment. `calibration` names a calibration map
+    that the method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains
+    most. `evidence` is True for cross-fitted
     evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and intervals; without one
     the draw is the same every time.
 
@@ -138,6 +152,10 @@ def fit(
     options = {name: value for name, value in given.items() if value is not None}
     if foreign := sorted(options.keys() - chosen.options):
         raise UnknownMethod(f"method '{method}' has no option '{foreign[0]}'")
+    check_calibration(calibration, len(cache.classes))
+    if calibration is not None and method in MAPS:
+        raise UnknownMethod(f"method '{method}' is a calibration map itself, so it takes no calibration before it")
+    fit_task = chosen.fit if calibration is None else after_map(chosen.fit, calibration)
     priors = [given for given in (prior, cache.prior, None if train is None else train.prior) if given is not None]
     checked_prior = check_prior(priors[0], cache.classes) if priors else None
     objective = parse_objective(
@@ -149,7 +167,9 @@ def fit(
         None if cost_matrix is None else check_cost_matrix(cost_matrix, cache.classes),
     )
     if objective.constraints and not chosen.keeps_constraints:
-        raise UnknownMethod(f"method '{method}' fits nothing, so it cannot keep '{objective.constraints[0].text}'")
+        raise UnknownMethod(
+            f"method '{method}' fits nothing for a metric, so it cannot keep '{objective.constraints[0].text}'"
+        )
     sample = sample_of(cache, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
@@ -169,14 +189,14 @@ def fit(
         _same_model(evidence, cache, "evidence")
         if evidence.digest == cache.digest:
             raise BadCache("the evidence rows are the fitting rows; pass other rows, or True for cross-fitting")
-    fitted = chosen.fit(task)
+    fitted = fit_task(task)
     metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
     found = NO_EVIDENCE
     if isinstance(evidence, FeatureCache):
         rows = sample_of(evidence, objective.metrics, objective.cost_matrix)
         found = held_out(fitted.point, rows, list(metrics.values()), rng)
     elif evidence:
-        found = cross_fitted(task, fitted, chosen.fit, list(metrics.values()), state_rows=train is None, rng=rng)
+        found = cross_fitted(task, fitted, fit_task, list(metrics.values()), state_rows=train is None, rng=rng)
     return FitResult(
         point=fitted.point,
         method=method,
@@ -196,7 +216,13 @@ def fit(
         data_digest=cache.digest,
         rounding_rows=_rounding_rows(fitted.point, cache.logits),
         notes=fitted.notes,
-        warnings=(*_warnings(task, fitted), *found.warnings, *_compared(found, objective)),
+        warnings=(
+            *_warnings(task, fitted),
+            *(harm(method, task.logits, task.labels, task.weights) if method in MAPS else ()),
+            *found.warnings,
+            *_compared(found, objective),
+        ),
+        calibration=fitted.calibration,
     )
 
 

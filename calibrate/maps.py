@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
-from calibrate.errors import NotConverged, UnknownMethod
+from calibrate.errors import BadPoint, NotConverged, UnknownMethod
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.operating_point import OperatingPoint
 
@@ -49,9 +49,24 @@ class CalibrationMap:
         """The point that decides plain logits as `point` decides mapped ones."""
         return replace(point, scale=self.scale * point.scale, bias=point.scale * self.bias + point.bias)
 
+    def rest_of(self, point: OperatingPoint) -> OperatingPoint:
+        """The point on mapped logits that decides as `point` does on plain ones: what is behind the map."""
+        scale = point.scale / self.scale
+        return replace(point, scale=scale, bias=point.bias - scale * self.bias)
+
     def to_dict(self) -> dict[str, Any]:
         """Name, scale and bias as plain values."""
         return {"name": self.name, "scale": self.scale.tolist(), "bias": self.bias.tolist()}
+
+    @classmethod
+    def from_dict(cls, value: Any, classes: tuple[str, ...]) -> "CalibrationMap | None":
+        """The map that `to_dict` gave, for these classes; None where there is none. Raises: `BadPoint`."""
+        if value is None or (isinstance(value, dict) and value.get("scale") is None):
+            return None
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str) or "bias" not in value:
+            raise BadPoint("a calibration map must have a name, a scale and a bias")
+        checked = OperatingPoint.from_dict({"classes": list(classes), "scale": value["scale"], "bias": value["bias"]})
+        return cls(value["name"], checked.scale, checked.bias)
 
 
 def fit_map(
@@ -86,19 +101,36 @@ def fit_platt(
     """
     w = np.ones(margins.size) if weights is None else weights
     total, positives = float(w.sum()), float(w @ is_positive)
-    t = np.where(is_positive, (positives + 1) / (positives + 2), 1 / (total - positives + 2))
+    targets = np.where(is_positive, (positives + 1) / (positives + 2), 1 / (total - positives + 2))
+    return logistic_line(margins, targets, w, least_slope=_LEAST_SLOPE)
+
+
+def logistic_line(
+    margins: Float[np.ndarray, "n"],
+    targets: Float64[np.ndarray, "n"],
+    weights: Weights = None,
+    least_slope: float = -np.inf,
+) -> tuple[float, float]:
+    """The a and b with the least log loss of `sigmoid(a * margin + b)` against targets (n,) from 0 to 1.
+
+    `least_slope` bounds a, in units of one over the standard deviation of the margins.
+
+    Raises: `NotConverged`, as where labels are separable, so that there is no such line.
+    """
+    w = np.ones(margins.size) if weights is None else weights
+    total = float(w.sum())
     middle = float(w @ margins.astype(np.float64)) / total
     centred = margins.astype(np.float64) - middle
     spread = float(np.sqrt(w @ centred**2 / total)) or 1.0
-    u, share = centred / spread, float(w @ t) / total
+    u, share = centred / spread, float(w @ targets) / total
 
     def value(x: Float64[np.ndarray, "2"]) -> tuple[float, Float64[np.ndarray, "2"]]:
         f = x[0] * u + x[1]
-        slopes = w * (sigmoid(f) - t)
-        return float(w @ (np.logaddexp(0, f) - t * f)) / total, np.array([slopes @ u, slopes.sum()]) / total
+        slopes = w * (sigmoid(f) - targets)
+        return float(w @ (np.logaddexp(0, f) - targets * f)) / total, np.array([slopes @ u, slopes.sum()]) / total
 
     start = np.array([1.0, np.log(share / (1 - share))])
-    a, b = _minimum(value, start, np.array([_LEAST_SLOPE, -np.inf]), "Platt's line")
+    a, b = _minimum(value, start, np.array([least_slope, -np.inf]), "the logistic line")
     return float(a / spread), float(b - a * middle / spread)
 
 

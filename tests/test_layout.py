@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
     "errors", "logits", "operating_point", "counts", "expression", "metrics", "naming", "objective", "sweep", "ascent",
-    "folds", "ranking", "state", "maps", "methods",
+    "folds", "ranking", "state", "maps", "map_choice", "methods",
 ]  # fmt: skip
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
@@ -21,7 +21,8 @@ ALLOWED = {
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
     "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
-    "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit"},
+    "calibrate.reliability": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty"]},
+    "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit", "calibrate.reliability"},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
 ALLOWED |= {

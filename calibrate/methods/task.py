@@ -11,6 +11,7 @@ from calibrate.ascent import Climb, Sample
 from calibrate.counts import Counts
 from calibrate.errors import Infeasible, MissingCosts, MissingPrior, Nearest, UndefinedMetric
 from calibrate.logits import binary_margins
+from calibrate.map_choice import Calibration
 from calibrate.objective import Objective
 from calibrate.operating_point import OperatingPoint
 from calibrate.sweep import Cut, Rows, sweep_cut
@@ -83,13 +84,15 @@ class Task:
 @dataclass(frozen=True)
 class Fitted:
     """The point, the few numbers of its method by name (`tau`, `cut`, `gap`, `target[fraud]`), what is to be said of
-    the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it.
+    the search, whether the fitting rows had a say (where they had none, they are held-out rows for it), and what became
+    of a calibration map, if one was asked for: the point contains it.
     """
 
     point: OperatingPoint
     parameters: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rows_had_a_say: bool = True
+    calibration: Calibration | None = None
 
 
 def exact_cut(task: Task) -> Cut:
