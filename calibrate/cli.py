@@ -33,7 +33,10 @@ def fit(
         str, typer.Option(help=f"One of {metric_names()}; recall[CLASS]; or an expression such as tp/(tp + 2*fp).")
     ],
     constraint: Annotated[
-        list[str] | None, typer.Option(help="As 'recall >= 0.9' or 'alerts <= 200 per 100000'; may be given often.")
+        list[str] | None,
+        typer.Option(
+            help="As 'recall >= 0.9', 'alerts <= 200 per 100000', or certified as 'recall >= 0.9 @ 95%'; repeatable."
+        ),
     ] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "bias_adjustment",
     search: Annotated[str | None, typer.Option(help="bias_adjustment: exact (the default) or decimal.")] = None,
@@ -106,6 +109,11 @@ def evaluate(
     point: Annotated[list[Path], typer.Option(help="A saved point or result; may be given several times.")],
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
     positive: Positive = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option("--report", "--html", "--png", help="Where to write a report to sign: .html, .png or .json."),
+    ] = None,
+    title: Annotated[str, typer.Option(help="The report's title.")] = "Operating points",
     calibration: Annotated[
         bool, typer.Option(help="Also how true the probabilities are: the model's, and those of a point's map.")
     ] = False,
@@ -119,6 +127,7 @@ def evaluate(
     sample = sample_of(rows, asked)
     found: dict[str, Mapping[str, Interval]] = {}
     quality: dict[str, CalibrationQuality] = {}
+    points: dict[str, OperatingPoint] = {}
     for path in point:
         chosen = OperatingPoint.load(path)
         if chosen.classes != rows.classes:
@@ -129,14 +138,16 @@ def evaluate(
             raise BadCache(f"{path} was fitted on these very rows, which would flatter it; pass other rows")
         evidence = held_out(chosen, sample, metrics)
         found.setdefault("plain model", evidence.argmax)
-        found[path.stem if path.stem not in found else str(path)] = evidence.point
+        name = path.stem if path.stem not in found else str(path)
+        found[name], points[name] = evidence.point, chosen
         if calibration:
-            by = _map_of(path, chosen)
-            quality[path.stem if path.stem not in quality else str(path)] = calibration_quality(
-                rows, by, point=chosen, positive=positive
-            )
+            quality[name] = calibration_quality(rows, _map_of(path, chosen), point=chosen, positive=positive)
     if calibration:
         quality = {"plain model": calibration_quality(rows, positive=positive), **quality}
+    for path in report or []:
+        from calibrate.report.held_out import held_out_report
+
+        held_out_report(rows, points, metrics=metric or ["f1"], positive=positive, title=title).write(path)
     if as_json:
         said = {name: _plain(intervals) for name, intervals in found.items()}
         if calibration:

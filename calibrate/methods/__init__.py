@@ -6,6 +6,7 @@ from functools import partial
 
 from calibrate.errors import UnknownMethod
 from calibrate.maps import MAPS
+from calibrate.methods.auto import fit_argmax, fit_auto
 from calibrate.methods.bias_adjustment import fit_bias_adjustment
 from calibrate.methods.calibration import after_map, fit_map_alone
 from calibrate.methods.logit_adjustment import fit_logit_adjustment
@@ -25,11 +26,15 @@ class Method:
     fit: Callable[[Task], Fitted]
     options: frozenset[str] = frozenset()
     keeps_constraints: bool = True
+    certifies: bool = False
 
 
 METHODS: dict[str, Method] = {
     "bias_adjustment": Method(
-        "a free bias per class, searched for the metric", fit_bias_adjustment, frozenset({"search", "digits"})
+        "a free bias per class, searched for the metric",
+        fit_bias_adjustment,
+        frozenset({"search", "digits"}),
+        certifies=True,
     ),
     "logit_adjustment": Method(
         "bias -tau log(prior), tau fitted for the metric or given", fit_logit_adjustment, frozenset({"tau"})
@@ -49,7 +54,21 @@ METHODS: dict[str, Method] = {
         name: Method("a calibration map, and argmax behind it", partial(fit_map_alone, name), keeps_constraints=False)
         for name in MAPS
     },
+    "argmax": Method("the plain model's own decision; nothing is fitted", fit_argmax, keeps_constraints=False),
 }
+
+_BY_FREEDOM = ("argmax", "prior_threshold", "minimum_risk", "logit_adjustment", "bias_adjustment", "plug_in")
+METHODS["auto"] = Method(
+    "the best of " + ", ".join(_BY_FREEDOM) + " by cross-fitting",
+    lambda task: fit_auto(task, _candidates(task)),
+    frozenset({"search", "digits"}),
+    certifies=True,
+)
+
+
+def _candidates(task: Task) -> dict[str, Callable[[Task], Fitted]]:
+    """What `auto` weighs: where a promise is asked for, those that can make one."""
+    return {name: METHODS[name].fit for name in _BY_FREEDOM if METHODS[name].certifies or not task.objective.certified}
 
 
 def find_method(name: str) -> Method:

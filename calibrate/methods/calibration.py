@@ -34,7 +34,7 @@ def after_map(fit: Callable[[Task], Fitted], calibration: str) -> Callable[[Task
 
 
 def _fit_after_map(fit: Callable[[Task], Fitted], calibration: str, task: Task) -> Fitted:
-    found = choose_map(calibration, task.logits, task.labels, task.weights)
+    found = choose_map(calibration, task.logits, task.labels, task.weights, task.groups)
     fitted = fit(task if found.kept is None else mapped(task, found.kept))
     point, parameters = fitted.point, dict(fitted.parameters)
     if found.kept is not None:

@@ -17,7 +17,7 @@ from jaxtyping import Float64, Int
 from calibrate.ascent import LARGE
 from calibrate.counts import Counts, stacked
 from calibrate.errors import UndefinedMetric, UnknownMethod
-from calibrate.folds import stratified_folds
+from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods.task import Fitted, Task, check_reached, exact_cut
 from calibrate.operating_point import OperatingPoint
 
@@ -48,10 +48,10 @@ def _kept(task: Task, log_prior: Float64[np.ndarray, "k"], tau: float) -> tuple[
     """The fitted tau, or 0 or 1 where it does not gain over them on rows that did not fit it; and what to say of it."""
     if task.objective.constraints:
         return tau, ()
-    folds = min(_FOLDS, int(np.bincount(task.labels).min()))
+    folds = min(_FOLDS, int(parts_of_each_class(task.labels, task.groups, len(task.classes)).min()))
     if folds < 2:
         return tau, ("a class has one row, so whether a fitted tau gains could not be tried: it is kept",)
-    assigned = stratified_folds(task.labels, folds, np.random.default_rng(0))
+    assigned = stratified_folds(task.labels, folds, np.random.default_rng(0), task.groups)
     fit = _left_out_by_cut if len(task.classes) == 2 else _left_out_by_grid
     try:
         decided = fit(task, log_prior, assigned)
@@ -76,7 +76,7 @@ def _left_out_by_cut(
     """Each row of two classes decided by the tau of the other folds. Raises: `UndefinedMetric`."""
     decided = np.empty_like(task.labels)
     for fold in range(assigned.max() + 1):
-        tau = _cut_tau(task.with_rows(np.flatnonzero(assigned != fold), state_rows=True), log_prior)
+        tau = _cut_tau(task.with_rows(np.flatnonzero(assigned != fold)), log_prior)
         decided[assigned == fold] = task.sample.decide(-tau * log_prior)[assigned == fold]
     return decided
 
@@ -87,7 +87,7 @@ def _left_out_by_grid(
     """Each row of more classes decided by the best tau of the other folds on the coarser grid."""
     taus = np.linspace(0.0, _MOST_TAU, round(_MOST_TAU / _COARSE_STEP) + 1)
     rows = [np.flatnonzero(assigned != fold) for fold in range(assigned.max() + 1)]
-    samples = [task.with_rows(kept, state_rows=True).sample for kept in rows]
+    samples = [task.with_rows(kept).sample for kept in rows]
     each: list[list[Counts]] = [[] for _ in rows]
     for tau in taus:
         decided = task.sample.decide(-tau * log_prior)

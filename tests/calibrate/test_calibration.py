@@ -89,7 +89,7 @@ def test_the_map_is_fitted_inside_every_fold() -> None:
     objective = parse_objective("f1", None, CLASSES)
     task = Task(LOGITS, labels, tuple(CLASSES), objective, LOGITS, prior=np.array([0.5, 0.3, 0.2]))
     staged = after_map(spying, "temperature")
-    found = cross_fitted(task, staged(task), staged, [objective.metric], state_rows=True)
+    found = cross_fitted(task, staged(task), staged, [objective.metric])
     assert found.point["f1"].kind == "cross_fitted"
     folds = stratified_folds(labels, 5, np.random.default_rng(0))
     for fold, logits in enumerate(seen[1:]):
