@@ -17,6 +17,7 @@ from calibrate.fit import FitResult, fit
 from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
+from calibrate.reliability import CalibrationQuality, calibration_quality
 from calibrate.state import bias_for_state, model_imbalance_state
 from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
@@ -36,6 +37,7 @@ else:
 
 __all__ = [
     "CacheStream",
+    "CalibrationQuality",
     "Curve",
     "FeatureCache",
     "FitResult",
@@ -46,6 +48,7 @@ __all__ = [
     "OperatingPoint",
     "SetpointError",
     "bias_for_state",
+    "calibration_quality",
     "curve",
     "feature_cache",
     "fit",
