@@ -39,7 +39,7 @@ _PARTS = 5
 _MOST_CUTS = 100
 _TIGHTER = (0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 1.0)  # of the errors that a bound allows
 
-Worst = list[tuple[Promise, Float[np.ndarray, "m"]]]
+Worst = list[tuple[Promise, Float[np.ndarray, "_units"]]]
 
 
 def fit_certified(task: Task) -> Fitted:
