@@ -101,6 +101,11 @@ def evaluate(
     point: Annotated[list[Path], typer.Option(help="A saved point or result; may be given several times.")],
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
     positive: Positive = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option("--report", "--html", "--png", help="Where to write a report to sign: .html, .png or .json."),
+    ] = None,
+    title: Annotated[str, typer.Option(help="The report's title.")] = "Operating points",
     as_json: Json = False,
 ) -> None:
     """Score saved operating points, and the plain model, on labelled rows that did not fit them."""
@@ -110,6 +115,7 @@ def evaluate(
     metrics = list({each.name: each for each in (*standard_metrics(rows.classes, positive), *asked)}.values())
     sample = sample_of(rows, asked)
     found: dict[str, Mapping[str, Interval]] = {}
+    points: dict[str, OperatingPoint] = {}
     for path in point:
         chosen = OperatingPoint.load(path)
         if chosen.classes != rows.classes:
@@ -120,7 +126,12 @@ def evaluate(
             raise BadCache(f"{path} was fitted on these very rows, which would flatter it; pass other rows")
         evidence = held_out(chosen, sample, metrics)
         found.setdefault("plain model", evidence.argmax)
-        found[path.stem if path.stem not in found else str(path)] = evidence.point
+        name = path.stem if path.stem not in found else str(path)
+        found[name], points[name] = evidence.point, chosen
+    for path in report or []:
+        from calibrate.report.held_out import held_out_report
+
+        held_out_report(rows, points, metrics=metric or ["f1"], positive=positive, title=title).write(path)
     if as_json:
         print(json.dumps({name: _plain(intervals) for name, intervals in found.items()}, ensure_ascii=False))
         return

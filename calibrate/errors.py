@@ -43,6 +43,10 @@ class BadPrior(InputError):
     """A prior is not a distribution over the classes with every entry above zero."""
 
 
+class BadReport(InputError):
+    """A report is asked for in a form that there is not."""
+
+
 class MissingClass(InputError):
     """A class has no rows, so nothing can be said of it."""
 

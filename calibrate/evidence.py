@@ -16,6 +16,7 @@ from calibrate.counts import confusion_matrix
 from calibrate.errors import Infeasible, MissingClass, UndefinedMetric
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods import Fitted, Task
+from calibrate.methods.crossing import decided_without
 from calibrate.metrics import Metric
 from calibrate.operating_point import OperatingPoint
 from calibrate.uncertainty import Interval, Kind, Table, measure
@@ -52,13 +53,11 @@ def cross_fitted(
     fit: Callable[[Task], Fitted],
     metrics: Sequence[Metric],
     *,
-    state_rows: bool,
     rng: np.random.Generator | None = None,
 ) -> Evidence:
     """Evidence on the fitting rows, each decided by a point that was fitted without it.
 
-    A point on which the rows had no say is scored as it is, held out. `state_rows` tells that the fitting rows are the
-    rows of the state too, so that they are left out there as well.
+    A point on which the rows had no say is scored as it is, held out.
     """
     if not fitted.rows_had_a_say:
         return held_out(fitted.point, task.sample, metrics, rng)
@@ -73,7 +72,7 @@ def cross_fitted(
     for number in dict.fromkeys(min(each, int(parts.min())) for each in tries):
         folds = stratified_folds(task.labels, number, rng, task.groups)
         try:
-            decided = _decided_without(task, folds, fit, state_rows)
+            decided = decided_without(task, folds, fit)
         except (UndefinedMetric, MissingClass) as error:
             return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",))
         except Infeasible as error:
@@ -81,21 +80,6 @@ def cross_fitted(
         else:
             return _compare(decided, "cross_fitted", task.classes, task.sample, metrics, rng)
     return Evidence(warnings=(f"no evidence: without one part of the rows, {why}",))
-
-
-def _decided_without(
-    task: Task, folds: Int[np.ndarray, "n"], fit: Callable[[Task], Fitted], state_rows: bool
-) -> Int[np.ndarray, "n"]:
-    """Each row decided by a point that was fitted without its fold."""
-    decided = np.empty_like(task.labels)
-    for fold in np.unique(folds):
-        kept = np.flatnonzero(folds != fold)
-        there = np.bincount(task.labels[kept], minlength=len(task.classes))
-        if not there.all():
-            raise MissingClass(f"class '{task.classes[int(there.argmin())]}' has no rows")
-        part = fit(task.with_rows(kept, state_rows=state_rows))
-        decided[folds == fold] = part.point.decide(task.logits[folds == fold])
-    return decided
 
 
 def table_of(decided: Int[np.ndarray, "n"], sample: Sample) -> Table:

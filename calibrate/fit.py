@@ -6,7 +6,7 @@ or the method did not look at the rows at all (a prior threshold); then they are
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
 from calibrate.certify import Guarantee
 from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod, UnknownMetric
-from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out
+from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out, table_of
 from calibrate.logits import binary_margins, to_array
 from calibrate.methods import METHODS, Fitted, Task, find_method
 from calibrate.metrics import Metric
@@ -27,7 +27,7 @@ from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
 from calibrate.ranking import roc_auc, threshold_free
 from calibrate.state import model_imbalance_state
-from calibrate.uncertainty import Interval
+from calibrate.uncertainty import Interval, measure
 
 FEW_ROWS = 30
 FEW_DECIDED = 10
@@ -40,10 +40,11 @@ class FitResult:
     `evidence` holds an interval per metric on rows that did not fit the point; `before` the same for the plain model
     (argmax) on the same rows. `model_scores` are what no point changes: ROC AUC, average precision, log loss and Brier
     score of the model on the fitting rows. `guarantees` are the promises that the point keeps, each with what it rests
-    on. `notes` tell how the search ended and what it rejected. `rounding_rows` is how many fitting rows lie so near
-    their decision that a float32 model may take it either way. `mis_before` and `mis_after` (k,) are the model
-    imbalance state without and with the point, on the `train` rows where there were any, else on the `fitting` rows
-    (`mis_rows`). `data_digest` names the fitting rows.
+    on. `compared` is the objective's metric under each method that `auto` weighed, cross-fitted. `notes` tell how the
+    search ended and what it rejected. `rounding_rows` is how many fitting rows lie so near their decision that a
+    float32 model may take it either way. `mis_before` and `mis_after` (k,) are the model imbalance state without and
+    with the point, on the `train` rows where there were any, else on the `fitting` rows (`mis_rows`). `data_digest`
+    names the fitting rows.
     """
 
     point: OperatingPoint
@@ -63,6 +64,7 @@ class FitResult:
     rows: int
     data_digest: str
     rounding_rows: int = 0
+    compared: Mapping[str, Interval] = field(default_factory=dict)
     guarantees: tuple[Guarantee, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -88,6 +90,7 @@ class FitResult:
             "rows": self.rows,
             "data_digest": self.data_digest,
             "rounding_rows": self.rounding_rows,
+            "compared": {name: interval.to_dict() for name, interval in self.compared.items()},
             "guarantees": [each.to_dict() for each in self.guarantees],
             "notes": list(self.notes),
             "warnings": list(self.warnings),
@@ -178,19 +181,20 @@ def fit(
         if evidence.digest == cache.digest:
             raise BadCache("the evidence rows are the fitting rows; pass other rows, or True for cross-fitting")
     fitted = chosen.fit(task)
+    used = chosen if fitted.method is None else find_method(fitted.method)
     metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
     found = NO_EVIDENCE
     if isinstance(evidence, FeatureCache):
         rows = sample_of(evidence, objective.metrics, objective.cost_matrix)
         found = held_out(fitted.point, rows, list(metrics.values()), rng)
     elif evidence:
-        found = cross_fitted(task, fitted, chosen.fit, list(metrics.values()), state_rows=train is None, rng=rng)
+        found = cross_fitted(task, fitted, chosen.fit, list(metrics.values()), rng=rng)
     return FitResult(
         point=fitted.point,
-        method=method,
+        method=fitted.method or method,
         metric=objective.metric.name,
         constraints=tuple(constraint.text for constraint in objective.constraints),
-        options={"search": task.search, **options} if "search" in chosen.options else options,
+        options={"search": task.search, **options} if "search" in used.options else options,
         parameters=fitted.parameters,
         prior=task.prior,
         positive=positive,
@@ -203,10 +207,19 @@ def fit(
         rows=cache.rows,
         data_digest=cache.digest,
         rounding_rows=_rounding_rows(fitted.point, cache.logits),
+        compared=_comparison(fitted, sample, objective.metric),
         guarantees=fitted.guarantees,
         notes=fitted.notes,
         warnings=(*_warnings(task, fitted), *found.warnings, *_compared(found, objective)),
     )
+
+
+def _comparison(fitted: Fitted, sample: Sample, metric: Metric) -> dict[str, Interval]:
+    rng = np.random.default_rng(0)
+    return {
+        name: measure(table_of(decided, sample), [metric], "cross_fitted", rng)[metric.name]
+        for name, decided in fitted.compared.items()
+    }
 
 
 def _check_certifies(objective: Objective, method: str, search: str | None, digits: int | None) -> None:

@@ -35,7 +35,7 @@ _FORM = re.compile(r"(?P<name>[A-Za-z_0-9]++)\s*+(\((?P<arguments>[^()]*+)\))?\s
 _DIRECTION = re.compile(r"(?P<verb>minimi[sz]e|maximi[sz]e)\s++(?P<metric>.+)", re.DOTALL)
 _LONGEST = 1000
 
-MetricText = str | Callable[[Cells], ArrayLike]
+MetricText = str | Metric | Callable[[Cells], ArrayLike]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def parse_metric(
     0.6
     """
     naming = Naming.of(classes, positive, frequencies)
+    if isinstance(text, Metric):
+        return text
     if callable(text):
         return _written(text, getattr(text, "__name__", "function"), naming)
     if not isinstance(text, str) or not 0 < len(text.strip()) <= _LONGEST:

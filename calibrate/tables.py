@@ -35,6 +35,11 @@ def print_result(result: FitResult) -> None:
     if result.evidence:
         kind = next(iter(result.evidence.values())).kind.replace("_", "-")
         print_intervals({"plain model": result.before, "this point": result.evidence}, f"evidence: {kind}", console)
+    if result.compared:
+        table = Table("method", escape(f"{result.metric}, cross-fitted"), title="compared", title_justify="left")
+        for name, interval in result.compared.items():
+            table.add_row(Text(name), _shown(interval, " "), style="bold" if name == result.method else None)
+        console.print(table)
     if result.guarantees:
         console.print(_guarantees(result.guarantees))
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.model_scores.items())

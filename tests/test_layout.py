@@ -18,8 +18,11 @@ ALLOWED = {
     "calibrate.evidence": {f"calibrate.{name}" for name in CORE},
     "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence"]},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
-    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
+    "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
+    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands"]},
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
+    "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands", "curve"]},
+    "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
     "calibrate.tables": {"calibrate.certify", "calibrate.uncertainty", "calibrate.fit"},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
@@ -41,6 +44,8 @@ ANYTHING = {"calibrate", "calibrate.cli", "service", "service.__main__", "servic
 HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sqlalchemy", "fastapi", "starlette"}
 MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},
+    "calibrate.report": {"matplotlib"},
+    "calibrate.bench": {"matplotlib"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from calibrate.errors import UnknownMethod
+from calibrate.methods.auto import fit_argmax, fit_auto
 from calibrate.methods.bias_adjustment import fit_bias_adjustment
 from calibrate.methods.logit_adjustment import fit_logit_adjustment
 from calibrate.methods.minimum_risk import fit_minimum_risk
@@ -46,7 +47,21 @@ METHODS: dict[str, Method] = {
     "plug_in": Method(
         "a weight and an offset per class on the probabilities, climbed along the metric's gradient", fit_plug_in
     ),
+    "argmax": Method("the plain model's own decision; nothing is fitted", fit_argmax, keeps_constraints=False),
 }
+
+_BY_FREEDOM = ("argmax", "prior_threshold", "minimum_risk", "logit_adjustment", "bias_adjustment", "plug_in")
+METHODS["auto"] = Method(
+    "the best of " + ", ".join(_BY_FREEDOM) + " by cross-fitting",
+    lambda task: fit_auto(task, _candidates(task)),
+    frozenset({"search", "digits"}),
+    certifies=True,
+)
+
+
+def _candidates(task: Task) -> dict[str, Callable[[Task], Fitted]]:
+    """What `auto` weighs: where a promise is asked for, those that can make one."""
+    return {name: METHODS[name].fit for name in _BY_FREEDOM if METHODS[name].certifies or not task.objective.certified}
 
 
 def find_method(name: str) -> Method:

@@ -101,9 +101,9 @@ def _choose(task: Task, candidates: list[Float64[np.ndarray, "k"]]) -> tuple[int
     decided = np.empty((len(candidates), task.labels.size), dtype=np.intp)
     for fold in range(folds):
         kept, left = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
-        part = task.with_rows(left, state_rows=True)
+        part = task.with_rows(left)
         try:
-            fitted = _climb_and_shrink(task.with_rows(kept, state_rows=True))[0]
+            fitted = _climb_and_shrink(task.with_rows(kept))[0]
         except (UndefinedMetric, Infeasible) as error:
             return 0, (
                 f"whether free biases gain could not be tried, they are kept: without a part of the rows, {error}",

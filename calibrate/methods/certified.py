@@ -281,7 +281,7 @@ def _at(counts: Counts, index: int) -> Counts:
 def _with_one_class(task: Task, ordered: list[Promise]) -> Fitted:
     index = ordered[0].class_index
     looked, kept = _split(task, 2)
-    bias = _climbed(task.with_rows(looked, state_rows=True).sample, task.objective, ())
+    bias = _climbed(task.with_rows(looked).sample, task.objective, ())
     sample = task.sample
     board = Board(sample.columns, bias)
     others = np.where(board.first == index, board.runner, board.lead)
@@ -311,7 +311,7 @@ def _with_one_class(task: Task, ordered: list[Promise]) -> Fitted:
 
 def _with_tested_points(task: Task, promises: list[Promise]) -> Fitted:
     looked, kept = _split(task, 2)
-    part, rest = task.with_rows(looked, state_rows=True), task.with_rows(kept, state_rows=True)
+    part, rest = task.with_rows(looked), task.with_rows(kept)
     biases: list[Float64[np.ndarray, "k"]] = []
     for share in _TIGHTER:
         biases.append(_climbed(part.sample, _tightened(task.objective, share), biases[-1:]))

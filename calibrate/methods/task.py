@@ -69,7 +69,7 @@ class Task:
         costs = self.objective.cost_matrix if self.objective.reads("cost") else None
         return Sample(self.logits, self.labels, self.weights, self.amounts, costs, self.at_stake, self.groups)
 
-    def with_rows(self, rows: Int[np.ndarray, "m"], state_rows: bool) -> "Task":
+    def with_rows(self, rows: Int[np.ndarray, "m"]) -> "Task":
         """The same task on some of its rows; the rows of the state too where they are the fitting rows."""
         logits = self.logits[rows]
         return replace(
@@ -79,21 +79,24 @@ class Task:
             weights=None if self.weights is None else self.weights[rows],
             amounts=None if self.amounts is None else self.amounts[rows],
             groups=None if self.groups is None else self.groups[rows],
-            state_logits=logits if state_rows else self.state_logits,
+            state_logits=logits if self.state_logits is self.logits else self.state_logits,
         )
 
 
 @dataclass(frozen=True)
 class Fitted:
     """The point, the few numbers of its method by name (`tau`, `cut`, `gap`, `target[fraud]`), what is to be said of
-    the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it. And the
-    promises that it keeps.
+    the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it. Where
+    several methods were weighed, `method` is the winner's name and `compared` the cross-fitted decisions of each, (n,).
+    `guarantees` are the promises that the point keeps.
     """
 
     point: OperatingPoint
     parameters: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rows_had_a_say: bool = True
+    method: str | None = None
+    compared: Mapping[str, Int[np.ndarray, "n"]] = field(default_factory=dict)
     guarantees: tuple[Guarantee, ...] = ()
 
 

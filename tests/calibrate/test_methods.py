@@ -298,3 +298,42 @@ def test_constraints_hold_on_the_fitting_rows_whatever_the_method(way: dict[str,
         assert caught.value.nearest
     with pytest.raises(UnknownMethod, match="fits nothing, so it cannot keep"):
         fit_problem(BINARY[0], {"method": "prior_threshold"}, "f1", constraints="recall >= 0.5")
+
+
+def test_auto_takes_the_best_by_cross_fitting_and_shows_all() -> None:
+    """The table holds every method that could be fitted, each as its own cross-fitted evidence has it."""
+    problem = draw((0.9, 0.1), 400, 7, lead=1.0)
+    arrays = {"logits": problem.logits, "labels": problem.labels, "classes": problem.classes}
+    result = fit(**arrays, metric="g_mean", method="auto", prior=problem.prior)  # type: ignore[arg-type]
+    assert set(result.compared) == {"argmax", "prior_threshold", "logit_adjustment", "bias_adjustment", "plug_in"}
+    assert any("left out minimum_risk" in note for note in result.notes)
+    assert result.compared[result.method].value == max(each.value for each in result.compared.values())
+    for name, interval in result.compared.items():
+        alone = fit(**arrays, metric="g_mean", method=name, prior=problem.prior)  # type: ignore[arg-type]
+        assert interval.value == pytest.approx(alone.evidence["g_mean"].value)
+        if name == result.method:
+            assert alone.point == result.point
+
+
+def test_auto_evidence_scores_the_choice_and_not_the_winner() -> None:
+    """Each fold chooses anew among the methods on its own rows, so the evidence may be below the table's best."""
+    problem = draw((0.8, 0.2), 120, 3, lead=0.5)
+    values = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        labels = rng.permutation(problem.labels)  # nothing to be learned: any gain of the winner is luck
+        result = fit(logits=problem.logits, labels=labels, metric="f1", method="auto", prior=problem.prior, rng=rng)
+        values.append((max(each.value for each in result.compared.values()), result.evidence["f1"].value))
+    table, evidence = np.mean(values, axis=0)
+    assert evidence < table
+
+
+def test_auto_keeps_constraints_and_fails_as_the_methods_do() -> None:
+    """Methods that fit nothing take part only where they happen to meet the constraints."""
+    problem = draw((0.9, 0.1), 300, 5)
+    way: dict[str, object] = {"method": "auto"}
+    result = fit_problem(problem, way, "precision", constraints=["recall >= 0.95"])
+    assert reached(problem, result.point, "recall") >= 0.95
+    assert "argmax" not in result.compared
+    with pytest.raises(Infeasible):
+        fit_problem(problem, way, "precision", constraints=["recall >= 1.1"])

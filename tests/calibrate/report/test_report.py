@@ -1,0 +1,125 @@
+"""Reports: the numbers are those of the rows, and the page needs nothing but itself."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibrate import FeatureCache, OperatingPoint, feature_cache
+from calibrate.errors import BadReport
+from calibrate.report.held_out import held_out_report
+from tests.problems import draw
+
+
+def rows(k: int = 2) -> tuple[FeatureCache, OperatingPoint]:
+    """A cache and a point that alerts more than the model does."""
+    prior = (0.9, 0.1) if k == 2 else (0.6, 0.3, 0.1)
+    problem = draw(prior, 400, 3, lead=1.5)
+    cache = feature_cache(logits=problem.logits, labels=problem.labels, classes=["clear", "<ill>", "odd & even"][:k])
+    return cache, OperatingPoint(cache.classes, np.ones(k), np.arange(k) * 1.5)
+
+
+def test_cases_are_the_confusion_matrix_per_hundred_thousand() -> None:
+    """By hand, for the plain model and for the point; intervals hold their numbers."""
+    cache, point = rows()
+    content = held_out_report(cache, {"mine": point}).content
+    for name, rule in {"plain model": OperatingPoint.argmax(cache.classes), "mine": point}.items():
+        alert, ill = rule.decide(cache.logits) == 1, cache.labels == 1
+        wanted = {
+            "alerts": alert.mean(),
+            "caught": (alert & ill).mean(),
+            "missed": (~alert & ill).mean(),
+            "false alarms": (alert & ~ill).mean(),
+        }
+        assert content.cases[name].keys() == wanted.keys()
+        for what, share in wanted.items():
+            found = content.cases[name][what]
+            assert found.value == pytest.approx(1e5 * share)
+            assert found.low <= found.value <= found.high
+
+
+def test_costs_are_counted_where_the_metric_is_one() -> None:
+    """The mean cost of a case, times 100,000."""
+    cache, point = rows()
+    content = held_out_report(cache, {"mine": point}, metrics=["cost(fp=1, fn=30)"]).content
+    alert, ill = point.decide(cache.logits) == 1, cache.labels == 1
+    assert content.cases["mine"]["cost"].value == pytest.approx(
+        1e5 * ((alert & ~ill).mean() + 30 * (~alert & ill).mean())
+    )
+
+
+def test_neighbours_catch_one_more_or_one_fewer() -> None:
+    """The chosen cut has the point's own counts; beside it the caught rows change."""
+    cache, point = rows()
+    content = held_out_report(cache, {"mine": point}).content
+    alert = point.decide(cache.logits) == 1
+    (chosen,) = [row for row in content.neighbours if row["chosen"]]
+    assert chosen["alerts"] == alert.sum()
+    assert chosen["caught"] == (alert & (cache.labels == 1)).sum()
+    caught = [row["caught"] for row in content.neighbours]
+    assert caught == sorted(caught)
+    assert len(set(caught)) == len(caught) == 7
+
+
+def test_more_classes_are_counted_one_by_one() -> None:
+    """Alerts, caught, missed and false alarms of each class, and no curve."""
+    cache, point = rows(3)
+    report = held_out_report(cache, {"mine": point}, metrics=["f1_macro"])
+    decided = point.decide(cache.logits)
+    for index, name in enumerate(cache.classes):
+        assert report.content.cases["mine"][f"alerts: {name}"].value == pytest.approx(1e5 * (decided == index).mean())
+    assert report.content.curve is None
+    assert "odd &amp; even" in report.to_html()
+
+
+class Page(HTMLParser):
+    """Collects what a page would load or run, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Everything that names another place."""
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
+        self.loads += [tag] if tag in ("script", "link", "iframe", "object") else []
+
+    def handle_data(self, data: str) -> None:
+        """Text between tags."""
+        self.words.append(data)
+
+
+def test_the_page_needs_nothing_else_and_escapes_names() -> None:
+    """No script and no address outside the page; a class name with a tag in it stays a name."""
+    cache, point = rows()
+    html = held_out_report(cache, {"mine": point}, title="Fraud <script>alert(1)</script>").to_html()
+    page = Page()
+    page.feed(html)
+    assert all(place.startswith("#") for place in page.loads), page.loads
+    assert "<script" not in html
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", html)
+    text = " ".join(" ".join(page.words).split())
+    assert "Fraud <script>alert(1)</script>" in text
+    assert "rows that had no part in choosing" in text
+    assert "approve" in text
+    assert html.count("<svg") == 4
+    assert html == held_out_report(cache, {"mine": point}, title="Fraud <script>alert(1)</script>").to_html()
+
+
+def test_a_report_is_written_as_its_name_ends(tmp_path: Path) -> None:
+    """JSON holds every number of the page."""
+    cache, point = rows()
+    report = held_out_report(cache, {"mine": point})
+    for name in ("a.html", "a.png", "a.json"):
+        report.write(tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    read = json.loads((tmp_path / "a.json").read_text())
+    assert read["per_100000"]["mine"]["alerts"]["value"] == report.content.cases["mine"]["alerts"].value
+    assert read["evidence"]["mine"]["f1"]["kind"] == "held_out"
+    assert len(read["curve"]) > 50
+    with pytest.raises(BadReport, match=r"\.html, \.png, \.json; got '.*a\.pdf'"):
+        report.write(tmp_path / "a.pdf")
