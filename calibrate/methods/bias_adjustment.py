@@ -20,7 +20,7 @@ from jaxtyping import Float64
 
 from calibrate.ascent import LARGE, coordinate_ascent
 from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMetric, UnknownMethod
-from calibrate.folds import stratified_folds
+from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods.certified import fit_certified
 from calibrate.methods.logit_adjustment import best_tau
 from calibrate.methods.task import Fitted, Task, check_reached, climbed, exact_cut, point_at
@@ -94,17 +94,18 @@ def _choose(task: Task, candidates: list[Float64[np.ndarray, "k"]]) -> tuple[int
     """Which of free, half shrunk and tau to keep: the best by cross-fitting among those that do not lose to tau on the
     fitting rows themselves, and what is to be said of it.
     """
-    folds = min(_FOLDS, int(np.bincount(task.labels).min()))
+    folds = min(_FOLDS, int(parts_of_each_class(task.labels, task.groups, len(task.classes)).min()))
     if folds < 2:
-        return 0, ("a class has one row, so whether free biases gain could not be tried: they are kept",)
-    assigned = stratified_folds(task.labels, folds, np.random.default_rng(0))
+        unit = "row" if task.groups is None else "group"
+        return 0, (f"a class has one {unit}, so whether free biases gain could not be tried: they are kept",)
+    assigned = stratified_folds(task.labels, folds, np.random.default_rng(0), task.groups)
     decided = np.empty((len(candidates), task.labels.size), dtype=np.intp)
     for fold in range(folds):
         kept, left = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
         part = task.with_rows(left)
         try:
             fitted = _climb_and_shrink(task.with_rows(kept))[0]
-        except (UndefinedMetric, Infeasible) as error:
+        except (UndefinedMetric, Infeasible, MissingClass) as error:
             return 0, (
                 f"whether free biases gain could not be tried, they are kept: without a part of the rows, {error}",
             )
