@@ -243,7 +243,7 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         (GOOD, {"metric": None}, 400, "bad-request", "metric: Input should be a valid string"),
         (GOOD, {"metric": "f1[x]"}, 422, "unknown-class", "got 'x'"),
         (GOOD, {"method": "magic"}, 422, "unknown-method", "method must be one of"),
-        (GOOD, {"search": "grid"}, 422, "unknown-method", "search must be one of exact, decimal"),
+        (GOOD, {"search": "grid"}, 422, "unknown-method", "search must be one of exact, committee"),
         (GOOD, {"positive": "froud"}, 422, "unknown-class", "got 'froud'"),
         (GOOD, {"prior": [1.0, 0.0]}, 422, "bad-prior", "prior of class 'fraud' must be > 0"),
         (GOOD, {"model": "nope"}, 404, "unknown-model", "no model 'nope'"),
