@@ -11,6 +11,7 @@
 from typing import TYPE_CHECKING, Any
 
 from calibrate.cache import CacheStream, FeatureCache, feature_cache
+from calibrate.certify import Guarantee, allowed_misses, certifiable_rate, rows_needed
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from calibrate.fit import FitResult, fit
@@ -41,14 +42,17 @@ __all__ = [
     "Curve",
     "FeatureCache",
     "FitResult",
+    "Guarantee",
     "Infeasible",
     "InputError",
     "Interval",
     "NotConverged",
     "OperatingPoint",
     "SetpointError",
+    "allowed_misses",
     "bias_for_state",
     "calibration_quality",
+    "certifiable_rate",
     "curve",
     "feature_cache",
     "fit",
@@ -57,5 +61,6 @@ __all__ = [
     "model_imbalance_state",
     "open_cache",
     "read_cache",
+    "rows_needed",
     "write_cache",
 ]

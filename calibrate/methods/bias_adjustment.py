@@ -129,7 +129,8 @@ def _choose(task: Task, candidates: list[Float64[np.ndarray, "k"]]) -> tuple[int
     """
     folds = min(_FOLDS, int(parts_of_each_class(task.labels, task.groups, len(task.classes)).min()))
     if folds < 2:
-        return 0, ("a class has one row, so whether free biases gain could not be tried: they are kept",)
+        unit = "row" if task.groups is None else "group"
+        return 0, (f"a class has one {unit}, so whether free biases gain could not be tried: they are kept",)
     assigned = stratified_folds(task.labels, folds, np.random.default_rng(0), task.groups)
     decided = np.empty((len(candidates), task.labels.size), dtype=np.intp)
     for fold in range(folds):
