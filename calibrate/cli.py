@@ -39,7 +39,10 @@ def fit(
         ),
     ] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "bias_adjustment",
-    search: Annotated[str | None, typer.Option(help="bias_adjustment: exact (the default) or decimal.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(help="bias_adjustment: exact, committee, bagged, smoothed, expected, decimal, or auto."),
+    ] = None,
     digits: Annotated[int | None, typer.Option(help="search decimal: how many digits, 3 unless told.")] = None,
     tau: Annotated[float | None, typer.Option(help="logit_adjustment: fitted unless told.")] = None,
     positive: Positive = None,

@@ -23,6 +23,7 @@ from calibrate.logits import binary_margins, to_array
 from calibrate.map_choice import Calibration, check_calibration, harm
 from calibrate.maps import MAPS
 from calibrate.methods import METHODS, Fitted, Task, after_map, find_method
+from calibrate.methods.bias_adjustment import search_for
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
@@ -140,10 +141,11 @@ def fit(
     `recall >= 0.9 @ 95%` and `recall >= 0.9 @ average`. `cost_matrix` (k, k) has a row for
     each decision and a column for each true class. `train` is a cache of the model's training rows, on which the model
     imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `search` ("exact",
-    "decimal") and `digits` belong to bias adjustment, `tau` to logit adjustment. `calibration` names a calibration map
-    that the method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains
-    most. `evidence` is True for cross-fitted evidence, a cache for evidence on those held-out rows, False for none.
-    `rng` draws folds and intervals; without one the draw is the same every time.
+    "committee", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits` belong to
+    bias adjustment, `tau` to logit adjustment. `calibration` names a calibration map that the method works behind, kept
+    only where it gains in cross-fitted log loss; "auto" takes the one that gains most. `evidence` is True for
+    cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and intervals;
+    without one the draw is the same every time.
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
@@ -192,7 +194,7 @@ def fit(
         amounts=sample.amounts,
         at_stake=sample.at_stake,
         prior=checked_prior,
-        search="exact" if search is None else search,
+        search="exact" if objective.certified else search_for(search, cache.labels, len(cache.classes)),
         digits=digits,
         tau=tau,
         groups=cache.group,
@@ -215,7 +217,7 @@ def fit(
         method=fitted.method or method,
         metric=objective.metric.name,
         constraints=tuple(constraint.text for constraint in objective.constraints),
-        options={"search": task.search, **options} if "search" in used.options else options,
+        options={**options, "search": task.search} if "search" in used.options else options,
         parameters=fitted.parameters,
         prior=task.prior,
         positive=positive,
@@ -255,7 +257,7 @@ def _check_certifies(objective: Objective, method: str, search: str | None, digi
     if not find_method(method).certifies:
         able = ", ".join(name for name, row in METHODS.items() if row.certifies)
         raise UnknownMethod(f"method '{method}' cannot certify '{text}'; {able} can")
-    if search not in (None, "exact") or digits is not None:
+    if search not in (None, "auto", "exact") or digits is not None:
         raise UnknownMethod(f"'{text}' is certified by an exact search: leave search and digits out, got '{search}'")
 
 

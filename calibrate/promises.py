@@ -110,13 +110,14 @@ class Promise:
         )
 
     def expected_p(self, counts: Counts, scale: float) -> Values:
-        """The p-values to expect of tests with `scale` times these rows."""
+        """The p-values to expect of tests with `scale` times these rows; 1 where the trials are too few to pass."""
         rate = self.constraint.metric.rate
         if rate is None:
             raise TypeError(f"metric '{self.constraint.metric.name}' is not a share of rows")
         trials, successes = rate.trials(counts), rate.successes(counts)
         errors = trials - successes if self.constraint.at_least else successes
-        return np.asarray(tail(errors * scale, trials * scale, self.rate))
+        needed = rows_needed(self.rate, self.constraint.confidence) or np.inf
+        return np.where(trials * scale < needed, 1.0, tail(errors * scale, trials * scale, self.rate))
 
     def passes(self, trials: int, errors: int) -> bool:
         """Whether so many errors certify the bound at a point that was fixed before the trials were looked at."""

@@ -105,7 +105,9 @@ class CalibrateSpec(Wire):
     )
     method: StrictStr = "bias_adjustment"
     search: StrictStr | None = Field(
-        None, min_length=1, description="For bias_adjustment: exact (the default) or decimal."
+        None,
+        min_length=1,
+        description="For bias_adjustment: exact, committee, bagged, smoothed, expected, decimal; auto is the default.",
     )
     digits: StrictInt | None = Field(None, description="For search decimal: 1 to 6, else 3.")
     tau: StrictFloat | None = Field(None, description="For logit_adjustment; fitted for the metric where left out.")

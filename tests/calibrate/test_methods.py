@@ -22,6 +22,7 @@ from tests.problems import BINARY, MULTICLASS, PROBLEMS, Problem, draw
 from tests.reference import BINARY_METRICS, best_by_brute_force, binary_metric, cells
 
 WAYS = [
+    pytest.param({"method": "bias_adjustment"}, id="default"),
     pytest.param({"method": "bias_adjustment", "search": "exact"}, id="exact"),
     pytest.param({"method": "bias_adjustment", "search": "decimal", "digits": 2}, id="decimal"),
     pytest.param({"method": "logit_adjustment"}, id="logit_adjustment"),
@@ -54,7 +55,7 @@ def test_every_method_ends_in_a_point(problem: Problem, metric: str, way: dict[s
     assert result.point.classes == tuple(problem.classes)
     for state in (result.mis_before, result.mis_after):
         assert np.isclose(state.sum(), 1)
-    if way["method"] not in ("prior_threshold", "plug_in") and way.get("search") != "decimal":
+    if way.get("search") == "exact" or way["method"] == "logit_adjustment":
         plain = OperatingPoint.argmax(problem.classes)
         tau_1 = fit_problem(problem, {"method": "logit_adjustment", "tau": 1.0}, metric).point
         if any("kept argmax" in note or "rejected" in note for note in result.notes):
@@ -70,13 +71,13 @@ def test_exact_is_brute_force_and_never_worse_than_decimal(problem: Problem, met
     """Two classes: the point itself, used as a rule, reaches what trying every cut reaches."""
     if (problem.name, metric) == ("all scores equal", "mcc"):
         with pytest.raises(UndefinedMetric):
-            fit_problem(problem, {}, metric)
+            fit_problem(problem, {"search": "exact"}, metric)
         return
     logits = to_columns(problem.logits)
     margins = logits[:, 1].astype(np.float64) - logits[:, 0]
     for positive in (0, 1):
         name = problem.classes[positive]
-        point = fit_problem(problem, {}, metric, positive=name).point
+        point = fit_problem(problem, {"search": "exact"}, metric, positive=name).point
         value = binary_metric(metric, *cells(problem.labels, point.decide(problem.logits), positive))
         expected = best_by_brute_force(metric, margins, problem.labels, positive)
         assert np.isclose(value, expected, rtol=1e-12, atol=0)
@@ -204,12 +205,15 @@ def test_what_is_missing_or_unknown_is_named() -> None:
     run = partial(fit_problem, BINARY[0], metric="f1")
     with pytest.raises(UnknownMethod, match="must be one of bias_adjustment, logit_adjustment, prior_threshold"):
         run({"method": "magic"})
-    with pytest.raises(UnknownMethod, match="search must be one of exact, decimal; got 'grid'"):
+    with pytest.raises(UnknownMethod, match=r"search must be one of exact, committee, bagged, .*; got 'grid'"):
         run({"search": "grid"})
     with pytest.raises(UnknownMethod, match="method 'prior_threshold' has no option 'search'"):
         run({"method": "prior_threshold", "search": "exact"})
-    with pytest.raises(UnknownMethod, match="'exact' has no option 'digits'"):
-        run({"digits": 2})
+    for search in ("exact", "committee", "bagged"):
+        with pytest.raises(UnknownMethod, match=f"'{search}' has no option 'digits'"):
+            run({"search": search, "digits": 2})
+    with pytest.raises(UnknownMethod, match="search 'smoothed' is for two classes, these are 3"):
+        fit_problem(MULTICLASS[0], {"search": "smoothed"}, "f1")
     with pytest.raises(UnknownMethod, match="from 1 to 6, got 7"):
         run({"search": "decimal", "digits": 7})
     with pytest.raises(UnknownMethod, match="finite"):
