@@ -117,7 +117,7 @@ def calibration_quality(
     >>> from calibrate.cache import feature_cache
     >>> rows = feature_cache(logits=[-2.0, -1.5, 0.5, 1.0, -1.0, 2.0], labels=[0, 0, 1, 0, 0, 1], classes=["no", "yes"])
     >>> round(calibration_quality(rows).classes["yes"].mean_predicted, 3)
-    0.438
+    0.467
     """
     check_every_class_has_rows(cache)
     k = len(cache.classes)

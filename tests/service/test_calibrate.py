@@ -78,8 +78,8 @@ def test_the_answer_is_the_librarys(fraud: TestClient, spec: dict[str, Any]) -> 
         "warnings",
         "metric",
         "method",
-        "guarantees",
         "calibration",
+        "guarantees",
     ):
         assert said[key] == expected[key], key
     assert (said["operating_point"], said["model_version"], said["is_default"]) == ("p@1", 1, False)
