@@ -1,4 +1,4 @@
-"""The `setpoint` command: fit, evaluate, serve, publish."""
+"""The `setpoint` command: fit, evaluate, export, serve, publish."""
 
 import errno
 import json
@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from calibrate import cli as library
+from calibrate import cli_export
 from calibrate.errors import InputError, SetpointError
 from service.settings import Settings
 
@@ -36,11 +37,12 @@ def setpoint(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
     ] = False,
 ) -> None:
-    """Operating points for trained classifiers: fit, evaluate, publish, serve."""
+    """Operating points for trained classifiers: fit, evaluate, export, publish, serve."""
 
 
 app.command()(library.fit)
 app.command()(library.evaluate)
+app.command()(cli_export.export)
 
 
 @app.command()

@@ -22,6 +22,7 @@ ALLOWED = {
     "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
     "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "curve"]},
+    "calibrate.cli_export": {"calibrate.errors", "calibrate.io"},
     "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit"},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
