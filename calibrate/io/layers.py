@@ -103,17 +103,27 @@ def _quantized(view: View, node: onnx.NodeProto) -> Layer | None:
     for one, other in ((0, 1), (1, 0)):
         product = view.node(_behind_casts(view, node.input[one]))
         scales = view.node(node.input[other])
-        if product is None or scales is None or product.op_type != "MatMulInteger" or scales.op_type != "Mul":
+        if (
+            product is None
+            or scales is None
+            or len(product.input) < 2
+            or product.op_type != "MatMulInteger"
+            or scales.op_type != "Mul"
+        ):
             continue
         quantize = view.node(product.input[0])
         whole = view.integers(product.input[1])
         if quantize is None or quantize.op_type != "DynamicQuantizeLinear" or whole is None or whole.ndim != 2:
             continue
+        if len(quantize.output) != 3 or not quantize.input:
+            continue
         numbers, scale, zero = quantize.output
         known = [view.constant(name) for name in scales.input if name != scale]
         given = [*product.input, "", ""]
         zeros = view.integers(given[3]) if given[3] else np.zeros(1, np.int64)
-        if given[2] != zero or len(known) != 1 or known[0] is None or zeros is None or zeros.ndim > 1:
+        if given[2] != zero or len(known) != 1 or known[0] is None or zeros is None:
+            continue
+        if any(part.ndim > 1 or part.size not in (1, whole.shape[1]) for part in (zeros, known[0])):
             continue
         weight = (whole.astype(np.float32) - zeros.astype(np.float32)) * known[0]
         return _layer(weight, _NO_BIAS, (numbers, scale, zero), node.output[0])

@@ -76,7 +76,7 @@ def tail_behind(view: View, spelled: Mapping[str, tuple[str, str | None]], outpu
 
 def _step(view: View, node: onnx.NodeProto) -> tuple[str, str] | None:
     """What a node of a tail does, as the operator that would do the same, and the tensor before it."""
-    if not node.input:
+    if not node.input or not node.output:
         return None
     if node.op_type == "Normalizer":  # it leaves the scores of a linear classifier as they are
         return ("Normalizer", node.input[0]) if view.maker(node.input[0]) == "LinearClassifier" else None
@@ -89,23 +89,23 @@ def _softmax(view: View, node: onnx.NodeProto) -> tuple[str, str] | None:
     """`Exp(z - max) / ReduceSum(Exp(z - max))`, or the same as a product with a reciprocal."""
     top = bottom = ""
     if node.op_type == "Div":
-        top, bottom = node.input
+        top, bottom = _pair(node)
     elif node.op_type == "Mul":
-        for one, other in (node.input, node.input[::-1]):
+        for one, other in (_pair(node), _pair(node)[::-1]):
             reciprocal = view.node(other)
             if reciprocal is not None and reciprocal.op_type == "Reciprocal":
-                top, bottom = one, reciprocal.input[0]
+                top, bottom = one, _first(reciprocal)
     exp = view.node(top)
     if exp is None or exp.op_type != "Exp" or not _reduces(view, bottom, "ReduceSum", top):
         return None
-    return "Softmax", _unshifted(view, exp.input[0])
+    return "Softmax", _unshifted(view, _first(exp))
 
 
 def _log_softmax(view: View, node: onnx.NodeProto) -> tuple[str, str] | None:
     """`z - Log(ReduceSum(Exp(z)))`, or `z - ReduceLogSumExp(z)`."""
     if node.op_type != "Sub":
         return None
-    scores, total = node.input
+    scores, total = _pair(node)
     log = view.node(total)
     if _reduces(view, total, "ReduceLogSumExp", scores):
         return "LogSoftmax", _unshifted(view, scores)
@@ -114,7 +114,7 @@ def _log_softmax(view: View, node: onnx.NodeProto) -> tuple[str, str] | None:
         log is None
         or log.op_type != "Log"
         or exp is None
-        or not _reduces(view, log.input[0], "ReduceSum", exp.output[0])
+        or not _reduces(view, _first(log), "ReduceSum", exp.output[0])
     ):
         return None
     return "LogSoftmax", _unshifted(view, scores)
@@ -122,18 +122,18 @@ def _log_softmax(view: View, node: onnx.NodeProto) -> tuple[str, str] | None:
 
 def _sigmoid(view: View, node: onnx.NodeProto) -> tuple[str, str] | None:
     """`1 / (1 + Exp(-x))`."""
-    if node.op_type == "Div" and _is_one(view, node.input[0]):
-        below = view.node(node.input[1])
+    if node.op_type == "Div" and _is_one(view, _pair(node)[0]):
+        below = view.node(_pair(node)[1])
     else:
-        below = view.node(node.input[0]) if node.op_type == "Reciprocal" else None
+        below = view.node(_first(node)) if node.op_type == "Reciprocal" else None
     if below is None or below.op_type != "Add":
         return None
-    for one, other in (below.input, below.input[::-1]):
+    for one, other in (_pair(below), _pair(below)[::-1]):
         exp = view.node(other)
         if _is_one(view, one) and exp is not None and exp.op_type == "Exp":
-            negative = view.node(exp.input[0])
+            negative = view.node(_first(exp))
             if negative is not None and negative.op_type == "Neg":
-                return "Sigmoid", negative.input[0]
+                return "Sigmoid", _first(negative)
     return None
 
 
@@ -142,7 +142,12 @@ def _both_columns(view: View, node: onnx.NodeProto) -> tuple[str, str] | None:
     if node.op_type != "Concat" or len(node.input) != 2:
         return None
     other = view.node(node.input[0])
-    if other is None or other.op_type != "Sub" or other.input[1] != node.input[1] or not _is_one(view, other.input[0]):
+    if (
+        other is None
+        or other.op_type != "Sub"
+        or _pair(other)[1] != node.input[1]
+        or not _is_one(view, _pair(other)[0])
+    ):
         return None
     return "Concat", node.input[1]
 
@@ -150,8 +155,20 @@ def _both_columns(view: View, node: onnx.NodeProto) -> tuple[str, str] | None:
 def _unshifted(view: View, tensor: str) -> str:
     """z of `z - max(z)`."""
     node = view.node(tensor)
-    shifted = node is not None and node.op_type == "Sub" and _reduces(view, node.input[1], "ReduceMax", node.input[0])
-    return node.input[0] if node is not None and shifted else tensor
+    if node is None or node.op_type != "Sub":
+        return tensor
+    scores, top = _pair(node)
+    return scores if _reduces(view, top, "ReduceMax", scores) else tensor
+
+
+def _first(node: onnx.NodeProto) -> str:
+    """A node's first input, nothing where it has none."""
+    return node.input[0] if node.input else ""
+
+
+def _pair(node: onnx.NodeProto) -> tuple[str, str]:
+    """Both inputs of a node, nothing where it has not two."""
+    return (node.input[0], node.input[1]) if len(node.input) == 2 else ("", "")
 
 
 def _reduces(view: View, tensor: str, operator: str, source: str) -> bool:
@@ -175,12 +192,16 @@ def _is_one(view: View, tensor: str) -> bool:
 
 def _is_mean_of_places(view: View, node: onnx.NodeProto) -> bool:
     """Whether a node takes the mean over all axes but those of rows and channels."""
-    if node.op_type != "ReduceMean":
-        return bool(node.op_type == "GlobalAveragePool")
+    if node.op_type != "ReduceMean" or not node.input:
+        return bool(node.op_type == "GlobalAveragePool" and node.input)
     given = view.integers(node.input[1]) if len(node.input) > 1 else None
     axes = option(node, "axes", []) if given is None else given.tolist()
     shape = view.shape(node.input[0])
-    return shape is not None and sorted(axis % len(shape) for axis in axes) == list(range(2, len(shape)))
+    return (
+        shape is not None
+        and len(shape) > 2
+        and sorted(axis % len(shape) for axis in axes) == list(range(2, len(shape)))
+    )
 
 
 def _keeps_rows(view: View, node: onnx.NodeProto, columns: int) -> bool:

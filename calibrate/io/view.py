@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from jaxtyping import Float
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from calibrate.errors import BadModel
 
@@ -120,13 +120,18 @@ class View:
 
 
 def option(node: onnx.NodeProto, name: str, otherwise: Any) -> Any:
-    """An attribute of a node."""
-    found = [attribute for attribute in node.attribute if attribute.name == name]
-    return helper.get_attribute_value(found[0]) if found else otherwise
+    """A number of a node's attributes, or a list of integers; `otherwise` where there is none, or of another kind."""
+    for attribute in node.attribute:
+        if attribute.name == name:
+            wanted = (
+                {AttributeProto.INTS} if isinstance(otherwise, list) else {AttributeProto.INT, AttributeProto.FLOAT}
+            )
+            return helper.get_attribute_value(attribute) if attribute.type in wanted else otherwise
+    return otherwise
 
 
 def _transpose(node: onnx.NodeProto, value: np.ndarray) -> np.ndarray:
-    return value.transpose(option(node, "perm", None))
+    return value.transpose(option(node, "perm", []) or None)
 
 
 def _reshape(_: onnx.NodeProto, value: np.ndarray, shape: np.ndarray) -> np.ndarray:
@@ -135,8 +140,8 @@ def _reshape(_: onnx.NodeProto, value: np.ndarray, shape: np.ndarray) -> np.ndar
 
 
 def _squeeze(node: onnx.NodeProto, value: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
-    chosen = option(node, "axes", None) if axes is None else axes.tolist()
-    return value.squeeze(None if chosen is None else tuple(chosen))
+    chosen = option(node, "axes", []) if axes is None else axes.tolist()
+    return value.squeeze(tuple(chosen) or None)
 
 
 def _cast(node: onnx.NodeProto, value: np.ndarray) -> np.ndarray:
@@ -150,6 +155,7 @@ def _dequantize(
     axis, block = option(node, "axis", 1), option(node, "block_size", 0)
     parts = [scale.astype(np.float32), np.zeros(1) if zero is None else zero.astype(np.float32)]
     if block:
+        block = min(block, max(value.shape))
         parts = [np.repeat(part, block, axis=axis) if part.ndim == value.ndim else part for part in parts]
         index = tuple(slice(length) for length in value.shape)
         parts = [part[index] if part.ndim == value.ndim else part for part in parts]
@@ -157,6 +163,8 @@ def _dequantize(
         along = [1] * value.ndim
         if value.ndim:
             along[axis if value.ndim > 1 else 0] = -1
+        if any(part.size not in (1, value.shape[axis if value.ndim > 1 else 0]) for part in parts):
+            raise ValueError("a scale for each of something else")
         parts = [part.reshape(along) if part.size > 1 else part.reshape(-1) for part in parts]
     return np.asarray((value.astype(np.float32) - parts[1]) * parts[0], dtype=np.float32).reshape(value.shape)
 

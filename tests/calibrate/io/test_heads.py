@@ -9,10 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.neural_network import MLPClassifier
 
-from calibrate.errors import BadModel, NoHead
+from calibrate.errors import BadModel, InputError, NoHead
 from calibrate.io.graph import read_model
 from calibrate.logits import softmax, to_columns
 from tests.models import HIDDEN, WIDTH, body, build, exported, network, weights
@@ -244,6 +246,37 @@ def test_a_free_length_may_be_minus_one() -> None:
     model = onnx.load_model_from_string(network(2))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
     assert read_model(model.SerializeToString()).inputs[0].shape == (None, WIDTH)
+
+
+WHOLE = [FOUND[name]() for name in ("dynamically quantised", "weight in eight bits", "convolution before a mean",
+         "log-softmax in small operators", "sigmoid with a reciprocal", "both columns of a sigmoid")]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(WHOLE), st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=4))
+def test_a_damaged_head_is_an_input_error_or_still_a_model(whole: bytes, changes: list[tuple[int, int]]) -> None:
+    """Any few bytes changed: never another kind of exception."""
+    damaged = bytearray(whole)
+    for at, change in changes:
+        damaged[at % len(damaged)] ^= change
+    try:
+        read_model(bytes(damaged))
+    except InputError:
+        return
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_nodes_without_their_inputs_are_no_head(name: str) -> None:
+    """Each node in turn with fewer inputs than it needs."""
+    whole = onnx.load_model_from_string(FOUND[name]())
+    for i in range(len(whole.graph.node)):
+        model = onnx.ModelProto()
+        model.CopyFrom(whole)
+        del model.graph.node[i].input[:1]
+        try:
+            read_model(model.SerializeToString())
+        except InputError:
+            continue
 
 
 def test_blocks_of_quantised_weights() -> None:
