@@ -11,12 +11,14 @@
 from typing import TYPE_CHECKING, Any
 
 from calibrate.cache import CacheStream, FeatureCache, feature_cache
+from calibrate.certify import Guarantee, allowed_misses, certifiable_rate, rows_needed
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from calibrate.fit import FitResult, fit
 from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
+from calibrate.reliability import CalibrationQuality, calibration_quality
 from calibrate.state import bias_for_state, model_imbalance_state
 from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
@@ -38,16 +40,21 @@ else:
 
 __all__ = [
     "CacheStream",
+    "CalibrationQuality",
     "Curve",
     "FeatureCache",
     "FitResult",
+    "Guarantee",
     "Infeasible",
     "InputError",
     "Interval",
     "NotConverged",
     "OperatingPoint",
     "SetpointError",
+    "allowed_misses",
     "bias_for_state",
+    "calibration_quality",
+    "certifiable_rate",
     "curve",
     "export",
     "feature_cache",
@@ -57,5 +64,6 @@ __all__ = [
     "model_imbalance_state",
     "open_cache",
     "read_cache",
+    "rows_needed",
     "write_cache",
 ]
