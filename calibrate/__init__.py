@@ -24,16 +24,18 @@ from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
 
 if TYPE_CHECKING:
+    from calibrate.io.export import export
     from calibrate.io.parquet import open_cache
 else:
+    _LATER = {"export": "calibrate.io.export", "open_cache": "calibrate.io.parquet"}
 
     def __getattr__(name: str) -> Any:
-        """`open_cache`, when it is first asked for: it imports pyarrow, which takes a while."""
-        if name != "open_cache":
+        """What imports onnx or pyarrow, which takes a while, when it is first asked for."""
+        if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from calibrate.io.parquet import open_cache
+        from importlib import import_module
 
-        return open_cache
+        return getattr(import_module(_LATER[name]), name)
 
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "calibration_quality",
     "certifiable_rate",
     "curve",
+    "export",
     "feature_cache",
     "fit",
     "fit_stream",

@@ -23,6 +23,7 @@ ALLOWED = {
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
     "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands", "curve"]},
     "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
+    "calibrate.cli_export": {"calibrate.errors", "calibrate.io"},
     "calibrate.reliability": {f"calibrate.{name}" for name in [*CORE, "cache"]},
     "calibrate.tables": {f"calibrate.{name}" for name in ["certify", "uncertainty", "fit", "reliability"]},
 }
