@@ -20,7 +20,9 @@ from calibrate.certify import Guarantee
 from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod, UnknownMetric
 from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out, table_of
 from calibrate.logits import to_array
-from calibrate.methods import METHODS, Fitted, Task, find_method
+from calibrate.map_choice import Calibration, check_calibration, harm
+from calibrate.maps import MAPS
+from calibrate.methods import METHODS, Fitted, Task, after_map, find_method
 from calibrate.methods.bias_adjustment import search_for
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
@@ -49,7 +51,8 @@ class FitResult:
     method that `auto` weighed, cross-fitted. `notes` tell how the search ended and what it rejected. `rounding_rows` is
     how many fitting rows lie so near their decision that a float32 model may take it either way. `mis_before` and
     `mis_after` (k,) are the model imbalance state without and with the point, on the `train` rows where there were any,
-    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
+    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows. `calibration` tells
+    which calibration map the point contains and which were rejected, where one was asked for.
     """
 
     point: OperatingPoint
@@ -78,6 +81,13 @@ class FitResult:
     guarantees: tuple[Guarantee, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+
+    @property
+    def threshold(self) -> float | None:
+        """The point's threshold on the probability of the second class: the calibrated one where there is a map."""
+        kept = None if self.calibration is None else self.calibration.kept
+        return (self.point if kept is None else kept.rest_of(self.point)).threshold
 
     def at_prevalence(self, prevalence: ByClass) -> "FitResult":
         """The same point where the classes are that frequent: evidence, before and gain anew, without the rows.
@@ -97,7 +107,7 @@ class FitResult:
         """Everything as plain JSON values; undefined numbers are None."""
         return {
             "point": self.point.to_dict(),
-            "threshold": self.point.threshold,
+            "threshold": self.threshold,
             "method": self.method,
             "metric": self.metric,
             "constraints": list(self.constraints),
@@ -122,6 +132,7 @@ class FitResult:
             "guarantees": [each.to_dict() for each in self.guarantees],
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
         }
 
     def save(self, path: str | Path) -> None:
@@ -145,6 +156,7 @@ def fit(
     negatives_kept: ByClass | None = None,
     class_weights: ByClass | None = None,
     cost_matrix: ArrayLike | None = None,
+    calibration: str | None = None,
     evidence: FeatureCache | bool = True,
     rng: np.random.Generator | None = None,
     logits: ArrayLike | None = None,
@@ -163,8 +175,10 @@ def fit(
     are weighted to it, and probabilities moved. `negatives_kept` is the rate at which training rows were kept, of the
     negatives or by class, and `class_weights` the weight of each class in the training loss. `search` ("exact",
     "committee", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits` belong to
-    bias adjustment, `tau` to logit adjustment. `evidence` is True for cross-fitted evidence, a cache for evidence on
-    those held-out rows, False for none. `rng` draws folds and intervals; without one the draw is the same every time.
+    bias adjustment, `tau` to logit adjustment. `calibration` names a calibration map that the method works behind, kept
+    only where it gains in cross-fitted log loss; "auto" takes the one that gains most. `evidence` is True for
+    cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and intervals;
+    without one the draw is the same every time.
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
@@ -182,6 +196,10 @@ def fit(
     options = {name: value for name, value in given.items() if value is not None}
     if foreign := sorted(options.keys() - chosen.options):
         raise UnknownMethod(f"method '{method}' has no option '{foreign[0]}'")
+    check_calibration(calibration, len(cache.classes))
+    if calibration is not None and method in MAPS:
+        raise UnknownMethod(f"method '{method}' is a calibration map itself, so it takes no calibration before it")
+    fit_task = chosen.fit if calibration is None else after_map(chosen.fit, calibration)
     priors = [given for given in (prior, cache.prior, None if train is None else train.prior) if given is not None]
     checked_prior = check_prior(priors[0], cache.classes) if priors else None
     objective = parse_objective(
@@ -193,9 +211,13 @@ def fit(
         None if cost_matrix is None else check_cost_matrix(cost_matrix, cache.classes),
     )
     if objective.constraints and not chosen.keeps_constraints:
-        raise UnknownMethod(f"method '{method}' fits nothing, so it cannot keep '{objective.constraints[0].text}'")
+        raise UnknownMethod(
+            f"method '{method}' fits nothing for a metric, so it cannot keep '{objective.constraints[0].text}'"
+        )
     if objective.certified:
         _check_certifies(objective, method, search, digits)
+        if calibration is not None:
+            raise UnknownMethod(f"'{objective.certified[0].text}' is certified on the logits: leave calibration out")
     correction = correction_of(
         cache.classes,
         positive=positive,
@@ -204,7 +226,7 @@ def fit(
         prior=checked_prior,
         prevalence=shares,
     )
-    fit_task = corrected(chosen.fit, correction)
+    fit_task = corrected(fit_task, correction)
     sample = sample_of(rows, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
@@ -262,7 +284,13 @@ def fit(
         compared=_comparison(fitted, sample, objective.metric),
         guarantees=fitted.guarantees,
         notes=fitted.notes,
-        warnings=(*_warnings(task, fitted), *found.warnings, *_compared(found, objective)),
+        warnings=(
+            *_warnings(task, fitted),
+            *(harm(method, task.logits, task.labels, task.weights, task.groups) if method in MAPS else ()),
+            *found.warnings,
+            *_compared(found, objective),
+        ),
+        calibration=fitted.calibration,
     )
 
 

@@ -27,6 +27,7 @@ from jaxtyping import Float64
 from calibrate.cache import FeatureCache, check_prior
 from calibrate.errors import BadCorrection, BadPrior, Infeasible, UnknownClass
 from calibrate.logits import to_array
+from calibrate.map_choice import Calibration
 from calibrate.methods import Fitted, Task
 from calibrate.metrics import class_index
 from calibrate.paired import class_factors
@@ -136,9 +137,17 @@ def corrected(fit: Callable[[Task], Fitted], correction: Correction | None) -> C
         parameters = {
             name: value - turn if name.split("[")[0] == "cut" else value for name, value in found.parameters.items()
         }
-        return replace(found, point=point, parameters=parameters)
+        return replace(found, point=point, parameters=parameters, calibration=_on_the_models_own(found, bias))
 
     return fitted
+
+
+def _on_the_models_own(found: Fitted, bias: Float64[np.ndarray, "k"]) -> Calibration | None:
+    """The calibration with its map as one of the model's own logits: the map was fitted on the corrected ones."""
+    chosen = found.calibration
+    if chosen is None or chosen.kept is None:
+        return chosen
+    return replace(chosen, kept=replace(chosen.kept, bias=chosen.kept.bias + chosen.kept.scale * bias))
 
 
 def _kept(value: ByClass, classes: tuple[str, ...], positive: str | None) -> Float64[np.ndarray, "k"]:

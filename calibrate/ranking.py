@@ -59,7 +59,7 @@ def average_precision(
 
 def log_loss(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], weights: Weights = None) -> float:
     """The mean of -log softmax at the labels (n,), from the logits, so that nothing is clipped. NaN without weight."""
-    return _mean(_log_losses, logits, labels, weights)
+    return _mean(log_losses, logits, labels, weights)
 
 
 def brier(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], weights: Weights = None) -> float:
@@ -82,9 +82,9 @@ def threshold_free(
 
     Raises: `NotFinite` where a margin of two classes overflows.
     """
-    ranked, log_odds = log_odds_of(logits, positive)
+    ranked, columns = log_odds_of(logits, positive)
     ranks = []
-    for index, odds in zip(ranked, log_odds, strict=True):
+    for index, odds in zip(ranked, columns, strict=True):
         both = sides(odds, labels == index, weights)
         ranks.append(ranks_of(*both))
     auc, precision = np.mean(ranks, axis=0).tolist()
@@ -105,7 +105,7 @@ def log_odds_of(
     k = logits.shape[1]
     ranked = list(range(k)) if positive is None and k > 2 else [1 if positive is None else positive]
     mirror = 1 if ranked == [1] else -1
-    return ranked, [binary_margins(logits) * mirror] if k == 2 else _log_odds(logits, ranked)
+    return ranked, [binary_margins(logits) * mirror] if k == 2 else log_odds(logits, ranked)
 
 
 def ranks_of(positives: Side, negatives: Side) -> tuple[float, float]:
@@ -117,7 +117,7 @@ def row_losses(
     logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]
 ) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
     """What each row (n,) puts into the log loss and into the Brier score."""
-    parts = [(_log_losses(logits[rows], labels[rows]), _briers(logits[rows], labels[rows])) for rows in _chunks(logits)]
+    parts = [(log_losses(logits[rows], labels[rows]), _briers(logits[rows], labels[rows])) for rows in _chunks(logits)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
@@ -159,7 +159,7 @@ def _average_precision(positives: Side, negatives: Side) -> float:
     return float((positives.weights * precision).sum() / positives.weights.sum())
 
 
-def _log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[Float64[np.ndarray, "n"]]:
+def log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[Float64[np.ndarray, "n"]]:
     """The log-odds `z_c - logsumexp(other z)` of each class c in turn, from three numbers a row.
 
     A row's sums are taken in the order of size, so rows that hold the same logits in another order tie exactly.
@@ -177,7 +177,8 @@ def _log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[
         yield np.where(behind == 0, lead, behind - np.log(rest))
 
 
-def _log_losses(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+def log_losses(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """-log softmax at the label of each row, (n,), from the logits, so that nothing is clipped."""
     rows = np.arange(labels.size)
     top = logits.argmax(axis=1)
     behind = logits.astype(np.float64) - logits[rows, top, np.newaxis]

@@ -36,6 +36,7 @@ class Spec:
     negatives_kept: ByClass | None = None
     class_weights: ByClass | None = None
     cost_matrix: tuple[tuple[float, ...], ...] | None = None
+    calibration: str | None = None
     model_version: int | None = None
     make_default: bool = False
     reason: str = ""
@@ -64,6 +65,7 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
         negatives_kept=spec.negatives_kept,
         class_weights=spec.class_weights,
         cost_matrix=spec.cost_matrix,
+        calibration=spec.calibration,
     )
     details = result.to_dict()
     del details["point"], details["threshold"]

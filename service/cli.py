@@ -1,4 +1,4 @@
-"""The `setpoint` command: fit, evaluate, bench, serve, publish."""
+"""The `setpoint` command: fit, evaluate, bench, export, serve, publish."""
 
 import errno
 import json
@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from calibrate import cli as library
+from calibrate import cli_export
 from calibrate.bench.cli import bench
 from calibrate.errors import InputError, SetpointError
 from service.settings import Settings
@@ -37,13 +38,14 @@ def setpoint(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
     ] = False,
 ) -> None:
-    """Operating points for trained classifiers: fit, evaluate, bench, publish, serve."""
+    """Operating points for trained classifiers: fit, evaluate, bench, export, publish, serve."""
 
 
 app.command()(library.fit)
 app.command()(library.evaluate)
 app.command()(library.curve)
 app.command()(bench)
+app.command()(cli_export.export)
 
 
 @app.command()

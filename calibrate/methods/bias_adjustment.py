@@ -6,7 +6,8 @@ than 10 such rows, 0.007 with 20 to 40, 0.003 with 40 to 100 and nothing with mo
 
 `search="exact"` sweeps the cut itself in two classes. In more it climbs by exact one-class sweeps, and because free
 biases of rare classes overfit, it does no harm: the climb's biases, and half the way to them, are weighed against the
-best tau of logit adjustment by cross-fitting, and the free ones are kept only where they gain there.
+best tau of logit adjustment and against argmax by cross-fitting, and each is kept only where it gains there. Under
+constraints argmax, which aims at none, is left out.
 
 `search="decimal"` is the paper's: the model imbalance state of the training rows is moved to a target r by a bias, and
 the target is searched on the validation rows digit by digit: 0.1 to 0.9, then nine steps of 0.01 to each side of the
@@ -24,7 +25,7 @@ from jaxtyping import Float64, Int
 
 from calibrate.ascent import LARGE, coordinate_ascent
 from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMetric, UnknownMethod
-from calibrate.folds import stratified_folds
+from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods.certified import fit_certified
 from calibrate.methods.cuts import RULES
 from calibrate.methods.cuts.committee import committee_cut
@@ -36,7 +37,7 @@ from calibrate.state import bias_for_state, model_imbalance_state
 FEW_OF_A_CLASS = 100
 _DIGITS = 3
 _FOLDS = 3
-_SHRUNK = ("free biases", "free biases shrunk halfway to the tau line", "tau line")
+_WEIGHED = ("free biases", "free biases shrunk halfway to the tau line", "tau line", "argmax")
 _LEAST_SHARE = 1e-6  # what a class that the model never predicts starts from: no bias reaches a share of zero
 
 
@@ -125,20 +126,21 @@ def _climb_and_shrink(task: Task) -> tuple[list[Float64[np.ndarray, "k"]], int, 
 
 
 def _choose(task: Task, candidates: list[Float64[np.ndarray, "k"]]) -> tuple[int, tuple[str, ...]]:
-    """Which of free, half shrunk and tau to keep: the best by cross-fitting among those that do not lose to tau on the
-    fitting rows themselves, and what is to be said of it.
+    """Which of free, half shrunk, tau and argmax to keep: the best by cross-fitting, the free ones only where they do
+    not lose to tau on the fitting rows themselves; and what is to be said of it.
     """
-    folds = min(_FOLDS, int(np.bincount(task.labels).min()))
+    folds = min(_FOLDS, int(parts_of_each_class(task.labels, task.groups, len(task.classes)).min()))
     if folds < 2:
-        return 0, ("a class has one row, so whether free biases gain could not be tried: they are kept",)
-    assigned = stratified_folds(task.labels, folds, np.random.default_rng(0))
+        unit = "row" if task.groups is None else "group"
+        return 0, (f"a class has one {unit}, so whether free biases gain could not be tried: they are kept",)
+    assigned = stratified_folds(task.labels, folds, np.random.default_rng(0), task.groups)
     decided = np.empty((len(candidates), task.labels.size), dtype=np.intp)
     for fold in range(folds):
         kept, left = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
         part = task.with_rows(left)
         try:
             fitted = _climb_and_shrink(task.with_rows(kept))[0]
-        except (UndefinedMetric, Infeasible) as error:
+        except (UndefinedMetric, Infeasible, MissingClass) as error:
             return 0, (
                 f"whether free biases gain could not be tried, they are kept: without a part of the rows, {error}",
             )
@@ -146,11 +148,15 @@ def _choose(task: Task, candidates: list[Float64[np.ndarray, "k"]]) -> tuple[int
     scores = [task.objective.score(task.sample.counts(row)) for row in decided]
     floor = task.sample.score(candidates[-1], task.objective).key
     fair = [i for i, bias in enumerate(candidates) if task.sample.score(bias, task.objective).key >= floor]
+    if not task.objective.constraints:
+        fair.append(len(candidates))
+        candidates.append(np.zeros(len(task.classes)))
+        scores.append(task.sample.score(candidates[-1], task.objective))
     best = max(fair, key=lambda i: (scores[i].key, i))
     name = task.objective.metric.name
     sign = 1 if task.objective.metric.larger_is_better else -1
-    said = ", ".join(f"{what} {sign * float(score.gain):.4f}" for what, score in zip(_SHRUNK, scores, strict=True))
-    return best, (f"kept {_SHRUNK[best]}: cross-fitted '{name}' of {said}",)
+    said = ", ".join(f"{what} {sign * float(score.gain):.4f}" for what, score in zip(_WEIGHED, scores, strict=False))
+    return best, (f"kept {_WEIGHED[best]}: cross-fitted '{name}' of {said}",)
 
 
 def _decimal(task: Task) -> Fitted:

@@ -13,6 +13,7 @@ from calibrate.certify import Guarantee
 from calibrate.counts import Counts
 from calibrate.errors import Infeasible, MissingCosts, MissingPrior, Nearest, UndefinedMetric
 from calibrate.logits import binary_margins
+from calibrate.map_choice import Calibration
 from calibrate.objective import Objective
 from calibrate.operating_point import OperatingPoint
 from calibrate.sweep import Cut, Rows, sweep_cut
@@ -97,9 +98,10 @@ class Task:
 @dataclass(frozen=True)
 class Fitted:
     """The point, the few numbers of its method by name (`tau`, `cut`, `gap`, `target[fraud]`), what is to be said of
-    the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it. Where
-    several methods were weighed, `method` is the winner's name and `compared` the cross-fitted decisions of each, (n,).
-    `guarantees` are the promises that the point keeps.
+    the search, whether the fitting rows had a say (where they had none, they are held-out rows for it), and what became
+    of a calibration map, if one was asked for: the point contains it. Where several methods were weighed, `method` is
+    the winner's name and `compared` the cross-fitted decisions of each, (n,). `guarantees` are the promises that the
+    point keeps.
     """
 
     point: OperatingPoint
@@ -109,6 +111,7 @@ class Fitted:
     method: str | None = None
     compared: Mapping[str, Int[np.ndarray, "n"]] = field(default_factory=dict)
     guarantees: tuple[Guarantee, ...] = ()
+    calibration: Calibration | None = None
 
 
 def binary_rows(task: Task) -> Rows:

@@ -131,6 +131,11 @@ class CalibrateSpec(Wire):
     cost_matrix: list[list[Number]] | None = Field(
         None, description="For mean_cost and minimum_risk: a row for each decision, a column for each true class."
     )
+    calibration: StrictStr | None = Field(
+        None,
+        description="A calibration map before the method (temperature, bias_corrected_temperature, platt, "
+        "vector_scaling, or auto), kept only where cross-fitted log loss gains.",
+    )
     model_version: StrictInt | None = None
     make_default: StrictBool = Field(False, description="Make it the default in the same step.")
     reason: str = Field("", max_length=1000, description="Why the default moves, for the audit trail.")
@@ -212,6 +217,25 @@ class Point(Wire):
     cost: list[list[Number]] | None = Field(None, description="A row for each decision, a column for each true class.")
 
 
+class MapTrial(BaseModel):
+    """What a calibration map gains in cross-fitted log loss per row."""
+
+    name: str
+    gain: Number
+    standard_error: Number
+
+
+class MapReply(BaseModel):
+    """The calibration map `scale * logits + bias` that a point contains, null where none was kept, and what was tried.
+    The `probabilities` of a prediction are the softmax of the mapped logits.
+    """
+
+    name: StrictStr | None
+    scale: list[Number] | None
+    bias: list[Number] | None
+    trials: list[MapTrial] = []
+
+
 class PointDetails(BaseModel):
     """What a fit says of a point beside the point itself; more than is listed here may come along."""
 
@@ -231,6 +255,7 @@ class PointDetails(BaseModel):
     survives: list[StrictStr] = Field([], description="Metrics whose promise holds at any prevalence.")
     mis_before: list[Number] | None = Field(None, description="Mean predicted probability per class without the point.")
     mis_after: list[Number] | None = None
+    calibration: MapReply | None = None
     guarantees: list[GuaranteeReply] = Field([], max_length=100)
     warnings: list[str] = []
 

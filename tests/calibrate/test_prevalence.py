@@ -262,3 +262,21 @@ def test_the_written_result_says_what_it_is_told_for(tmp_path: Path) -> None:
     assert "precision" not in written["survives"]
     assert "weighted the classes: clear 1, fraud 3" in written["correction"]["words"][0]
     assert written["gain"]["f1"]["low"] <= written["gain"]["f1"]["value"] <= written["gain"]["f1"]["high"]
+
+
+def test_a_calibration_map_works_on_the_corrected_logits_and_is_told_on_the_models_own() -> None:
+    """The map that is recorded gives calibrated probabilities from plain logits, and the point contains both."""
+    cache = rows(3000, 0.5)
+    hot = feature_cache(
+        logits=3 * cache.logits[:, 1] + np.log(9), labels=cache.labels, classes=CLASSES, prior=[0.5, 0.5]
+    )
+    options = {"metric": "cost(fp=1, fn=9)", "method": "minimum_risk", "evidence": False}
+    result = fit(hot, calibration="platt", class_weights=[1, 9], **options)  # type: ignore[arg-type]
+    assert result.calibration is not None
+    kept = result.calibration.kept
+    assert kept is not None
+    margin = kept.apply(hot.logits.astype(np.float64))
+    assert np.polyfit(cache.logits[:, 1], margin[:, 1] - margin[:, 0], 1) == pytest.approx([1, 0], abs=0.15)
+    assert result.threshold == pytest.approx(0.1)
+    decided = result.point.decide(hot.logits)
+    assert np.array_equal(decided, kept.rest_of(result.point).decide(margin))
