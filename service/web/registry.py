@@ -111,8 +111,10 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
     _check_extras(wanted.details.model_extra or {})
     details = wanted.details.model_dump(mode="json")
     promised = [guarantee["interval"] for guarantee in details["guarantees"]]
-    for interval in (*details["evidence"].values(), *details["before"].values(), *promised):
-        interval["kind"] = "submitted"
+    told = [each for name in ("evidence", "before", "gain", "model_scores") for each in details[name].values()]
+    for interval in (*told, *promised):
+        if isinstance(interval, dict):
+            interval["kind"] = "submitted"
     found = registry.model(model)
     version = found.version(wanted.model_version).version
     draft = PointRecord(model, version, wanted.name, 0, point, details, datetime.now(UTC))

@@ -221,9 +221,9 @@ def test_the_models_own_scores_are_reported_by_amounts_too() -> None:
     logits, fp, fn = rng.normal(size=500) + labels, rng.random(500), rng.gamma(1, 9, 500)
     cache = feature_cache(logits=logits, labels=labels, cost_fp=fp, cost_fn=fn)
     scores = fit(cache, metric="savings", evidence=False).model_scores
-    assert scores["roc_auc"] == pytest.approx(roc_auc_score(labels, logits))
+    assert scores["roc_auc"].value == pytest.approx(roc_auc_score(labels, logits))
     weighted = roc_auc_score(labels, logits, sample_weight=np.where(labels == 1, fn, fp))
-    assert scores["cost_weighted_roc_auc"] == pytest.approx(weighted)
+    assert scores["cost_weighted_roc_auc"].value == pytest.approx(weighted)
 
 
 def test_amounts_are_of_the_class_that_their_metric_names() -> None:
