@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from calibrate.curve import USUAL
+from calibrate.curve import curve as trade_off
 from calibrate.errors import BadCache, BadCosts, BadPrior
 from calibrate.evidence import held_out
 from calibrate.fit import FitResult, frequencies, sample_of
@@ -49,6 +51,14 @@ def fit(
     train: Annotated[Path | None, typer.Option(help="Cache of the training rows, for the imbalance state.")] = None,
     test: Annotated[Path | None, typer.Option(help="Cache of held-out rows to score on; else cross-fitting.")] = None,
     prior: Annotated[str | None, typer.Option(help="Training class frequencies, as 0.95,0.05.")] = None,
+    prevalence: Annotated[
+        str | None,
+        typer.Option(help="Where it will be used: the positive share, as 0.02, or all, as 0.98,0.02."),
+    ] = None,
+    negatives_kept: Annotated[
+        str | None, typer.Option(help="Share of the negatives that training kept, as 0.1; or of every class, as 0.1,1.")
+    ] = None,
+    class_weights: Annotated[str | None, typer.Option(help="Weights of the training loss by class, as 1,20.")] = None,
     cost_matrix: Annotated[
         str | None, typer.Option(help="JSON, a row for each decision, a column for each true class.")
     ] = None,
@@ -65,6 +75,7 @@ def fit(
     known = None if prior is None else shares(prior)
     if stream:
         others = {"--search": search, "--digits": digits, "--tau": tau, "--train": train, "--test": test}
+        others |= {"--prevalence": prevalence, "--negatives-kept": negatives_kept, "--class-weights": class_weights}
         if (
             method != "bias_adjustment"
             or calibration is not None
@@ -72,8 +83,8 @@ def fit(
             or any(value is not None for value in others.values())
         ):
             raise BadCache(
-                "--stream fits bias_adjustment by its exact search, without --train, --test, --cost-matrix "
-                "or --calibration"
+                "--stream fits bias_adjustment by its exact search, without --train, --test, --cost-matrix, "
+                "--calibration, --prevalence, --negatives-kept or --class-weights"
             )
         result = _streamed(str(cache), metric, constraint, positive, known)
     else:
@@ -92,6 +103,9 @@ def fit(
                 train=None if train is None else read_cache(train),
                 evidence=True if test is None else read_cache(test),
                 prior=known,
+                prevalence=_one_or_more(prevalence),
+                negatives_kept=_one_or_more(negatives_kept),
+                class_weights=None if class_weights is None else shares(class_weights),
                 cost_matrix=None if cost_matrix is None else _json(cost_matrix),
                 calibration=calibration,
             )
@@ -164,6 +178,24 @@ def evaluate(
         print_calibration(quality)
 
 
+def curve(
+    cache: Rows,
+    out: Annotated[Path, typer.Option(help="Where to write the table, as CSV.", show_default=False)],
+    metric: Annotated[list[str] | None, typer.Option(help="Metrics to tabulate; the usual ones unless given.")] = None,
+    positive: Positive = None,
+    points: Annotated[int | None, typer.Option(help="About how many cuts to keep; all unless given.")] = None,
+    prevalence: Annotated[float | None, typer.Option(help="The share of positives to tell it for.")] = None,
+    confidence: Annotated[float, typer.Option(help="Of the bands, which hold at all cuts at once.")] = 0.95,
+) -> None:
+    """Tabulate every cut of a two-class model, with bands that stay true at a cut chosen by looking."""
+    found = trade_off(
+        read_cache(cache), metric or USUAL, positive=positive, prevalence=prevalence, confidence=confidence
+    )
+    found = found if points is None else found.thinned(points)
+    found.write(out)
+    print(f"{found.cuts} cuts at a prevalence of {found.prevalence:.4g} written to {out}")
+
+
 def _streamed(
     pattern: str, metric: str, constraints: list[str] | None, positive: str | None, prior: list[float] | None
 ) -> FitResult:
@@ -183,6 +215,14 @@ def _streamed(
             bars.update(tasks[what], completed=done)
 
         return fit_stream(source, metric=metric, constraints=constraints, positive=positive, prior=prior, progress=told)
+
+
+def _one_or_more(text: str | None) -> float | list[float] | None:
+    """One number, or as many as were written with commas."""
+    if text is None:
+        return None
+    numbers = shares(text)
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _plain(intervals: Mapping[str, Interval]) -> dict[str, Any]:
@@ -208,8 +248,8 @@ def _json(text: str) -> Any:
 
 
 def shares(text: str) -> list[float]:
-    """The numbers of a prior that was written with commas. Raises: `BadPrior`."""
+    """The numbers of a prior, or of the like, that was written with commas. Raises: `BadPrior`."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise BadPrior(f"prior must be numbers with commas between, as 0.95,0.05; got {text!r}") from None
+        raise BadPrior(f"shares must be numbers with commas between, as 0.95,0.05; got {text!r}") from None

@@ -6,7 +6,7 @@ or the method did not look at the rows at all (a prior threshold); then they are
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prio
 from calibrate.certify import Guarantee
 from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod, UnknownMetric
 from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out, table_of
-from calibrate.logits import binary_margins, to_array
+from calibrate.logits import to_array
 from calibrate.map_choice import Calibration, check_calibration, harm
 from calibrate.maps import MAPS
 from calibrate.methods import METHODS, Fitted, Task, after_map, find_method
@@ -28,7 +28,8 @@ from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
-from calibrate.ranking import roc_auc, threshold_free
+from calibrate.prevalence import ByClass, Correction, at_prevalence, corrected, correction_of, read_prevalence
+from calibrate.scores import measure_scores
 from calibrate.state import model_imbalance_state
 from calibrate.uncertainty import Interval, measure
 
@@ -41,14 +42,17 @@ class FitResult:
     """An operating point and what can be said of it.
 
     `evidence` holds an interval per metric on rows that did not fit the point; `before` the same for the plain model
-    (argmax) on the same rows. `model_scores` are what no point changes: ROC AUC, average precision, log loss and Brier
-    score of the model on the fitting rows. `guarantees` are the promises that the point keeps, each with what it rests
-    on. `compared` is the objective's metric under each method that `auto` weighed, cross-fitted. `notes` tell how the
-    search ended and what it rejected. `rounding_rows` is how many fitting rows lie so near their decision that a
-    float32 model may take it either way. `mis_before` and `mis_after` (k,) are the model imbalance state without and
-    with the point, on the `train` rows where there were any, else on the `fitting` rows (`mis_rows`). `data_digest`
-    names the fitting rows. `calibration` tells which calibration map the point contains and which were rejected, where
-    one was asked for.
+    (argmax) on the same rows, `gain` how much better the point is there (above 0 is better), the rows being paired. All
+    are pointwise, and those of the `prevalence` (k,) where one was given, else of the class frequencies of the rows;
+    what is promised of the metrics in `survives` holds at any. `correction` is what the point corrects of the model's
+    training, `found` the decisions that the evidence rests on. `model_scores` are what no point changes: ROC AUC,
+    average precision, log loss and Brier score of the model on the fitting rows, at the prevalence. `guarantees` are
+    the promises that the point keeps, each with what it rests on. `compared` is the objective's metric under each
+    method that `auto` weighed, cross-fitted. `notes` tell how the search ended and what it rejected. `rounding_rows` is
+    how many fitting rows lie so near their decision that a float32 model may take it either way. `mis_before` and
+    `mis_after` (k,) are the model imbalance state without and with the point, on the `train` rows where there were any,
+    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
+    `calibration` tells which calibration map the point contains and which were rejected, where one was asked for.
     """
 
     point: OperatingPoint
@@ -61,13 +65,18 @@ class FitResult:
     positive: str | None
     evidence: Mapping[str, Interval]
     before: Mapping[str, Interval]
-    model_scores: Mapping[str, float]
+    model_scores: Mapping[str, Interval]
     mis_before: Float64[np.ndarray, "k"]
     mis_after: Float64[np.ndarray, "k"]
     mis_rows: Literal["train", "fitting"]
     rows: int
     data_digest: str
     rounding_rows: int = 0
+    gain: Mapping[str, Interval] = field(default_factory=dict)
+    prevalence: Float64[np.ndarray, "k"] | None = None
+    survives: tuple[str, ...] = ()
+    correction: Correction | None = None
+    found: Evidence = field(default=NO_EVIDENCE, repr=False)
     compared: Mapping[str, Interval] = field(default_factory=dict)
     guarantees: tuple[Guarantee, ...] = ()
     notes: tuple[str, ...] = ()
@@ -79,6 +88,20 @@ class FitResult:
         """The point's threshold on the probability of the second class: the calibrated one where there is a map."""
         kept = None if self.calibration is None else self.calibration.kept
         return (self.point if kept is None else kept.rest_of(self.point)).threshold
+
+    def at_prevalence(self, prevalence: ByClass) -> "FitResult":
+        """The same point where the classes are that frequent: evidence, before and gain anew, without the rows.
+
+        What survives a change of prevalence keeps its interval; `model_scores` and `compared` stay what they are. The
+        point is not fitted again: `fit(prevalence=...)` does that. `prevalence` is as `fit` takes it.
+
+        Raises: `BadPrior`, `UnknownClass`; `BadCache` where there is no evidence.
+        """
+        if self.found.paired is None:
+            raise BadCache("there is no evidence to tell for another prevalence: fit with evidence")
+        shares = read_prevalence(prevalence, self.point.classes, self.positive)
+        found = self.found.at_prevalence(shares)
+        return replace(self, evidence=found.point, before=found.argmax, gain=found.gain, found=found, prevalence=shares)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; undefined numbers are None."""
@@ -94,7 +117,11 @@ class FitResult:
             "positive": self.positive,
             "evidence": {name: interval.to_dict() for name, interval in self.evidence.items()},
             "before": {name: interval.to_dict() for name, interval in self.before.items()},
-            "model_scores": {name: value if np.isfinite(value) else None for name, value in self.model_scores.items()},
+            "gain": {name: interval.to_dict() for name, interval in self.gain.items()},
+            "prevalence": None if self.prevalence is None else self.prevalence.tolist(),
+            "survives": list(self.survives),
+            "correction": None if self.correction is None else self.correction.to_dict(),
+            "model_scores": {name: interval.to_dict() for name, interval in self.model_scores.items()},
             "mis_before": self.mis_before.tolist(),
             "mis_after": self.mis_after.tolist(),
             "mis_rows": self.mis_rows,
@@ -125,6 +152,9 @@ def fit(
     tau: float | None = None,
     positive: str | None = None,
     prior: ArrayLike | None = None,
+    prevalence: ByClass | None = None,
+    negatives_kept: ByClass | None = None,
+    class_weights: ByClass | None = None,
     cost_matrix: ArrayLike | None = None,
     calibration: str | None = None,
     evidence: FeatureCache | bool = True,
@@ -140,7 +170,10 @@ def fit(
     `constraints` are texts such as `recall >= 0.9`, `alerts <= 200 per 100000`, or as promises about new rows
     `recall >= 0.9 @ 95%` and `recall >= 0.9 @ average`. `cost_matrix` (k, k) has a row for
     each decision and a column for each true class. `train` is a cache of the model's training rows, on which the model
-    imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `search` ("exact",
+    imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `prevalence` is how
+    frequent the classes are where the point will be used: by name, (k,), or the share of the positive one of two; rows
+    are weighted to it, and probabilities moved. `negatives_kept` is the rate at which training rows were kept, of the
+    negatives or by class, and `class_weights` the weight of each class in the training loss. `search` ("exact",
     "committee", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits` belong to
     bias adjustment, `tau` to logit adjustment. `calibration` names a calibration map that the method works behind, kept
     only where it gains in cross-fitted log loss; "auto" takes the one that gains most. `evidence` is True for
@@ -156,6 +189,8 @@ def fit(
     """
     cache = _one_cache(cache, logits, labels, classes)
     check_every_class_has_rows(cache)
+    shares = None if prevalence is None else read_prevalence(prevalence, cache.classes, positive)
+    rows = cache if shares is None else at_prevalence(cache, shares)
     chosen = find_method(method)
     given = {"search": search, "digits": digits, "tau": tau}
     options = {name: value for name, value in given.items() if value is not None}
@@ -164,7 +199,6 @@ def fit(
     check_calibration(calibration, len(cache.classes))
     if calibration is not None and method in MAPS:
         raise UnknownMethod(f"method '{method}' is a calibration map itself, so it takes no calibration before it")
-    fit_task = chosen.fit if calibration is None else after_map(chosen.fit, calibration)
     priors = [given for given in (prior, cache.prior, None if train is None else train.prior) if given is not None]
     checked_prior = check_prior(priors[0], cache.classes) if priors else None
     objective = parse_objective(
@@ -183,7 +217,16 @@ def fit(
         _check_certifies(objective, method, search, digits)
         if calibration is not None:
             raise UnknownMethod(f"'{objective.certified[0].text}' is certified on the logits: leave calibration out")
-    sample = sample_of(cache, objective.metrics, objective.cost_matrix)
+    correction = correction_of(
+        cache.classes,
+        positive=positive,
+        negatives_kept=negatives_kept,
+        class_weights=class_weights,
+        prior=checked_prior,
+        prevalence=shares,
+    )
+    fit_task = corrected(chosen.fit if calibration is None else after_map(chosen.fit, calibration), correction)
+    sample = sample_of(rows, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
         labels=cache.labels,
@@ -197,6 +240,7 @@ def fit(
         search="exact" if objective.certified else search_for(search, cache.labels, len(cache.classes)),
         digits=digits,
         tau=tau,
+        prevalence=shares,
         groups=cache.group,
     )
     if isinstance(evidence, FeatureCache):
@@ -208,8 +252,9 @@ def fit(
     metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
     found = NO_EVIDENCE
     if isinstance(evidence, FeatureCache):
-        rows = sample_of(evidence, objective.metrics, objective.cost_matrix)
-        found = held_out(fitted.point, rows, list(metrics.values()), rng)
+        others = evidence if shares is None else at_prevalence(evidence, shares)
+        tested = sample_of(others, objective.metrics, objective.cost_matrix)
+        found = held_out(fitted.point, tested, list(metrics.values()), rng)
     elif evidence:
         found = cross_fitted(task, fitted, fit_task, list(metrics.values()), rng=rng)
     return FitResult(
@@ -223,7 +268,12 @@ def fit(
         positive=positive,
         evidence=found.point,
         before=found.argmax,
-        model_scores=_model_scores(cache, positive),
+        gain=found.gain,
+        prevalence=shares,
+        survives=tuple(name for name, each in metrics.items() if each.survives and name in found.point),
+        correction=correction,
+        found=found,
+        model_scores=_model_scores(rows, positive),
         mis_before=model_imbalance_state(task.state_logits),
         mis_after=fitted.point.adjusted(task.state_logits).mean(axis=0),
         mis_rows="fitting" if train is None else "train",
@@ -309,15 +359,14 @@ def _amounts(cache: FeatureCache, positive: int, metric: str) -> Float64[np.ndar
     return amounts if cache.sample_weight is None else amounts * cache.sample_weight
 
 
-def _model_scores(cache: FeatureCache, positive: str | None) -> dict[str, float]:
+def _model_scores(cache: FeatureCache, positive: str | None) -> dict[str, Interval]:
     """What no point changes; the ROC AUC also by the amounts at stake, where two classes have a cost per row."""
     index = None if positive is None else cache.classes.index(positive)
-    scores = threshold_free(cache.logits, cache.labels, index, cache.sample_weight)
+    scores = measure_scores(cache.logits, cache.labels, index, cache.sample_weight)
     if len(cache.classes) == 2 and cache.cost_fn is not None and cache.cost_fp is not None:
         index = 1 if index is None else index
-        margins = binary_margins(cache.logits)
         amounts = _amounts(cache, index, "row_cost")
-        scores["cost_weighted_roc_auc"] = roc_auc(margins if index else -margins, cache.labels == index, amounts)
+        scores["cost_weighted_roc_auc"] = measure_scores(cache.logits, cache.labels, index, amounts)["roc_auc"]
     return scores
 
 

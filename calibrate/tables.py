@@ -48,7 +48,17 @@ def print_result(result: FitResult) -> None:
         console.print(table)
     if result.guarantees:
         console.print(_guarantees(result.guarantees))
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.model_scores.items())
+    if result.gain:
+        if result.prevalence is not None:
+            told = ", ".join(f"{share:.4g} {name}" for name, share in zip(classes, result.prevalence, strict=True))
+            text = f"at a prevalence of {told}; at any: {', '.join(result.survives)}"
+            console.print(text, highlight=False, markup=False)
+        gain = result.gain[result.metric]
+        text = f"gain in {result.metric} over the plain model, on the same rows: {_shown(gain, ' ')}"
+        console.print(text, highlight=False, markup=False)
+    for text in () if result.correction is None else result.correction.words:
+        console.print(f"the point corrects: {text}", highlight=False, markup=False)
+    scores = ", ".join(f"{name} {_shown(interval, ' ')}" for name, interval in result.model_scores.items())
     for text in (f"the plain model: {scores}", *result.notes):
         console.print(text, highlight=False, markup=False)
     for warning in result.warnings:

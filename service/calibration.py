@@ -12,6 +12,7 @@ from calibrate.errors import BadCache
 from calibrate.fit import fit
 from calibrate.io.model import Head
 from calibrate.logits import to_array
+from calibrate.prevalence import ByClass
 from service.domain import ModelVersion, PointRecord, check_point_name
 from service.inference import Rows, to_logits
 from service.registry import Registry
@@ -31,6 +32,9 @@ class Spec:
     tau: float | None = None
     positive: str | None = None
     prior: tuple[float, ...] | None = None
+    prevalence: ByClass | None = None
+    negatives_kept: ByClass | None = None
+    class_weights: ByClass | None = None
     cost_matrix: tuple[tuple[float, ...], ...] | None = None
     calibration: str | None = None
     model_version: int | None = None
@@ -57,6 +61,9 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
         tau=spec.tau,
         positive=spec.positive,
         prior=version.prior if prior is None else prior,
+        prevalence=spec.prevalence,
+        negatives_kept=spec.negatives_kept,
+        class_weights=spec.class_weights,
         cost_matrix=spec.cost_matrix,
         calibration=spec.calibration,
     )

@@ -15,13 +15,18 @@ CORE = [
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
     "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point"},
-    "calibrate.evidence": {f"calibrate.{name}" for name in CORE},
-    "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence"]},
+    "calibrate.paired": {f"calibrate.{name}" for name in ["counts", "metrics", "ascent", "uncertainty"]},
+    "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "paired"]},
+    "calibrate.prevalence": {f"calibrate.{name}" for name in [*CORE, "cache", "paired"]},
+    "calibrate.scores": {f"calibrate.{name}" for name in ["logits", "ranking", "uncertainty"]},
+    "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "paired", "evidence", "prevalence", "scores"]},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
     "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
     "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands"]},
-    "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
-    "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands", "curve"]},
+    "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "paired", "evidence", "fit"]},
+    "calibrate.report": {
+        f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "scores", "fit", "bands", "curve"]
+    },
     "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
     "calibrate.cli_export": {"calibrate.errors", "calibrate.io"},
     "calibrate.reliability": {f"calibrate.{name}" for name in [*CORE, "cache"]},

@@ -48,7 +48,7 @@ def fit_certified(task: Task) -> Fitted:
 
     Raises: `BadConstraint` for what cannot be certified, `Infeasible`, `UndefinedMetric`.
     """
-    if task.weights is not None and np.ptp(task.weights) > 0:
+    if task.weights is not None and not _weighted_alike(task):
         raise BadConstraint(
             f"'{task.objective.certified[0].text}' cannot be certified on rows of different weight: their numbers are "
             "not those of a binomial; leave sample_weight out, or the confidence"
@@ -66,6 +66,17 @@ def fit_certified(task: Task) -> Fitted:
     if len(task.classes) == 2:
         return _with_one_cut(task, ordered, tested)
     return _with_one_class(task, ordered) if ordered else _with_tested_points(task, tested)
+
+
+def _weighted_alike(task: Task) -> bool:
+    """Whether the rows that a promise counts have one weight; within each class, where every promise is about rates
+    within a class: those survive a change of prevalence.
+    """
+    if task.weights is None or np.ptp(task.weights) == 0:
+        return True
+    if not all(constraint.metric.survives for constraint in task.objective.certified):
+        return False
+    return all(np.ptp(task.weights[task.labels == label]) == 0 for label in range(len(task.classes)))
 
 
 def _unit(task: Task) -> Unit:

@@ -26,7 +26,8 @@ class Task:
     `logits` (n, k) and `labels` (n,) are the fitting rows, with `weights` (n,) and `amounts` at stake (n,), weighted,
     where there are any: those of `at_stake` as the positive class; rows of one of `groups` (n,) belong together.
     `state_logits` are the rows on which the model imbalance state and the bias that reaches a target are taken: the
-    training rows where there are any, else the fitting rows.
+    training rows where there are any, else the fitting rows. `prevalence` (k,) is how frequent the classes are where
+    the point is used, if that is known: the weights hold it already.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -42,6 +43,15 @@ class Task:
     digits: int | None = None
     tau: float | None = None
     groups: Int[np.ndarray, "n"] | None = None
+    prevalence: Float64[np.ndarray, "k"] | None = None
+
+    def check_probabilities(self) -> None:
+        """Raises `MissingPrior` where the probabilities cannot be those of the prevalence, for want of the prior."""
+        if self.prevalence is not None and self.prior is None:
+            raise MissingPrior(
+                "this method rests on the model's probabilities, and moving them to another prevalence needs the prior "
+                "that they were trained under: pass prior=, or a cache that has one"
+            )
 
     def needed_prior(self) -> Float64[np.ndarray, "k"]:
         """The prior. Raises: `MissingPrior` where there is none."""

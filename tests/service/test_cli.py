@@ -138,7 +138,7 @@ def test_evaluate_tells_how_true_the_probabilities_are(caches: Path, tmp_path: P
     [
         (["fit", "missing.npz", "--metric", "f1"], "there is no file missing.npz"),
         (["fit", "VAL", "--metric", "auc"], "metric must be one of accuracy"),
-        (["fit", "VAL", "--metric", "f1", "--prior", "x"], "prior must be numbers with commas between"),
+        (["fit", "VAL", "--metric", "f1", "--prior", "x"], "shares must be numbers with commas between"),
         (["fit", "VAL", "--metric", "f1", "--method", "magic"], "method must be one of"),
         (["fit", "VAL", "--metric", "f1", "--out", "no/such/folder/f.json"], "no/such/folder/f.json: No such file"),
         (["evaluate", "VAL", "--point", "missing.json"], "missing.json"),
