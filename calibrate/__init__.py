@@ -14,6 +14,7 @@ from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from calibrate.fit import FitResult, fit
+from calibrate.heads import RetrainedHead, retrain_head
 from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
@@ -44,6 +45,7 @@ __all__ = [
     "Interval",
     "NotConverged",
     "OperatingPoint",
+    "RetrainedHead",
     "SetpointError",
     "bias_for_state",
     "curve",
@@ -54,5 +56,6 @@ __all__ = [
     "model_imbalance_state",
     "open_cache",
     "read_cache",
+    "retrain_head",
     "write_cache",
 ]

@@ -123,9 +123,9 @@ def fit(
     `constraints` are texts such as `recall >= 0.9` or `alerts <= 200 per 100000`. `cost_matrix` (k, k) has a row for
     each decision and a column for each true class. `train` is a cache of the model's training rows, on which the model
     imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `search` ("exact",
-    "decimal") and `digits` belong to bias adjustment, `tau` to logit adjustment. `evidence` is True for cross-fitted
-    evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and intervals; without one
-    the draw is the same every time.
+    "decimal") and `digits` belong to bias adjustment, `tau` to logit adjustment and tau-normalisation. `evidence` is
+    True for cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and
+    intervals; without one the draw is the same every time.
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
@@ -152,7 +152,7 @@ def fit(
         None if cost_matrix is None else check_cost_matrix(cost_matrix, cache.classes),
     )
     if objective.constraints and not chosen.keeps_constraints:
-        raise UnknownMethod(f"method '{method}' fits nothing, so it cannot keep '{objective.constraints[0].text}'")
+        raise UnknownMethod(f"method '{method}' fits no objective, so it cannot keep '{objective.constraints[0].text}'")
     sample = sample_of(cache, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
@@ -167,6 +167,8 @@ def fit(
         search="exact" if search is None else search,
         digits=digits,
         tau=tau,
+        head_weight=cache.weight,
+        head_bias=cache.bias,
     )
     if isinstance(evidence, FeatureCache):
         _same_model(evidence, cache, "evidence")

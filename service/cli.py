@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from calibrate import cli as library
+from calibrate import cli_retrain
 from calibrate.errors import InputError, SetpointError
 from service.settings import Settings
 
@@ -41,6 +42,7 @@ def setpoint(
 
 app.command()(library.fit)
 app.command()(library.evaluate)
+app.command()(cli_retrain.retrain)
 
 
 @app.command()

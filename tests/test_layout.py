@@ -22,6 +22,8 @@ ALLOWED = {
     "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
     "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "curve"]},
+    "calibrate.heads": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "io"]},
+    "calibrate.training": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
     "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit"},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
@@ -39,11 +41,12 @@ ALLOWED |= {
     "service.cli": {"service.settings", "service.client", "service.main"},
     "service.demo": {"service.client"},
 }
-ANYTHING = {"calibrate", "calibrate.cli", "service", "service.__main__", "service.main"}
+ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}
 HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sqlalchemy", "fastapi", "starlette"}
 MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},
     "calibrate.report": {"matplotlib"},
+    "calibrate.heads": {"torch"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},

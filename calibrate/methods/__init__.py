@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from calibrate.errors import UnknownMethod
 from calibrate.methods.auto import fit_argmax, fit_auto
 from calibrate.methods.bias_adjustment import fit_bias_adjustment
+from calibrate.methods.head_scaling import fit_lws, fit_tau_normalization
 from calibrate.methods.logit_adjustment import fit_logit_adjustment
 from calibrate.methods.minimum_risk import fit_minimum_risk
 from calibrate.methods.plug_in import fit_plug_in
@@ -42,6 +44,20 @@ METHODS: dict[str, Method] = {
     ),
     "plug_in": Method(
         "a weight and an offset per class on the probabilities, climbed along the metric's gradient", fit_plug_in
+    ),
+    "tau_normalization": Method(
+        "scale |w|^-tau of each class's weight, the head's bias dropped", fit_tau_normalization, frozenset({"tau"})
+    ),
+    "tau_normalization_keep_bias": Method(
+        "the same, the head's bias kept", partial(fit_tau_normalization, keep_bias=True), frozenset({"tau"})
+    ),
+    "lws": Method(
+        "a scale per class that also scales the head's bias, by class-balanced cross-entropy",
+        fit_lws,
+        keeps_constraints=False,
+    ),
+    "lws_keep_bias": Method(
+        "the same, the head's bias kept as it is", partial(fit_lws, keep_bias=True), keeps_constraints=False
     ),
     "argmax": Method("the plain model's own decision; nothing is fitted", fit_argmax, keeps_constraints=False),
 }

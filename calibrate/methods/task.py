@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int
 
 from calibrate.ascent import Climb, Sample
 from calibrate.counts import Counts
-from calibrate.errors import Infeasible, MissingCosts, MissingPrior, Nearest, UndefinedMetric
+from calibrate.errors import Infeasible, MissingCosts, MissingHead, MissingPrior, Nearest, UndefinedMetric
 from calibrate.logits import binary_margins
 from calibrate.objective import Objective
 from calibrate.operating_point import OperatingPoint
@@ -23,7 +23,7 @@ class Task:
     `logits` (n, k) and `labels` (n,) are the fitting rows, with `weights` (n,) and `amounts` at stake (n,), weighted,
     where there are any: those of `at_stake` as the positive class. `state_logits` are the rows on which the model
     imbalance state and the bias that reaches a target are taken: the training rows where there are any, else the
-    fitting rows.
+    fitting rows. `head_weight` (k, d) and `head_bias` (k,) are the model's last layer, where the cache has it.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -38,6 +38,8 @@ class Task:
     search: str = "exact"
     digits: int | None = None
     tau: float | None = None
+    head_weight: Float[np.ndarray, "k d"] | None = None
+    head_bias: Float[np.ndarray, "k"] | None = None
 
     def needed_prior(self) -> Float64[np.ndarray, "k"]:
         """The prior. Raises: `MissingPrior` where there is none."""
@@ -47,6 +49,15 @@ class Task:
                 "pass prior=, or a cache that has one"
             )
         return self.prior
+
+    def needed_head(self) -> tuple[Float64[np.ndarray, "k d"], Float64[np.ndarray, "k"]]:
+        """Weight and bias of the model's last layer, in float64. Raises: `MissingHead` where there is none."""
+        if self.head_weight is None or self.head_bias is None:
+            raise MissingHead(
+                "this method needs the model's last layer: a cache with its weight (k, d) and bias (k,), "
+                "beside features or logits"
+            )
+        return self.head_weight.astype(np.float64), self.head_bias.astype(np.float64)
 
     def needed_costs(self) -> Float64[np.ndarray, "k k"]:
         """The cost matrix, or in two classes that of the metric `cost(fp=..., fn=...)`, a row for each decision.

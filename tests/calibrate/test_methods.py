@@ -176,7 +176,7 @@ def test_what_is_missing_or_unknown_is_named() -> None:
             run({"method": method, "prior": None})
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith(("lws", "tau_"))])
 def test_scaled_scores_scale_the_cut(name: str) -> None:
     """Shifting all logits of a row together changes nothing in what is decided."""
     problem = MULTICLASS[1]
@@ -296,7 +296,7 @@ def test_constraints_hold_on_the_fitting_rows_whatever_the_method(way: dict[str,
         with pytest.raises(Infeasible, match="comes to") as caught:
             fit_problem(problem, way, "accuracy", constraints=["accuracy >= 1", f"recall[{last}] >= 0.8"])
         assert caught.value.nearest
-    with pytest.raises(UnknownMethod, match="fits nothing, so it cannot keep"):
+    with pytest.raises(UnknownMethod, match="fits no objective, so it cannot keep"):
         fit_problem(BINARY[0], {"method": "prior_threshold"}, "f1", constraints="recall >= 0.5")
 
 
