@@ -29,11 +29,12 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
-from calibrate.cache import FeatureCache, feature_cache
+from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
 from calibrate.errors import BadCache, Infeasible, NotConverged, NotFinite, UndefinedMetric, UnknownMethod
 from calibrate.evidence import FOLDS, table_of
-from calibrate.fit import fit, frequencies, sample_of
+from calibrate.fit import frequencies, sample_of
 from calibrate.folds import stratified_folds
+from calibrate.methods import Task, find_method
 from calibrate.naming import MetricText
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
@@ -132,7 +133,10 @@ class EpochSelector:
         if scoring not in SCORINGS:
             raise UnknownMethod(f"scoring must be one of {', '.join(SCORINGS)}; got {str(scoring)[:100]!r}")
         self.metric, self.classes, self.scoring = metric, classes, scoring
-        self._said = {"metric": metric, "constraints": constraints, "method": method, **options}
+        self._method, self._constraints, self._options = find_method(method), constraints, options
+        known = {"positive", "prior", *self._method.options}
+        if foreign := sorted(options.keys() - known):
+            raise UnknownMethod(f"method '{method}' has no option '{foreign[0]}', only {', '.join(sorted(known))}")
         self._rng = np.random.default_rng(0) if rng is None else rng
         self._labels: Int[np.ndarray, "n"] | None = None
         self._tracks: list[_Track] = []
@@ -166,7 +170,7 @@ class EpochSelector:
         note = ""
         try:
             rows = self._checked(cache, logits, labels)
-            adjusted, plain, note = self._judge(epoch, rows, self._objective_of(rows), state)
+            adjusted, plain, note = self._judge(epoch, self._task(rows), state)
         except NotFinite as error:
             note = str(error)
         seconds = time.perf_counter() - begun
@@ -199,6 +203,7 @@ class EpochSelector:
                 raise BadCache("pass logits and labels of the validation rows, or a cache of them")
             cache = feature_cache(logits=_array(logits), labels=_array(labels), classes=self.classes)
         if self._labels is None:
+            check_every_class_has_rows(cache)
             self._labels = cache.labels
             self._tracks = self._deal(cache.labels)
         elif not np.array_equal(self._labels, cache.labels):
@@ -206,18 +211,35 @@ class EpochSelector:
         self._rows = cache
         return cache
 
-    def _objective_of(self, cache: FeatureCache) -> Objective:
-        """What the epochs are judged by; the same for all of them."""
+    def _task(self, cache: FeatureCache) -> Task:
+        """What `fit` would be given, without what it reports of the model: that takes several times longer."""
+        known = self._options.get("prior", cache.prior)
+        prior = None if known is None else check_prior(known, cache.classes)
         if self._objective is None:
-            known = self._said.get("prior", cache.prior)
             self._objective = parse_objective(
                 self.metric,
-                self._said["constraints"],
+                self._constraints,
                 cache.classes,
-                self._said.get("positive"),
-                frequencies(cache) if known is None else list(known),
+                self._options.get("positive"),
+                frequencies(cache) if prior is None else prior.tolist(),
             )
-        return self._objective
+        sample = sample_of(cache, self._objective.metrics)
+        return Task(
+            logits=cache.logits,
+            labels=cache.labels,
+            classes=cache.classes,
+            objective=self._objective,
+            state_logits=cache.logits,
+            weights=sample.weights,
+            amounts=sample.amounts,
+            at_stake=sample.at_stake,
+            prior=prior,
+            search=self._options.get("search", "exact"),
+            digits=self._options.get("digits"),
+            tau=self._options.get("tau"),
+            head_weight=cache.weight,
+            head_bias=cache.bias,
+        )
 
     def _deal(self, labels: Int[np.ndarray, "n"]) -> list[_Track]:
         """The first track makes the choice that is kept; each other one makes it without the rows that it scores."""
@@ -233,23 +255,22 @@ class EpochSelector:
         ]
         return tracks[:1] if self.scoring == "half_split" else [_Track(everything, nothing), *tracks]
 
-    def _judge(self, epoch: float, rows: FeatureCache, objective: Objective, state: State) -> tuple[float, float, str]:
-        plain_point = OperatingPoint.argmax(rows.classes)
+    def _judge(self, epoch: float, whole: Task, state: State) -> tuple[float, float, str]:
+        objective, plain_point = whole.objective, OperatingPoint.argmax(whole.classes)
         values, notes = (float("nan"), float("nan")), []
         for track in self._tracks:
-            chooses = _part(rows, track.chooses)
-            sample = sample_of(chooses, objective.metrics)
-            plain_counts = sample.counts(plain_point.decide(chooses.logits))
+            task = whole.with_rows(track.chooses, state_rows=True) if track.scored.size else whole
+            plain_counts = task.sample.counts(plain_point.decide(task.logits))
             plain = objective.score(plain_counts).key
             try:
-                point = fit(chooses, evidence=False, **self._said).point
+                point = self._method.fit(task).point
             except (UndefinedMetric, Infeasible, NotConverged) as error:
                 notes.append(str(error))
                 point, counts, key = plain_point, plain_counts, _WORST
             else:
-                counts = sample.counts(point.decide(chooses.logits))
+                counts = task.sample.counts(point.decide(task.logits))
                 key = objective.score(counts).key
-            hidden = rows.logits[track.scored]
+            hidden = whole.logits[track.scored]
             better, plainly = key > track.key, plain > track.plain_key
             if track is self._tracks[0]:
                 values = float(objective.metric.value(counts)), float(objective.metric.value(plain_counts))

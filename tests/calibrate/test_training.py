@@ -114,6 +114,8 @@ def test_the_rows_must_stay_the_same() -> None:
         selector.after_epoch(4, margins(1, 1))
     with pytest.raises(UnknownMethod, match="scoring must be one of cross_fitted, half_split, same_rows"):
         EpochSelector("f1", scoring="test_rows")
+    with pytest.raises(UnknownMethod, match="has no option 'tau', only digits, positive, prior, search"):
+        EpochSelector("f1", tau=1.0)
     with pytest.raises(BadCache, match="two rows of each class"):
         EpochSelector("f1").after_epoch(0, [0.0, 1.0, 2.0], [0, 0, 1])
 
