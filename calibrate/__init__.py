@@ -20,6 +20,7 @@ from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
 from calibrate.state import bias_for_state, model_imbalance_state
 from calibrate.streaming import fit_stream
+from calibrate.training import EpochSelector
 from calibrate.uncertainty import Interval
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ else:
 __all__ = [
     "CacheStream",
     "Curve",
+    "EpochSelector",
     "FeatureCache",
     "FitResult",
     "Infeasible",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from calibrate.errors import BadCache
-from calibrate.training.selector import EpochSelector, _array, _kept
+from calibrate.training.selector import Epoch, EpochSelector, kept, to_host
 
 Read = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -57,20 +57,19 @@ def lightning_callback(selector: EpochSelector, read: Read | None = None) -> Any
             if trainer.sanity_checking or dataloader_idx:
                 return
             logits, labels = read(outputs, batch)
-            self._logits.append(np.asarray(_array(logits)))
-            self._labels.append(np.asarray(_array(labels)))
+            self._logits.append(np.asarray(to_host(logits)))
+            self._labels.append(np.asarray(to_host(labels)))
 
         def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            if trainer.sanity_checking or not trainer.fitting or not self._logits:
+            if trainer.sanity_checking or trainer.state.fn != "fit" or not self._logits:
                 return
             epoch = selector.after_epoch(
                 trainer.current_epoch,
                 np.concatenate(self._logits),
                 np.concatenate(self._labels),
-                state=lambda: _kept(pl_module.state_dict()),
+                state=lambda: kept(pl_module.state_dict()),
             )
-            values = {f"{key}_{selector.metric}": getattr(epoch, key) for key in ("adjusted", "plain")}
-            pl_module.log_dict(values)
+            pl_module.log_dict(_named(selector, epoch))
 
     return EpochSelectorCallback()
 
@@ -115,11 +114,16 @@ def hugging_face_callback(selector: EpochSelector) -> Any:
                 return {}
             model, state = self._model, self._state
             epoch = selector.after_epoch(
-                state.epoch, logits, prediction.label_ids, state=lambda: _kept(model.state_dict())
+                state.epoch, logits, prediction.label_ids, state=lambda: kept(model.state_dict())
             )
-            return {f"{key}_{selector.metric}": float(getattr(epoch, key)) for key in ("adjusted", "plain")}
+            return _named(selector, epoch)
 
     return EpochSelectorCallback()
+
+
+def _named(selector: EpochSelector, epoch: Epoch) -> dict[str, float]:
+    name = selector.metric if isinstance(selector.metric, str) else getattr(selector.metric, "__name__", "metric")
+    return {f"adjusted_{name}": epoch.adjusted, f"plain_{name}": epoch.plain}
 
 
 def _from_mapping(outputs: Any, batch: Any) -> tuple[Any, Any]:  # noqa: ARG001 (a user's own reading may need the batch)

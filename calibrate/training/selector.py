@@ -201,7 +201,7 @@ class EpochSelector:
         if cache is None:
             if logits is None or labels is None:
                 raise BadCache("pass logits and labels of the validation rows, or a cache of them")
-            cache = feature_cache(logits=_array(logits), labels=_array(labels), classes=self.classes)
+            cache = feature_cache(logits=to_host(logits), labels=to_host(labels), classes=self.classes)
         if self._labels is None:
             check_every_class_has_rows(cache)
             self._labels = cache.labels
@@ -277,7 +277,7 @@ class EpochSelector:
                 if key == _WORST:
                     values = float("nan"), values[1]
                 if better:
-                    self._best = Choice(epoch, point, values[0], _kept(state))
+                    self._best = Choice(epoch, point, values[0], kept(state))
                 if plainly or self._plain is None:
                     self._plain = Choice(epoch, plain_point, values[1])
             elif not hidden.size:
@@ -315,7 +315,7 @@ def _part(cache: FeatureCache, rows: Int[np.ndarray, "m"]) -> FeatureCache:
     return replace(cache, **{name: value[rows] for name, value in some.items() if value is not None})
 
 
-def _array(values: Any) -> ArrayLike:
+def to_host(values: Any) -> ArrayLike:
     """A tensor of any device and precision as an array; anything else as it is."""
     if not hasattr(values, "detach"):
         return values  # type: ignore[no-any-return]
@@ -324,7 +324,7 @@ def _array(values: Any) -> ArrayLike:
     return values.cpu().numpy()  # type: ignore[no-any-return]
 
 
-def _kept(state: State) -> Any:
+def kept(state: State) -> Any:
     """What a function answers, or a copy of a mapping; tensors on the host."""
     if callable(state):
         return state()
