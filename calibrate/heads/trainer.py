@@ -137,7 +137,7 @@ def _descend(problem: _Problem, weight: Tensor, bias: Tensor) -> None:
         optimizer.zero_grad()
         return problem.whole(weight, bias)
 
-    optimizer.step(closure)  # type: ignore[arg-type]  # torch's stubs want a Tensor, its code a float
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     slope = _slope(problem, weight, bias)
     if not slope <= 10 * _SLOPE:
         raise NotConverged(

@@ -30,7 +30,7 @@ def lightning_callback(selector: EpochSelector, read: Read | None = None) -> Any
     except ImportError:
         from pytorch_lightning import Callback
 
-    read = _from_mapping if read is None else read
+    read_batch = _from_mapping if read is None else read
 
     class EpochSelectorCallback(Callback):  # type: ignore[misc, unused-ignore]
         """After each validation epoch: `selector.after_epoch`."""
@@ -56,7 +56,7 @@ def lightning_callback(selector: EpochSelector, read: Read | None = None) -> Any
         ) -> None:
             if trainer.sanity_checking or dataloader_idx:
                 return
-            logits, labels = read(outputs, batch)
+            logits, labels = read_batch(outputs, batch)
             self._logits.append(np.asarray(to_host(logits)))
             self._labels.append(np.asarray(to_host(labels)))
 

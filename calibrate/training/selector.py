@@ -38,7 +38,7 @@ from calibrate.methods import Task, find_method
 from calibrate.naming import MetricText
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
-from calibrate.uncertainty import Interval, measure
+from calibrate.uncertainty import Interval, Kind, measure
 
 SCORINGS = ("cross_fitted", "half_split", "same_rows")
 State = Mapping[str, Any] | Callable[[], Any] | None
@@ -299,7 +299,7 @@ class EpochSelector:
             return {}
         order = np.concatenate([track.scored for track in tracks])
         sample = sample_of(_part(rows, order), objective.metrics)
-        kind = "held_out" if self.scoring == "half_split" else "cross_fitted"
+        kind: Kind = "held_out" if self.scoring == "half_split" else "cross_fitted"
         found = {}
         for way in _WAYS:
             table = table_of(np.concatenate([track.decided[way] for track in tracks]), sample)
