@@ -3,11 +3,12 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 DATA ?= setpoint-data
+JOBS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo serve test check format bench openapi lock clean
+.PHONY: install demo serve test check format bench bench-rules openapi lock clean
 
 install: $(INSTALLED)
 
@@ -40,6 +41,10 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)  ## each number beside its peer, in one run
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+bench-rules: $(INSTALLED)  ## rules compared on real data, KEEL=DIR DATA=DIR as docs/bench.md says; writes that page
+	$(BIN)/python -m tests.benchmarks.few_positives $(if $(KEEL),--keel $(KEEL)) \
+		$(if $(filter-out setpoint-data,$(DATA)),--data $(DATA)) --jobs $(JOBS) $(ARGS)
 
 openapi: $(INSTALLED)  ## writes openapi/openapi.json from the app
 	$(BIN)/python -m service.web.openapi > openapi/openapi.json

@@ -35,8 +35,8 @@ _MOST_ROUNDS = 100
 @dataclass(frozen=True, eq=False)
 class Sample:
     """Rows to climb on: logits (n, k) and labels (n,), with weights (n,) and amounts at stake (n,) where there are any
-    (what missing a row of class `at_stake` costs, what a false alarm on any other), and the cost matrix where the
-    objective has one.
+    (what missing a row of class `at_stake` costs, what a false alarm on any other), the cost matrix where the objective
+    has one, and the group (n,) of each row where some belong together.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -45,6 +45,7 @@ class Sample:
     amounts: Float64[np.ndarray, "n"] | None = None
     cost_matrix: Float64[np.ndarray, "k k"] | None = None
     at_stake: int = 1
+    groups: Int[np.ndarray, "n"] | None = None
 
     @property
     def k(self) -> int:
@@ -201,8 +202,15 @@ class Board:
         self.lead[rows] = np.where(ahead, scores, lead)
 
 
-def sweep_class(sample: Sample, board: Board, index: int, objective: Objective) -> tuple[Cut, Score]:
-    """The best bias of one class while the others are held, over all biases that float64 can tell apart, and its score.
+def sweep_class(
+    sample: Sample,
+    board: Board,
+    index: int,
+    objective: Objective,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> tuple[Cut, Score]:
+    """The best bias of one class while the others are held, over all biases that float64 can tell apart, and its score;
+    only biases `within` two gaps, where some.
 
     Row i goes to the class when the bias exceeds `gap_i`, the lead of the best other class over its logit. O(n log n).
     """
@@ -221,8 +229,13 @@ def sweep_class(sample: Sample, board: Board, index: int, objective: Objective) 
         score = objective.score_of([moves.along(metric) for metric in objective.metrics])
     else:
         score = _by_chunks(moves, objective)
-    best = score.best(distinct)
     n = gaps.size
+    if within != (-np.inf, np.inf):
+        distinct[1:] &= gaps >= within[0]
+        distinct[0] &= within[0] == -np.inf
+        distinct[:-1] &= gaps <= within[1]
+        distinct[-1] &= within[1] == np.inf
+    best = score.best(distinct)
     cut = Cut(float(gaps[best - 1]) if best else -np.inf, float(gaps[best]) if best < n else np.inf)
     return cut, score.at(best)
 

@@ -27,7 +27,8 @@ class FeatureCache:
 
     `logits` (n, k) and `labels` (n,), indices into `classes`; `features` (n, d) with the head's `weight` (k, d) and
     `bias` (k,) where known; `prior` (k,), the class frequencies that the model was trained under. Per row (n,):
-    `sample_weight`, for how many rows it stands; `cost_fp` and `cost_fn`, what a false alarm and a miss on it cost.
+    `sample_weight`, for how many rows it stands; `cost_fp` and `cost_fn`, what a false alarm and a miss on it cost;
+    `group`, a number that rows share which belong together (one card, one patient).
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -40,6 +41,7 @@ class FeatureCache:
     sample_weight: Float64[np.ndarray, "n"] | None = None
     cost_fp: Float64[np.ndarray, "n"] | None = None
     cost_fn: Float64[np.ndarray, "n"] | None = None
+    group: Int[np.ndarray, "n"] | None = None
 
     @property
     def rows(self) -> int:
@@ -48,11 +50,11 @@ class FeatureCache:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of logits, labels, classes, weights and costs: what a fit depends on."""
+        """SHA-256 of logits, labels, classes, weights, costs and groups: what a fit depends on."""
         parts = hashlib.sha256(repr((self.classes, self.logits.dtype.str, self.logits.shape)).encode())
         parts.update(np.ascontiguousarray(self.logits).data)
         parts.update(np.ascontiguousarray(self.labels, dtype=np.int64).data)
-        for column in ("sample_weight", "cost_fp", "cost_fn"):
+        for column in ("sample_weight", "cost_fp", "cost_fn", "group"):
             if (values := getattr(self, column)) is not None:
                 parts.update(column.encode())
                 parts.update(np.ascontiguousarray(values).data)
@@ -85,13 +87,15 @@ def feature_cache(
     sample_weight: ArrayLike | None = None,
     cost_fp: ArrayLike | None = None,
     cost_fn: ArrayLike | None = None,
+    group: ArrayLike | None = None,
 ) -> FeatureCache:
     """A checked cache from arrays.
 
     `logits` are (n, k), or (n,) for the one logit of a two-class model. Where they are not given they are made from
     `features` (n, d), `weight` (k, d) and `bias` (k,); a head (1, d) becomes (2, d). `labels` (n,) are class names or
     indices; `classes` are named by their index, or by the sorted names in `labels`, where they are not given.
-    `sample_weight`, `cost_fp` and `cost_fn` are (n,), at least 0.
+    `sample_weight`, `cost_fp` and `cost_fn` are (n,), at least 0. `group` (n,), names or whole numbers, is kept as
+    numbers from 0 on.
 
     Raises: `BadCache`, `WrongShape`, `NoRows`, `NotFinite`, `UnknownLabel`, `BadPrior`, `BadPoint`, each naming
     the item.
@@ -136,6 +140,7 @@ def feature_cache(
         _column(sample_weight, "sample_weight", indices.size),
         _column(cost_fp, "cost_fp", indices.size),
         _column(cost_fn, "cost_fn", indices.size),
+        _group(group, indices.size),
     )
 
 
@@ -173,6 +178,27 @@ def _column(values: ArrayLike | None, name: str, rows: int) -> Float64[np.ndarra
         row = int(np.flatnonzero(column < 0)[0])
         raise BadCache(f"{name}[{row}] must be at least 0, got {column[row]}")
     return column
+
+
+def _group(values: ArrayLike | None, rows: int) -> Int[np.ndarray, "n"] | None:
+    """Which rows belong together, as numbers from 0 on, in the order of the names or numbers that were given."""
+    if values is None:
+        return None
+    listed = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind == "O" else values
+    if isinstance(listed, list | tuple):
+        if len(listed) != rows:
+            raise WrongShape(f"group: wanted {rows} entries, one per row, got {len(listed)}")
+        kinds = {type(value) for value in listed}
+        if kinds != {str} and not all(issubclass(kind, int | np.integer) for kind in kinds):
+            raise BadCache("group must hold names or whole numbers, all of one kind")
+        places = {value: place for place, value in enumerate(sorted(set(listed)))}
+        return np.array([places[value] for value in listed], dtype=np.int64)
+    array = np.asarray(values)
+    if array.shape != (rows,):
+        raise WrongShape(f"group: wanted {rows} entries, one per row, got shape {array.shape}")
+    if array.dtype.kind not in "iuU":
+        raise BadCache(f"group must hold names or whole numbers, got type {array.dtype}")
+    return np.unique(array, return_inverse=True)[1].astype(np.int64)
 
 
 def _head(

@@ -31,7 +31,10 @@ def fit(
         str, typer.Option(help=f"One of {metric_names()}; recall[CLASS]; or an expression such as tp/(tp + 2*fp).")
     ],
     constraint: Annotated[
-        list[str] | None, typer.Option(help="As 'recall >= 0.9' or 'alerts <= 200 per 100000'; may be given often.")
+        list[str] | None,
+        typer.Option(
+            help="As 'recall >= 0.9', 'alerts <= 200 per 100000', or certified as 'recall >= 0.9 @ 95%'; repeatable."
+        ),
     ] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "bias_adjustment",
     search: Annotated[str | None, typer.Option(help="bias_adjustment: exact (the default) or decimal.")] = None,

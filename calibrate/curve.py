@@ -3,18 +3,23 @@
 Nothing is thinned unless asked. A thinned curve keeps what a person looks for: both ends, the best cut of every metric,
 the corners of the ROC curve's upper hull (the cuts that are best for some cost ratio), and so many more that no dropped
 cut is further than `4 / points` of all positives and all negatives from a kept one.
+
+The two rates of the curve do not depend on how frequent the positive class is, so the whole of it, bands included, can
+be told for any other prevalence: `at_prevalence`.
 """
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
+from calibrate.bands import has_band, rectangle_band, simultaneous_band
 from calibrate.cache import FeatureCache, check_every_class_has_rows
-from calibrate.errors import UnknownClass, WrongShape
+from calibrate.counts import Counts
+from calibrate.errors import BadPrior, UnknownClass, WrongShape
 from calibrate.fit import frequencies, sample_of
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.metrics import Metric
@@ -29,7 +34,9 @@ class Curve:
     """Every cut, from no alert to all, as columns (m,).
 
     `margin` is the cut on the margin towards the positive class (rows above it are alerts), `threshold` the same as a
-    probability of that class; `tp fp fn tn` are rows by weight, `metrics` the values by name, NaN where undefined.
+    probability of that class; `tp fp fn tn` are rows by weight, `metrics` the values by name, NaN where undefined, at
+    a share `prevalence` of positives among all cases. `bands` are those of each metric, lowest and highest (m,): they
+    hold at all cuts and for all metrics at once with this `confidence`, so also at a cut that was chosen by looking.
     """
 
     margin: Float64[np.ndarray, "m"]
@@ -40,6 +47,12 @@ class Curve:
     tn: Float64[np.ndarray, "m"]
     metrics: Mapping[str, Float64[np.ndarray, "m"]]
     best: Mapping[str, int]
+    prevalence: float
+    confidence: float | None = None
+    bands: Mapping[str, tuple[Float64[np.ndarray, "m"], Float64[np.ndarray, "m"]]] = field(default_factory=dict)
+    parsed: tuple[Metric, ...] = field(default=(), repr=False)
+    positive: int = 1
+    weighted: bool = False
 
     @property
     def cuts(self) -> int:
@@ -60,10 +73,51 @@ class Curve:
         kept[upper_hull(x, y)] = True
         return self._at(kept)
 
+    def at_prevalence(self, prevalence: float) -> "Curve":
+        """The same cuts where a share `prevalence` of all cases is positive: metrics, bands and best cuts anew.
+
+        `tp fp fn tn` stay the rows that were counted. Metrics of amounts keep their values.
+
+        Raises: `BadPrior` where the share is not between 0 and 1.
+        """
+        if not 0 < prevalence < 1:
+            raise BadPrior(f"a prevalence is a share between 0 and 1, got {prevalence}")
+        tpr, fpr = self.tp / (self.tp + self.fn)[-1], self.fp / (self.fp + self.tn)[-1]
+        counts = Counts.of_binary(prevalence * tpr, (1 - prevalence) * fpr, prevalence, 1 - prevalence, self.positive)
+        values = {m.name: m.value(counts) if m.reads == "rows" else self.metrics[m.name] for m in self.parsed}
+        found = replace(self, prevalence=prevalence, metrics=values, best=_all_best(self.parsed, values))
+        return found if self.confidence is None else found.with_bands(self.confidence)
+
+    def with_bands(self, confidence: float = 0.95) -> "Curve":
+        """The same with the simultaneous bands of the metrics that can have one.
+
+        Raises: `WrongShape` where rows were weighted: their number is not what a band rests on.
+        """
+        positives, negatives = float((self.tp + self.fn)[-1]), float((self.fp + self.tn)[-1])
+        if not all(count.is_integer() for count in (positives, negatives)) or self.weighted:
+            raise WrongShape("bands rest on counted rows; these have weights")
+        each = 1 - (1 - confidence) / 2  # the two rates share the doubt
+        tpr = simultaneous_band(self.tp, int(positives), each)
+        fpr = simultaneous_band(self.fp, int(negatives), each)
+        moves = np.flatnonzero((np.diff(tpr[0]) != 0) | (np.diff(fpr[0]) != 0)) + 1
+        runs = np.append(0, moves)  # few, for a band moves at its ranks only
+        lengths = np.diff(np.append(runs, self.cuts))
+        corners = (tpr[0][runs], tpr[1][runs]), (fpr[0][runs], fpr[1][runs])
+        bands = {}
+        for metric in self.parsed:
+            if has_band(metric):
+                low, high = rectangle_band(metric, *corners, self.prevalence, self.positive)
+                bands[metric.name] = np.repeat(low, lengths), np.repeat(high, lengths)
+        return replace(self, confidence=confidence, bands=bands)
+
     def rows(self) -> Iterator[dict[str, float]]:
         """The cuts one by one, as dictionaries with a key for each column."""
-        columns = {name: getattr(self, name) for name in ("margin", "threshold", "tp", "fp", "fn", "tn")}
-        columns.update(self.metrics)
+        names = ("margin", "threshold", "tp", "fp", "fn", "tn")
+        columns: dict[str, Float64[np.ndarray, "m"]] = {name: getattr(self, name) for name in names}
+        for name, of_metric in self.metrics.items():
+            columns[name] = of_metric
+            if name in self.bands:
+                columns[f"{name} low"], columns[f"{name} high"] = self.bands[name]
         for values in zip(*(column.tolist() for column in columns.values()), strict=True):
             yield dict(zip(columns, values, strict=True))
 
@@ -79,19 +133,31 @@ class Curve:
 
     def _at(self, kept: Bool[np.ndarray, "m"]) -> "Curve":
         places = np.cumsum(kept) - 1
-        columns = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name not in ("metrics", "best")}
+        columns = {name: getattr(self, name)[kept] for name in ("margin", "threshold", "tp", "fp", "fn", "tn")}
         return replace(
             self,
             **columns,
             metrics={name: values[kept] for name, values in self.metrics.items()},
+            bands={name: (low[kept], high[kept]) for name, (low, high) in self.bands.items()},
             best={name: int(places[index]) for name, index in self.best.items()},
         )
 
 
-def curve(cache: FeatureCache, metrics: Sequence[MetricText] = _USUAL, positive: str | None = None) -> Curve:
+def curve(
+    cache: FeatureCache,
+    metrics: Sequence[MetricText] = _USUAL,
+    positive: str | None = None,
+    *,
+    prevalence: float | None = None,
+    confidence: float | None = None,
+) -> Curve:
     """Every cut of a two-class cache with these metrics; `positive` is the second class unless named.
 
-    Raises: `UnknownClass` in more than two classes, `UnknownMetric`, `BadExpression`, `MissingClass`, `MissingCosts`.
+    `prevalence` is the share of positives where the metrics are to hold, that of the rows unless told; with
+    `confidence` there are simultaneous bands too.
+
+    Raises: `UnknownClass` in more than two classes, `UnknownMetric`, `BadExpression`, `MissingClass`,
+    `MissingCosts`, `BadPrior`, `WrongShape` for bands of weighted rows.
 
     >>> from calibrate.cache import feature_cache
     >>> all_cuts = curve(feature_cache(logits=[-1.0, 0.0, 2.0], labels=[0, 1, 1]), ["f1"])
@@ -113,8 +179,7 @@ def curve(cache: FeatureCache, metrics: Sequence[MetricText] = _USUAL, positive:
     places = np.arange(tally.cuts)[::-1]
     margin = _midway(tally.highest[places], np.append(tally.edges.astype(np.float64), np.inf)[places])
     values = {metric.name: np.asarray(metric.value(counts)) for metric in parsed}
-    best = {metric.name: _best(metric, values[metric.name]) for metric in parsed}
-    return Curve(
+    found = Curve(
         margin,
         sigmoid(margin),
         tp=np.asarray(cells.tp),
@@ -122,8 +187,14 @@ def curve(cache: FeatureCache, metrics: Sequence[MetricText] = _USUAL, positive:
         fn=np.asarray(cells.fn),
         tn=np.asarray(cells.tn),
         metrics=values,
-        best={name: place for name, place in best.items() if place is not None},
+        best=_all_best(parsed, values),
+        prevalence=float((cells.tp + cells.fn)[-1] / counts.rows),
+        parsed=tuple(parsed),
+        positive=index,
+        weighted=sample.weights is not None,
     )
+    found = found if prevalence is None else found.at_prevalence(prevalence)
+    return found if confidence is None else found.with_bands(confidence)
 
 
 def upper_hull(x: Float64[np.ndarray, "m"], y: Float64[np.ndarray, "m"]) -> Int[np.ndarray, "h"]:
@@ -148,6 +219,11 @@ def _midway(lower: Float64[np.ndarray, "m"], upper: Float64[np.ndarray, "m"]) ->
     for index in (0, -1, *np.flatnonzero(~((lower <= middle) & (middle < upper)))):
         middle[index] = Cut(float(lower[index]), float(upper[index])).at()
     return middle
+
+
+def _all_best(metrics: Sequence[Metric], values: Mapping[str, Float64[np.ndarray, "m"]]) -> dict[str, int]:
+    found = {metric.name: _best(metric, values[metric.name]) for metric in metrics}
+    return {name: place for name, place in found.items() if place is not None}
 
 
 def _best(metric: Metric, values: Float64[np.ndarray, "m"]) -> int | None:

@@ -20,7 +20,7 @@ class BadCache(InputError):
 
 
 class BadConstraint(InputError):
-    """A constraint is not a metric, a sign and a bound."""
+    """A constraint is not a metric, a sign and a bound, or asks for a promise that cannot be made."""
 
 
 class BadCosts(InputError):
@@ -77,12 +77,20 @@ class NotFinite(InputError):
 
 @dataclass(frozen=True)
 class Nearest:
-    """How near a constraint can come: the value reached at `cut`, `alone` or while the other constraints hold."""
+    """How near a constraint can come: the value reached at `cut`, `alone` or while the other constraints hold.
+
+    Of a constraint with a confidence `value` is `certifiable`, the best bound that can be promised now; it `needed` at
+    least so many `unit` (rows of what class, alerts, groups) where `there` are so many.
+    """
 
     constraint: str
     value: float
     cut: float | None
     alone: bool
+    needed: int | None = None
+    there: int | None = None
+    unit: str | None = None
+    certifiable: float | None = None
 
 
 class Infeasible(InputError):

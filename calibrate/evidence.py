@@ -1,7 +1,8 @@
 """Evidence: what a point achieves on rows that did not fit it, beside what the plain model achieves on the same rows.
 
 Cross-fitting splits the rows within each class, fits without one part at a time and scores that part; all parts
-together are one confusion matrix. It scores the procedure: the point itself was fitted on all rows.
+together are one confusion matrix. It scores the procedure: the point itself was fitted on all rows. Rows of one group
+are in one part, and count as one row of which the others are copies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +13,16 @@ from jaxtyping import Int
 
 from calibrate.ascent import Sample
 from calibrate.counts import confusion_matrix
-from calibrate.errors import Infeasible, UndefinedMetric
-from calibrate.folds import stratified_folds
+from calibrate.errors import Infeasible, MissingClass, UndefinedMetric
+from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods import Fitted, Task
+from calibrate.methods.crossing import decided_without
 from calibrate.metrics import Metric
 from calibrate.operating_point import OperatingPoint
 from calibrate.uncertainty import Interval, Kind, Table, measure
 
 FOLDS = 5
+_MORE_FOLDS = (FOLDS, 10, 25, 100)
 
 
 @dataclass(frozen=True)
@@ -50,30 +53,33 @@ def cross_fitted(
     fit: Callable[[Task], Fitted],
     metrics: Sequence[Metric],
     *,
-    state_rows: bool,
     rng: np.random.Generator | None = None,
 ) -> Evidence:
     """Evidence on the fitting rows, each decided by a point that was fitted without it.
 
-    A point on which the rows had no say is scored as it is, held out. `state_rows` tells that the fitting rows are the
-    rows of the state too, so that they are left out there as well.
+    A point on which the rows had no say is scored as it is, held out.
     """
     if not fitted.rows_had_a_say:
         return held_out(fitted.point, task.sample, metrics, rng)
     rng = np.random.default_rng(0) if rng is None else rng
-    rows = np.bincount(task.labels, minlength=len(task.classes))
-    if rows.min() < 2:
-        name = task.classes[int(rows.argmin())]
-        return Evidence(warnings=(f"no evidence: class '{name}' has 1 row, so none is left to score the point on",))
-    folds = stratified_folds(task.labels, min(FOLDS, int(rows.min())), rng)
-    decided = np.empty_like(task.labels)
-    for fold in range(folds.max() + 1):
+    parts = parts_of_each_class(task.labels, task.groups, len(task.classes))
+    if parts.min() < 2:
+        name, unit = task.classes[int(parts.argmin())], "row" if task.groups is None else "group"
+        return Evidence(warnings=(f"no evidence: class '{name}' has 1 {unit}, so none is left to score the point on",))
+    # What a promise needs may not be there without a fifth of the rows, but without a tenth.
+    tries = _MORE_FOLDS if task.objective.certified else (FOLDS,)
+    why: Exception | None = None
+    for number in dict.fromkeys(min(each, int(parts.min())) for each in tries):
+        folds = stratified_folds(task.labels, number, rng, task.groups)
         try:
-            part = fit(task.with_rows(np.flatnonzero(folds != fold), state_rows=state_rows))
-        except (UndefinedMetric, Infeasible) as error:
+            decided = decided_without(task, folds, fit)
+        except (UndefinedMetric, MissingClass) as error:
             return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",))
-        decided[folds == fold] = part.point.decide(task.logits[folds == fold])
-    return _compare(decided, "cross_fitted", task.classes, task.sample, metrics, rng)
+        except Infeasible as error:
+            why = error
+        else:
+            return _compare(decided, "cross_fitted", task.classes, task.sample, metrics, rng)
+    return Evidence(warnings=(f"no evidence: without one part of the rows, {why}",))
 
 
 def table_of(decided: Int[np.ndarray, "n"], sample: Sample) -> Table:
@@ -86,12 +92,25 @@ def table_of(decided: Int[np.ndarray, "n"], sample: Sample) -> Table:
         squares = np.bincount(cells, sample.amounts**2, 4).reshape(2, 2)
     return Table(
         confusion_matrix(sample.labels, decided, sample.k, w),
-        1.0 if w is None else float(w.sum() / (w @ w)),
+        _per_weight(sample),
         sample.cost_matrix,
         sample.at_stake,
         amounts,
         squares,
     )
+
+
+def _per_weight(sample: Sample) -> float:
+    """How many rows' worth of information a unit of weight is: Kish's sum(w) / sum(w^2) over rows, or over groups as if
+    their rows were all the same; of the class for which that is least.
+    """
+    w = np.ones(sample.labels.size) if sample.weights is None else sample.weights
+    if sample.groups is None:
+        return 1.0 if sample.weights is None else float(w.sum() / (w @ w))
+    number = int(sample.groups.max()) + 1
+    sides = [np.ones(w.size, dtype=bool), *(sample.labels == label for label in range(sample.k))]
+    of_groups = [np.bincount(sample.groups[side], w[side], number) for side in sides]
+    return min(float(each.sum() / (each @ each)) for each in of_groups if each.any())
 
 
 def _compare(

@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
+from calibrate.certify import Guarantee
 from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod, UnknownMetric
 from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out, table_of
 from calibrate.logits import binary_margins, to_array
-from calibrate.methods import Fitted, Task, find_method
+from calibrate.methods import METHODS, Fitted, Task, find_method
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
@@ -38,11 +39,12 @@ class FitResult:
 
     `evidence` holds an interval per metric on rows that did not fit the point; `before` the same for the plain model
     (argmax) on the same rows. `model_scores` are what no point changes: ROC AUC, average precision, log loss and Brier
-    score of the model on the fitting rows. `compared` is the objective's metric under each method that `auto` weighed,
-    cross-fitted. `notes` tell how the search ended and what it rejected. `rounding_rows` is
-    how many fitting rows lie so near their decision that a float32 model may take it either way. `mis_before` and
-    `mis_after` (k,) are the model imbalance state without and with the point, on the `train` rows where there were any,
-    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
+    score of the model on the fitting rows. `guarantees` are the promises that the point keeps, each with what it rests
+    on. `compared` is the objective's metric under each method that `auto` weighed, cross-fitted. `notes` tell how the
+    search ended and what it rejected. `rounding_rows` is how many fitting rows lie so near their decision that a
+    float32 model may take it either way. `mis_before` and `mis_after` (k,) are the model imbalance state without and
+    with the point, on the `train` rows where there were any, else on the `fitting` rows (`mis_rows`). `data_digest`
+    names the fitting rows.
     """
 
     point: OperatingPoint
@@ -63,6 +65,7 @@ class FitResult:
     data_digest: str
     rounding_rows: int = 0
     compared: Mapping[str, Interval] = field(default_factory=dict)
+    guarantees: tuple[Guarantee, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -88,6 +91,7 @@ class FitResult:
             "data_digest": self.data_digest,
             "rounding_rows": self.rounding_rows,
             "compared": {name: interval.to_dict() for name, interval in self.compared.items()},
+            "guarantees": [each.to_dict() for each in self.guarantees],
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }
@@ -120,7 +124,8 @@ def fit(
 
     `metric` is a name (`f1`, `fbeta(2)`, `recall[fraud]`, `f1_macro`), the user's own expression over `tp fp fn tn n`
     and the named rates, or a function of `Cells`; it is maximised, or minimised where it is a cost or an error.
-    `constraints` are texts such as `recall >= 0.9` or `alerts <= 200 per 100000`. `cost_matrix` (k, k) has a row for
+    `constraints` are texts such as `recall >= 0.9`, `alerts <= 200 per 100000`, or as promises about new rows
+    `recall >= 0.9 @ 95%` and `recall >= 0.9 @ average`. `cost_matrix` (k, k) has a row for
     each decision and a column for each true class. `train` is a cache of the model's training rows, on which the model
     imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `search` ("exact",
     "decimal") and `digits` belong to bias adjustment, `tau` to logit adjustment and tau-normalisation. `evidence` is
@@ -153,6 +158,8 @@ def fit(
     )
     if objective.constraints and not chosen.keeps_constraints:
         raise UnknownMethod(f"method '{method}' fits no objective, so it cannot keep '{objective.constraints[0].text}'")
+    if objective.certified:
+        _check_certifies(objective, method, search, digits)
     sample = sample_of(cache, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
@@ -169,6 +176,7 @@ def fit(
         tau=tau,
         head_weight=cache.weight,
         head_bias=cache.bias,
+        groups=cache.group,
     )
     if isinstance(evidence, FeatureCache):
         _same_model(evidence, cache, "evidence")
@@ -182,7 +190,7 @@ def fit(
         rows = sample_of(evidence, objective.metrics, objective.cost_matrix)
         found = held_out(fitted.point, rows, list(metrics.values()), rng)
     elif evidence:
-        found = cross_fitted(task, fitted, chosen.fit, list(metrics.values()), state_rows=train is None, rng=rng)
+        found = cross_fitted(task, fitted, chosen.fit, list(metrics.values()), rng=rng)
     return FitResult(
         point=fitted.point,
         method=fitted.method or method,
@@ -202,6 +210,7 @@ def fit(
         data_digest=cache.digest,
         rounding_rows=_rounding_rows(fitted.point, cache.logits),
         compared=_comparison(fitted, sample, objective.metric),
+        guarantees=fitted.guarantees,
         notes=fitted.notes,
         warnings=(*_warnings(task, fitted), *found.warnings, *_compared(found, objective)),
     )
@@ -213,6 +222,16 @@ def _comparison(fitted: Fitted, sample: Sample, metric: Metric) -> dict[str, Int
         name: measure(table_of(decided, sample), [metric], "cross_fitted", rng)[metric.name]
         for name, decided in fitted.compared.items()
     }
+
+
+def _check_certifies(objective: Objective, method: str, search: str | None, digits: int | None) -> None:
+    """Only an exact search can stay within what is certified."""
+    text = objective.certified[0].text
+    if not find_method(method).certifies:
+        able = ", ".join(name for name, row in METHODS.items() if row.certifies)
+        raise UnknownMethod(f"method '{method}' cannot certify '{text}'; {able} can")
+    if search not in (None, "exact") or digits is not None:
+        raise UnknownMethod(f"'{text}' is certified by an exact search: leave search and digits out, got '{search}'")
 
 
 def frequencies(cache: FeatureCache) -> list[float]:
@@ -246,11 +265,11 @@ def sample_of(
     if len({metric.positive for metric in reading}) > 1:
         raise UnknownMetric(f"costs per row are of one class: got {', '.join(metric.name for metric in reading)}")
     if not reading:
-        return Sample(cache.logits, cache.labels, cache.sample_weight, None, cost_matrix)
+        return Sample(cache.logits, cache.labels, cache.sample_weight, None, cost_matrix, groups=cache.group)
     at_stake = reading[0].positive
     neediest = max(reading, key=lambda metric: not metric.name.startswith("recovered"))
     amounts = _amounts(cache, at_stake, neediest.name)
-    return Sample(cache.logits, cache.labels, cache.sample_weight, amounts, cost_matrix, at_stake)
+    return Sample(cache.logits, cache.labels, cache.sample_weight, amounts, cost_matrix, at_stake, cache.group)
 
 
 def _amounts(cache: FeatureCache, positive: int, metric: str) -> Float64[np.ndarray, "n"]:

@@ -3,19 +3,23 @@
 Decided here: a constraint compares the measured metric with its bound exactly as written (`recall >= 0.9` holds at 9 of
 10), and one that is undefined (0/0) is not met. Where none of several cuts meets all constraints, that is `Infeasible`,
 never a made-up point; it says how near each constraint can come, on its own and while the others hold.
+
+A constraint with a confidence (`recall >= 0.9 @ 95%`) is about new rows, not these: `calibrate.methods.certified` keeps
+it. Only shares of rows can be certified, and only bounds that some share can be on either side of.
 """
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from calibrate.counts import Counts, Values
 from calibrate.errors import BadConstraint, shown
-from calibrate.metrics import Metric
+from calibrate.metrics import METRICS, Metric
 from calibrate.naming import MetricText, parse_metric
 
 _FORM = re.compile(
@@ -28,12 +32,16 @@ _ALERTS = re.compile(r"alerts(?=\s*(\[.*\])?$)", re.DOTALL)
 
 @dataclass(frozen=True, eq=False)
 class Constraint:
-    """A bound on a metric: `recall >= 0.9`."""
+    """A bound on a metric: `recall >= 0.9`. `kind` says whether it is of these rows (`measured`) or a promise about new
+    ones: with a `confidence`, or on average.
+    """
 
     text: str
     metric: Metric
     at_least: bool
     bound: float
+    kind: Literal["measured", "confidence", "average"] = "measured"
+    confidence: float | None = None
 
     def shortfall(self, counts: Counts) -> Values:
         """How far each set of counts is from meeting it: 0 where met, infinite where undefined."""
@@ -64,6 +72,16 @@ class Objective:
     def metrics(self) -> tuple[Metric, ...]:
         """The metric and those of the constraints."""
         return (self.metric, *(constraint.metric for constraint in self.constraints))
+
+    @property
+    def certified(self) -> tuple[Constraint, ...]:
+        """The constraints that are promises about new rows."""
+        return tuple(constraint for constraint in self.constraints if constraint.kind != "measured")
+
+    @property
+    def measured(self) -> "Objective":
+        """The same without those."""
+        return replace(self, constraints=tuple(each for each in self.constraints if each.kind == "measured"))
 
     @property
     def positive(self) -> int:
@@ -164,13 +182,14 @@ def parse_constraint(
 ) -> Constraint:
     """The constraint that a text names: `recall >= 0.9`, `precision[fraud] >= 80%`, `alerts <= 200 per 100000`.
 
+    `@ 95%` (or `@ 0.95`, from 50 % to below 100 %) behind it makes it a promise about new rows with that confidence,
+    `@ average` one that holds on average; for shares of rows, with a bound between 0 and 1.
+
     Raises: `BadConstraint`, and what `parse_metric` raises.
     """
     form = _FORM.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 1000 else None
     if form is None:
         raise BadConstraint(f"a constraint is written as recall >= 0.9 or alert_rate <= 0.002; got {shown(text)}")
-    if form["confidence"] is not None:
-        raise BadConstraint(f"constraints with a confidence are not offered by this version; got {shown(text)}")
     bound = _number(form["bound"], text) / (100 if form["percent"] else 1)
     name = form["metric"].strip()
     if alerts := _ALERTS.match(name):
@@ -187,7 +206,28 @@ def parse_constraint(
     metric = parse_metric(name, classes, positive, frequencies)
     if not math.isfinite(bound):
         raise BadConstraint(f"a bound must be a finite number, got {shown(text)}")
-    return Constraint(f"{metric.name} {form['sign']} {bound:.12g}", metric, form["sign"] == ">=", bound)
+    constraint = Constraint(f"{metric.name} {form['sign']} {bound:.12g}", metric, form["sign"] == ">=", bound)
+    return constraint if form["confidence"] is None else _promised(constraint, form["confidence"][1:].strip(), text)
+
+
+def _promised(constraint: Constraint, confidence: str, text: str) -> Constraint:
+    """The constraint as a promise. Raises: `BadConstraint`."""
+    if constraint.metric.rate is None:
+        shares = ", ".join(name for name, row in METRICS.items() if row.rate is not None)
+        raise BadConstraint(
+            f"only shares of rows can be certified ({shares}; with more than two classes of one class, as in "
+            f"recall[CLASS]); got {shown(text)}"
+        )
+    if not 0 < constraint.bound < 1:
+        raise BadConstraint(f"a certified bound must lie between 0 and 1: nothing certifies {shown(text)}")
+    if confidence == "average":
+        return replace(constraint, text=f"{constraint.text} @ average", kind="average")
+    number = _number(confidence.removesuffix("%").strip(), text)
+    number = float(f"{number / 100:.12g}") if confidence.endswith("%") else number
+    if not 0.5 <= number < 1:
+        raise BadConstraint(f"a confidence is from 50% to below 100%, as in @ 95%, or @ average; got {shown(text)}")
+    written = f"{constraint.text} @ {100 * number:.12g}%"
+    return replace(constraint, text=written, kind="confidence", confidence=number)
 
 
 def _number(text: str, whole: str) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import CacheStream, FeatureCache, check_prior
-from calibrate.errors import BadCache, Infeasible, MissingClass, UndefinedMetric
+from calibrate.errors import BadCache, BadConstraint, Infeasible, MissingClass, UndefinedMetric
 from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, table_of
 from calibrate.fit import FEW_ROWS, FitResult, sample_of
 from calibrate.logits import binary_margins, sigmoid
@@ -53,6 +53,8 @@ def fit_stream(
     objective = parse_objective(
         metric, constraints, stream.classes, positive, None if given is None else given.tolist()
     )
+    if objective.certified:
+        raise BadConstraint(f"a stream cannot certify '{objective.certified[0].text}': read_cache it whole")
     index = objective.positive
     scan = _Scan(stream, objective, progress)
     edges, digest, totals, state_before = _gather(scan)

@@ -150,6 +150,12 @@ class Tally:
         place = self.edges.size - index
         return Cut(float(self.highest[place]), float(self.edges[place]) if index else np.inf)
 
+    def within(self, low: float, high: float) -> Bool[np.ndarray, "cuts"]:
+        """Which cuts decide every row at `low` and below one way and every row at `high` and above the other."""
+        places = np.arange(self.cuts)[::-1]  # cut 0 is above the last edge
+        edges = np.append(self.edges.astype(np.float64), np.inf)
+        return np.asarray(((edges > low) & (edges <= high))[places])
+
     def counts(self, positive: int, start: int = 0, stop: int | None = None) -> Counts:
         """The counts at cuts `start` to `stop`, (cuts, 2); `positive` is the index of the positive class."""
         stop = self.cuts if stop is None else stop
@@ -198,23 +204,30 @@ def sweep_cut(rows: Rows, objective: Objective) -> Cut:
     return best_cut(tabulate(rows, not objective.monotone), objective)
 
 
-def best_cut(tally: Tally, objective: Objective) -> Cut:
-    """The best cut of a tally. Raises: `UndefinedMetric`, `Infeasible`."""
+def best_cut(tally: Tally, objective: Objective, within: tuple[float, float] = (-np.inf, np.inf)) -> Cut:
+    """The best cut of a tally, `within` two of its margins where not all are allowed. Raises: `UndefinedMetric`,
+    `Infeasible`.
+    """
     best, index = NO_SCORE, -1
+    allowed = tally.within(*within)
     for start, score in _scores(tally, objective):
-        top = score.best()
+        which = allowed[start : start + score.gain.size]
+        if not which.any():
+            continue
+        top = score.best(which)
         if index < 0 or score.at(top).key > best.key:
             best, index = score.at(top), start + top
     if best.feasible:
         return tally.cut(index)
     if best.shortfall == 0 or not objective.constraints:
         raise UndefinedMetric(f"metric '{objective.metric.name}' is undefined (0/0) at every cut")
-    nearest = tuple(_nearest(tally, objective, constraint) for constraint in objective.constraints)
+    nearest = tuple(_nearest(tally, objective, constraint, allowed) for constraint in objective.constraints)
     said = "; ".join(
         f"'{each.constraint}' comes to {each.value:.6g} at best{' on its own' if each.alone else ''}"
         for each in nearest
     )
-    raise Infeasible(f"no cut meets every constraint on these rows: {said}", nearest)
+    which_cut = "cut" if allowed.all() else "certified cut"
+    raise Infeasible(f"no {which_cut} meets every constraint on these rows: {said}", nearest)
 
 
 def _scores(tally: Tally, objective: Objective) -> Iterator[tuple[int, Score]]:
@@ -223,15 +236,15 @@ def _scores(tally: Tally, objective: Objective) -> Iterator[tuple[int, Score]]:
         yield start, objective.score(tally.counts(objective.positive, start, stop))
 
 
-def _nearest(tally: Tally, objective: Objective, constraint: Constraint) -> Nearest:
+def _nearest(tally: Tally, objective: Objective, constraint: Constraint, allowed: Bool[np.ndarray, "cuts"]) -> Nearest:
     """The value nearest to the bound while the other constraints hold, or on its own where they never do."""
     counts = tally.counts(objective.positive)
-    others = np.ones(tally.cuts, dtype=bool)
+    others = allowed.copy()
     for other in objective.constraints:
         if other is not constraint:
             others &= other.shortfall(counts) == 0
     alone = len(objective.constraints) > 1 and not others.any()
     short = constraint.shortfall(counts)
-    index = int(np.where(others | alone, short, np.inf).argmin())
+    index = int(np.where(others | (alone & allowed), short, np.inf).argmin())
     value: Values = constraint.metric.value(counts)
     return Nearest(constraint.text, float(value[index]), tally.cut(index).at(), alone)

@@ -1,18 +1,19 @@
 """Results as tables that a person can read at a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from calibrate.certify import Guarantee
 from calibrate.fit import FitResult
 from calibrate.uncertainty import Interval
 
 
 def print_result(result: FitResult) -> None:
-    """The point, the model imbalance state before and after, the evidence, and the warnings."""
+    """The point, the model imbalance state before and after, the evidence, the guarantees, and the warnings."""
     console = Console()
     search = result.options.get("search")
     console.print(
@@ -39,11 +40,24 @@ def print_result(result: FitResult) -> None:
         for name, interval in result.compared.items():
             table.add_row(Text(name), _shown(interval, " "), style="bold" if name == result.method else None)
         console.print(table)
+    if result.guarantees:
+        console.print(_guarantees(result.guarantees))
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.model_scores.items())
     for text in (f"the plain model: {scores}", *result.notes):
         console.print(text, highlight=False, markup=False)
     for warning in result.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning))
+
+
+def _guarantees(guarantees: Sequence[Guarantee]) -> Table:
+    """A row for each promise: what it rests on, and how many of it went wrong."""
+    shared = guarantees[0].held_together
+    title = "certified" if len(guarantees) == 1 or shared is None else f"certified, all at once with {shared:.4g}"
+    table = Table("for new rows", "measured", "rests on", "errors", "by", title=Text(title), title_justify="left")
+    for each in guarantees:
+        errors = f"{each.errors_seen} of {each.errors_allowed} allowed"
+        table.add_row(Text(each.constraint), f"{each.value:.3f}", f"{each.rows} {each.unit}", errors, each.rule)
+    return table
 
 
 def print_intervals(columns: Mapping[str, Mapping[str, Interval]], title: str, console: Console | None = None) -> None:

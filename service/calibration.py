@@ -96,6 +96,7 @@ def _cache(version: ModelVersion, registry: Registry, arrays: Mapping[str, Any])
         sample_weight=arrays.get("sample_weight"),
         cost_fp=arrays.get("cost_fp"),
         cost_fn=arrays.get("cost_fn"),
+        group=arrays.get("group"),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from calibrate import errors
 from calibrate.errors import InputError, SetpointError
 from calibrate.heads import HEADS
-from calibrate.io.files import CACHE_KEYS, LATER_KEYS
+from calibrate.io.files import CACHE_KEYS
 from calibrate.methods import METHODS
 from calibrate.methods.bias_adjustment import SEARCHES
 from calibrate.metrics import METRICS
@@ -47,9 +47,9 @@ def test_heads() -> None:
 
 
 def test_cache_keys() -> None:
-    """Those that are read and those that are refused."""
+    """All that are read."""
     text = REFERENCE.split("## Feature cache")[1].split("\n## ")[0]
-    assert set(re.findall(r"`([a-z_]+)`", text)) == {*CACHE_KEYS, *LATER_KEYS}
+    assert set(re.findall(r"`([a-z_]+)`", text)) == set(CACHE_KEYS)
 
 
 def test_commands_and_settings() -> None:

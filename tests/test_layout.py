@@ -9,22 +9,23 @@ ROOT = Path(__file__).parent.parent
 
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
-    "errors", "logits", "operating_point", "counts", "expression", "metrics", "naming", "objective", "sweep", "ascent",
-    "folds", "ranking", "state", "methods",
+    "errors", "logits", "operating_point", "counts", "expression", "metrics", "uncertainty", "certify", "naming",
+    "objective", "promises", "sweep", "ascent", "folds", "ranking", "state", "methods",
 ]  # fmt: skip
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
     "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point"},
-    "calibrate.uncertainty": {"calibrate.counts", "calibrate.errors", "calibrate.metrics"},
-    "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "uncertainty"]},
-    "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence"]},
+    "calibrate.evidence": {f"calibrate.{name}" for name in CORE},
+    "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence"]},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
-    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
-    "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
-    "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "curve"]},
-    "calibrate.heads": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit", "io"]},
-    "calibrate.training": {f"calibrate.{name}" for name in [*CORE, "cache", "uncertainty", "evidence", "fit"]},
-    "calibrate.tables": {"calibrate.uncertainty", "calibrate.fit"},
+    "calibrate.heads": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
+    "calibrate.training": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
+    "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
+    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands"]},
+    "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
+    "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands", "curve"]},
+    "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
+    "calibrate.tables": {"calibrate.certify", "calibrate.uncertainty", "calibrate.fit"},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
 ALLOWED |= {
@@ -47,6 +48,7 @@ MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},
     "calibrate.report": {"matplotlib"},
     "calibrate.heads": {"torch"},
+    "calibrate.bench": {"matplotlib"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},

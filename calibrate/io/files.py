@@ -27,8 +27,8 @@ from calibrate.errors import BadCache
 
 CACHE_KEYS = (
     "features", "logits", "labels", "classes", "weight", "bias", "prior", "sample_weight", "cost_fp", "cost_fn",
+    "group",
 )  # fmt: skip
-LATER_KEYS = ("group",)
 TABLES = {".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow"}
 _MAGIC = {b"PAR1": "Parquet", b"ARROW1": "Arrow"}
 _MOST_BYTES = 64 * 2**30
@@ -54,8 +54,8 @@ def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> 
     """The feature cache in an `.npz`, Parquet or Arrow file or its bytes; `most_bytes` bounds what it may unpack to.
 
     Keys: `labels`, and `features` (with `weight`, `bias`) or `logits` or both; optional `classes`, `prior`,
-    `sample_weight`, `cost_fp`, `cost_fn`. In Parquet and Arrow what is per row is a column, and the rest is JSON under
-    the metadata key `setpoint`.
+    `sample_weight`, `cost_fp`, `cost_fn`, `group`. In Parquet and Arrow what is per row is a column, and the rest is
+    JSON under the metadata key `setpoint`.
 
     Raises: `BadCache` for what is no such file, and whatever `feature_cache` raises for what does not fit in it.
     """
@@ -119,6 +119,7 @@ def write_cache(path: str | Path, cache: FeatureCache) -> None:
         "sample_weight": cache.sample_weight,
         "cost_fp": cache.cost_fp,
         "cost_fn": cache.cost_fn,
+        "group": cache.group,
     }
     with Path(path).open("wb") as file:
         np.savez(file, **{key: value for key, value in arrays.items() if value is not None})
@@ -129,8 +130,6 @@ def _members(archive: zipfile.ZipFile, most_bytes: int) -> dict[str, Any]:
     if len(members) != len(archive.infolist()):
         raise BadCache("the cache holds a key more than once")
     for key in members:
-        if key in LATER_KEYS:
-            raise BadCache(f"key '{key}' is not used by this version; leave it out to treat every row alike")
         if key not in CACHE_KEYS:
             raise BadCache(f"a cache has the keys {', '.join(CACHE_KEYS)}; got {key[:100]!r}")
     if "labels" not in members:

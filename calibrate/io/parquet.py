@@ -25,11 +25,12 @@ import pyarrow.parquet as pq
 
 from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.errors import BadCache, InputError, NoRows, UnknownLabel, WrongShape
-from calibrate.io.files import LATER_KEYS, TABLES, table_format
+from calibrate.io.files import TABLES, table_format
 
 KEY = "setpoint"
 PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
-COLUMNS = ("features", "logits", "labels", *PER_ROW)
+_NAMED = ("labels", "group")
+COLUMNS = ("features", "logits", "labels", *PER_ROW, "group")
 _IN_METADATA = ("classes", "weight", "bias", "prior")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 # How `feature_cache` says which row it means.
@@ -115,6 +116,7 @@ def write_table(path: str | Path, cache: FeatureCache, file_format: str) -> None
         "logits": logits,
         "labels": cache.labels.astype(np.int32),
         **{name: getattr(cache, name) for name in PER_ROW},
+        "group": cache.group,
     }
     columns = {name: _column(values) for name, values in numbers.items() if values is not None}
     schema = pa.schema(
@@ -123,10 +125,11 @@ def write_table(path: str | Path, cache: FeatureCache, file_format: str) -> None
     )
     table = pa.Table.from_arrays(list(columns.values()), schema=schema)
     group_rows = max(1, min(2**20, _GROUP_BYTES * table.num_rows // max(1, table.nbytes)))
+    named = [name for name in _NAMED if name in columns]
     part = Path(path).with_name(Path(path).name + ".part")
     try:
         if file_format == "Parquet":
-            pq.write_table(table, part, row_group_size=group_rows, use_dictionary=["labels"], write_page_checksum=True)
+            pq.write_table(table, part, row_group_size=group_rows, use_dictionary=named, write_page_checksum=True)
         else:
             with pa.ipc.new_file(str(part), schema) as writer:
                 writer.write_table(table, max_chunksize=group_rows)
@@ -199,6 +202,8 @@ def _part(path: Path) -> _Part | None:
             raise BadCache("a cache must have features or logits, it has neither")
         needed = ("logits" if "logits" in names else "features", "labels", *PER_ROW)
         columns = tuple(name for name in needed if name in names)
+        if "group" in names:
+            raise BadCache("a stream cannot keep groups together: read_cache it whole, or leave column 'group' out")
         if claims.rows == 0:
             return None
         row = next(_arrays(path, file_format, columns, 1), None)
@@ -294,8 +299,6 @@ def _claims(source: Path | bytes, file_format: str, most_bytes: int | None = Non
 def _check_schema(schema: pa.Schema) -> None:
     names = schema.names
     for name in names:
-        if name in LATER_KEYS:
-            raise BadCache(f"column '{name}' is not used by this version; leave it out to treat every row alike")
         if name in _IN_METADATA:
             raise BadCache(f"'{name}' is not a column; write it into the metadata entry '{KEY}'")
         if name not in COLUMNS and not _PANDAS_INDEX.fullmatch(name):
@@ -305,8 +308,8 @@ def _check_schema(schema: pa.Schema) -> None:
     if "labels" not in names:
         raise BadCache(f"the cache has no labels, only {', '.join(names) or 'nothing'}")
     for field in schema:
-        if field.name == "labels":
-            wanted, fits = "names or indices", _is_label(field.type)
+        if field.name in _NAMED:
+            wanted, fits = "names or whole numbers", _is_label(field.type)
         elif field.name in ("features", "logits"):
             wanted, fits = "numbers or lists of numbers", _is_number(_element(field.type))
         else:
@@ -543,7 +546,7 @@ def _record_batches(
     source: Path | bytes, file_format: str, columns: Sequence[str], rows: int
 ) -> Iterator[pa.RecordBatch]:
     if file_format == "Parquet":
-        with _opened(source) as stream, _parquet_file(stream, ["labels"]) as file:
+        with _opened(source) as stream, _parquet_file(stream, [name for name in _NAMED if name in columns]) as file:
             yield from file.iter_batches(batch_size=rows, columns=list(columns))
         return
     stream = _arrow_stream(source)
@@ -563,14 +566,14 @@ def _arrays(
     """The columns as arrays, at most `rows` rows at a time; every list of a column must have the same length."""
     done = 0
     widths: dict[str, int] = {}
-    names: dict[str, str] = {}
+    names: dict[str, dict[str, str]] = {"labels": {}, "group": {}}
     with _readable(file_format, source):
         for batch in _record_batches(source, file_format, columns, rows):
             if batch.num_rows == 0:
                 continue
             yield {
-                name: _labels(batch.column(name), done, names)
-                if name == "labels"
+                name: _labels(batch.column(name), name, done, names[name])
+                if name in _NAMED
                 else _numbers(batch.column(name), name, done, widths)
                 for name in columns
             }
@@ -599,16 +602,16 @@ def _numbers(column: pa.Array, name: str, first_row: int, widths: dict[str, int]
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(column), width)
 
 
-def _labels(column: pa.Array, first_row: int, names: dict[str, str]) -> np.ndarray:
+def _labels(column: pa.Array, what: str, first_row: int, names: dict[str, str]) -> np.ndarray:
     """Indices as numbers; names as objects, one for each different name in `names`, whatever the number of rows."""
-    _check_no_null(column, "labels", first_row)
+    _check_no_null(column, what, first_row)
     if _is_text(column.type):
         column = column.dictionary_encode()
     if not pa.types.is_dictionary(column.type):
         return np.asarray(column.to_numpy(zero_copy_only=False))
     codes = column.indices.to_numpy()
     used, first, places = np.unique(codes, return_index=True, return_inverse=True)
-    if max(used.size, len(names)) > _MOST_NAMES:
+    if what == "labels" and max(used.size, len(names)) > _MOST_NAMES:
         raise BadCache(f"labels hold more than {_MOST_NAMES} different names")
     dictionary = column.dictionary
     if pa.types.is_string_view(dictionary.type):  # which pyarrow cannot take from
@@ -616,7 +619,7 @@ def _labels(column: pa.Array, first_row: int, names: dict[str, str]) -> np.ndarr
     values = dictionary.take(pa.array(used)).to_pylist()
     for value, row in zip(values, first.tolist(), strict=True):
         if value is None:
-            raise BadCache(f"column 'labels', row {first_row + row} is null")
+            raise BadCache(f"column '{what}', row {first_row + row} is null")
     if not _is_text(column.type.value_type):
         return np.asarray(values)[places]
     kept = np.empty(len(values), dtype=object)

@@ -18,7 +18,11 @@ from calibrate.io.description import KEY
 from calibrate.io.graph import read_model
 from calibrate.io.model import Head
 
-_FLOATS: dict[int, type] = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16}
+_FLOATS: dict[int, type] = {
+    TensorProto.FLOAT: np.float32,
+    TensorProto.DOUBLE: np.float64,
+    TensorProto.FLOAT16: np.float16,
+}
 
 
 def replace_head(

@@ -25,11 +25,15 @@ class Method:
     fit: Callable[[Task], Fitted]
     options: frozenset[str] = frozenset()
     keeps_constraints: bool = True
+    certifies: bool = False
 
 
 METHODS: dict[str, Method] = {
     "bias_adjustment": Method(
-        "a free bias per class, searched for the metric", fit_bias_adjustment, frozenset({"search", "digits"})
+        "a free bias per class, searched for the metric",
+        fit_bias_adjustment,
+        frozenset({"search", "digits"}),
+        certifies=True,
     ),
     "logit_adjustment": Method(
         "bias -tau log(prior), tau fitted for the metric or given", fit_logit_adjustment, frozenset({"tau"})
@@ -65,9 +69,15 @@ METHODS: dict[str, Method] = {
 _BY_FREEDOM = ("argmax", "prior_threshold", "minimum_risk", "logit_adjustment", "bias_adjustment", "plug_in")
 METHODS["auto"] = Method(
     "the best of " + ", ".join(_BY_FREEDOM) + " by cross-fitting",
-    lambda task: fit_auto(task, {name: METHODS[name].fit for name in _BY_FREEDOM}),
+    lambda task: fit_auto(task, _candidates(task)),
     frozenset({"search", "digits"}),
+    certifies=True,
 )
+
+
+def _candidates(task: Task) -> dict[str, Callable[[Task], Fitted]]:
+    """What `auto` weighs: where a promise is asked for, those that can make one."""
+    return {name: METHODS[name].fit for name in _BY_FREEDOM if METHODS[name].certifies or not task.objective.certified}
 
 
 def find_method(name: str) -> Method:

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from calibrate.errors import InputError, NotConverged
-from calibrate.folds import stratified_folds
+from calibrate.errors import InputError, MissingClass, NotConverged
+from calibrate.folds import parts_of_each_class, stratified_folds
+from calibrate.methods.crossing import decided_without
 from calibrate.methods.task import Fitted, Task, check_counts
 from calibrate.operating_point import OperatingPoint
 
@@ -57,13 +58,8 @@ def _cross_fitted(task: Task, whole: Fitted, fit: Callable[[Task], Fitted]) -> I
     """The decision on each row of a point that was fitted without it."""
     if not whole.rows_had_a_say:
         return whole.point.decide(task.logits)
-    folds = min(_FOLDS, int(np.bincount(task.labels).min()))
-    if folds < 2:
-        raise InputError("a class has one row, so it cannot be cross-fitted")
-    assigned = stratified_folds(task.labels, folds, np.random.default_rng(0))
-    decided = np.empty_like(task.labels)
-    for fold in range(folds):
-        left = assigned == fold
-        part = task.with_rows(np.flatnonzero(~left), state_rows=task.state_logits is task.logits)
-        decided[left] = fit(part).point.decide(task.logits[left])
-    return decided
+    parts = int(parts_of_each_class(task.labels, task.groups, len(task.classes)).min())
+    if parts < 2:
+        raise MissingClass("a class has rows in one part only, so it cannot be cross-fitted")
+    folds = stratified_folds(task.labels, min(_FOLDS, parts), np.random.default_rng(0), task.groups)
+    return decided_without(task, folds, fit)

@@ -21,6 +21,7 @@ from jaxtyping import Float64
 from calibrate.ascent import LARGE, coordinate_ascent
 from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMetric, UnknownMethod
 from calibrate.folds import stratified_folds
+from calibrate.methods.certified import fit_certified
 from calibrate.methods.logit_adjustment import best_tau
 from calibrate.methods.task import Fitted, Task, check_reached, climbed, exact_cut, point_at
 from calibrate.operating_point import OperatingPoint
@@ -33,10 +34,12 @@ _LEAST_SHARE = 1e-6  # what a class that the model never predicts starts from: n
 
 
 def fit_bias_adjustment(task: Task) -> Fitted:
-    """The best bias of the search that the task names.
+    """The best bias of the search that the task names; under certified constraints the best of those that keep them.
 
     Raises: `UndefinedMetric`, `Infeasible`, `UnknownMethod` for an unknown search or a bad number of digits.
     """
+    if task.objective.certified:
+        return fit_certified(task)
     if task.search not in SEARCHES:
         raise UnknownMethod(f"search must be one of {', '.join(SEARCHES)}; got {str(task.search)[:100]!r}")
     return SEARCHES[task.search](task)
@@ -98,9 +101,9 @@ def _choose(task: Task, candidates: list[Float64[np.ndarray, "k"]]) -> tuple[int
     decided = np.empty((len(candidates), task.labels.size), dtype=np.intp)
     for fold in range(folds):
         kept, left = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
-        part = task.with_rows(left, state_rows=True)
+        part = task.with_rows(left)
         try:
-            fitted = _climb_and_shrink(task.with_rows(kept, state_rows=True))[0]
+            fitted = _climb_and_shrink(task.with_rows(kept))[0]
         except (UndefinedMetric, Infeasible) as error:
             return 0, (
                 f"whether free biases gain could not be tried, they are kept: without a part of the rows, {error}",

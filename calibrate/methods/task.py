@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from calibrate.ascent import Climb, Sample
+from calibrate.certify import Guarantee
 from calibrate.counts import Counts
 from calibrate.errors import Infeasible, MissingCosts, MissingHead, MissingPrior, Nearest, UndefinedMetric
 from calibrate.logits import binary_margins
@@ -21,9 +22,10 @@ class Task:
     """Rows to fit on and what to fit for.
 
     `logits` (n, k) and `labels` (n,) are the fitting rows, with `weights` (n,) and `amounts` at stake (n,), weighted,
-    where there are any: those of `at_stake` as the positive class. `state_logits` are the rows on which the model
-    imbalance state and the bias that reaches a target are taken: the training rows where there are any, else the
-    fitting rows. `head_weight` (k, d) and `head_bias` (k,) are the model's last layer, where the cache has it.
+    where there are any: those of `at_stake` as the positive class; rows of one of `groups` (n,) belong together.
+    `state_logits` are the rows on which the model imbalance state and the bias that reaches a target are taken: the
+    training rows where there are any, else the fitting rows. `head_weight` (k, d) and `head_bias` (k,) are
+    the model's last layer, where the cache has it.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -40,6 +42,7 @@ class Task:
     tau: float | None = None
     head_weight: Float[np.ndarray, "k d"] | None = None
     head_bias: Float[np.ndarray, "k"] | None = None
+    groups: Int[np.ndarray, "n"] | None = None
 
     def needed_prior(self) -> Float64[np.ndarray, "k"]:
         """The prior. Raises: `MissingPrior` where there is none."""
@@ -76,9 +79,9 @@ class Task:
     def sample(self) -> Sample:
         """The fitting rows as a class sweep wants them."""
         costs = self.objective.cost_matrix if self.objective.reads("cost") else None
-        return Sample(self.logits, self.labels, self.weights, self.amounts, costs, self.at_stake)
+        return Sample(self.logits, self.labels, self.weights, self.amounts, costs, self.at_stake, self.groups)
 
-    def with_rows(self, rows: Int[np.ndarray, "m"], state_rows: bool) -> "Task":
+    def with_rows(self, rows: Int[np.ndarray, "m"]) -> "Task":
         """The same task on some of its rows; the rows of the state too where they are the fitting rows."""
         logits = self.logits[rows]
         return replace(
@@ -87,7 +90,8 @@ class Task:
             labels=self.labels[rows],
             weights=None if self.weights is None else self.weights[rows],
             amounts=None if self.amounts is None else self.amounts[rows],
-            state_logits=logits if state_rows else self.state_logits,
+            groups=None if self.groups is None else self.groups[rows],
+            state_logits=logits if self.state_logits is self.logits else self.state_logits,
         )
 
 
@@ -96,6 +100,7 @@ class Fitted:
     """The point, the few numbers of its method by name (`tau`, `cut`, `gap`, `target[fraud]`), what is to be said of
     the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it. Where
     several methods were weighed, `method` is the winner's name and `compared` the cross-fitted decisions of each, (n,).
+    `guarantees` are the promises that the point keeps.
     """
 
     point: OperatingPoint
@@ -104,6 +109,18 @@ class Fitted:
     rows_had_a_say: bool = True
     method: str | None = None
     compared: Mapping[str, Int[np.ndarray, "n"]] = field(default_factory=dict)
+    guarantees: tuple[Guarantee, ...] = ()
+
+
+def binary_rows(task: Task) -> Rows:
+    """The rows of a two-class task for a sweep, their margins towards the positive class."""
+    margins, positive = binary_margins(task.logits), task.objective.measured.positive
+    return Rows(
+        margins if positive == 1 else -margins,
+        task.labels == positive,
+        task.weights,
+        task.amounts if task.objective.reads("amounts") else None,
+    )
 
 
 def exact_cut(task: Task) -> Cut:
@@ -111,22 +128,20 @@ def exact_cut(task: Task) -> Cut:
 
     Raises: `UndefinedMetric`, `Infeasible`.
     """
-    margins = binary_margins(task.logits)
     positive = task.objective.positive
-    rows = Rows(
-        margins if positive == 1 else -margins,
-        task.labels == positive,
-        task.weights,
-        task.amounts if task.objective.reads("amounts") else None,
-    )
     try:
-        cut = sweep_cut(rows, task.objective)
+        cut = sweep_cut(binary_rows(task), task.objective)
     except Infeasible as error:
-        if positive == 1:
-            raise
-        turned = (replace(each, cut=None if each.cut is None else -each.cut) for each in error.nearest)
-        raise Infeasible(str(error), tuple(turned)) from None
+        raise turned(error, positive) from None
     return cut if positive == 1 else cut.mirrored()
+
+
+def turned(error: Infeasible, positive: int) -> Infeasible:
+    """The error of a sweep towards `positive`, with its cuts on the margin `z1 - z0`."""
+    if positive == 1:
+        return error
+    nearest = (replace(each, cut=None if each.cut is None else -each.cut) for each in error.nearest)
+    return Infeasible(str(error), tuple(nearest))
 
 
 def point_at(cut: float, classes: tuple[str, ...]) -> OperatingPoint:

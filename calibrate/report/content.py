@@ -32,6 +32,7 @@ KINDS: dict[Kind, str] = {
     "submitted": "The numbers were submitted from outside and have not been checked.",
 }
 _CURVE_POINTS = 400
+_CONFIDENCE = 0.95
 Quality = Mapping[str, Sequence[Mapping[str, float]]]
 _NEIGHBOURS = 3
 
@@ -160,6 +161,8 @@ def _with_curve(content: Content, rows: FeatureCache, metric: Metric, rng: np.ra
     everything = curve(
         rows, list({each.name: each for each in (*named, alert_rate, metric)}.values()), content.positive
     )
+    if rows.sample_weight is None:
+        everything = everything.with_bands(_CONFIDENCE)
     found = {column.name: cut_of(column.point, rows, content.positive) for column in content.columns}
     cuts = {name: cut for name, cut in found.items() if cut is not None}
     return replace(

@@ -87,7 +87,7 @@ def _roc(axes: Axes, content: Content, curve: Curve) -> None:
 
 def _band(axes: Axes, curve: Curve, x: str, y: str) -> None:
     """The simultaneous band of `y` drawn over the measured `x`."""
-    band = getattr(curve, "bands", {}).get(y)
+    band = curve.bands.get(y)
     if band is not None:
         low, high = band
         axes.fill_between(curve.metrics[x], low, high, color="0.88", linewidth=0, label="95 % band, the whole curve")

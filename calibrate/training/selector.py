@@ -30,10 +30,10 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
-from calibrate.errors import BadCache, Infeasible, NotConverged, NotFinite, UndefinedMetric, UnknownMethod
+from calibrate.errors import BadCache, Infeasible, MissingClass, NotConverged, NotFinite, UndefinedMetric, UnknownMethod
 from calibrate.evidence import FOLDS, table_of
 from calibrate.fit import frequencies, sample_of
-from calibrate.folds import stratified_folds
+from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods import Task, find_method
 from calibrate.naming import MetricText
 from calibrate.objective import Objective, parse_objective
@@ -44,7 +44,7 @@ SCORINGS = ("cross_fitted", "half_split", "same_rows")
 State = Mapping[str, Any] | Callable[[], Any] | None
 _WAYS = ("adjusted", "plain", "plain, adjusted afterwards")
 _WORST = (-np.inf, -np.inf)
-_ROW_KEYS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost_fn")
+_ROW_KEYS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost_fn", "group")
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class EpochSelector:
         if self._labels is None:
             check_every_class_has_rows(cache)
             self._labels = cache.labels
-            self._tracks = self._deal(cache.labels)
+            self._tracks = self._deal(cache)
         elif not np.array_equal(self._labels, cache.labels):
             raise BadCache("every epoch must come with the same validation rows in the same order: the labels differ")
         self._rows = cache
@@ -223,6 +223,11 @@ class EpochSelector:
                 self._options.get("positive"),
                 frequencies(cache) if prior is None else prior.tolist(),
             )
+            if self._objective.certified:
+                raise UnknownMethod(
+                    f"'{self._objective.certified[0].text}' does not survive the choice of an epoch on the same rows: "
+                    "choose without it, then fit it on other rows"
+                )
         sample = sample_of(cache, self._objective.metrics)
         return Task(
             logits=cache.logits,
@@ -239,17 +244,22 @@ class EpochSelector:
             tau=self._options.get("tau"),
             head_weight=cache.weight,
             head_bias=cache.bias,
+            groups=cache.group,
         )
 
-    def _deal(self, labels: Int[np.ndarray, "n"]) -> list[_Track]:
+    def _deal(self, cache: FeatureCache) -> list[_Track]:
         """The first track makes the choice that is kept; each other one makes it without the rows that it scores."""
-        everything, nothing = np.arange(labels.size), np.arange(0)
+        everything, nothing = np.arange(cache.rows), np.arange(0)
         if self.scoring == "same_rows":
             return [_Track(everything, nothing)]
-        least = int(np.bincount(labels).min())
+        least = int(parts_of_each_class(cache.labels, cache.group, len(cache.classes)).min())
         if least < 2:
-            raise BadCache(f"{self.scoring} needs two rows of each class, the rarest has {least}: same_rows needs one")
-        folds = stratified_folds(labels, 2 if self.scoring == "half_split" else min(FOLDS, least), self._rng)
+            unit = "rows" if cache.group is None else "groups"
+            raise BadCache(
+                f"{self.scoring} needs two {unit} of each class, the rarest has {least}: same_rows needs one"
+            )
+        number = 2 if self.scoring == "half_split" else min(FOLDS, least)
+        folds = stratified_folds(cache.labels, number, self._rng, cache.group)
         tracks = [
             _Track(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(folds.max() + 1)
         ]
@@ -259,12 +269,12 @@ class EpochSelector:
         objective, plain_point = whole.objective, OperatingPoint.argmax(whole.classes)
         values, notes = (float("nan"), float("nan")), []
         for track in self._tracks:
-            task = whole.with_rows(track.chooses, state_rows=True) if track.scored.size else whole
+            task = whole.with_rows(track.chooses) if track.scored.size else whole
             plain_counts = task.sample.counts(plain_point.decide(task.logits))
             plain = objective.score(plain_counts).key
             try:
                 point = self._method.fit(task).point
-            except (UndefinedMetric, Infeasible, NotConverged) as error:
+            except (UndefinedMetric, Infeasible, MissingClass, NotConverged) as error:
                 notes.append(str(error))
                 point, counts, key = plain_point, plain_counts, _WORST
             else:

@@ -15,7 +15,7 @@ from service.web.state import Parts, actor, parts
 from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
 
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
-_DATA = {"labels", "features", "logits", "inputs", "classes", *_PER_ROW}
+_DATA = {"labels", "features", "logits", "inputs", "classes", "group", *_PER_ROW}
 
 
 async def calibrate(request: Request) -> PointReply:

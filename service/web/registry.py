@@ -110,7 +110,8 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
     point = OperatingPoint.from_dict(wanted.point.model_dump(exclude_none=True))
     _check_extras(wanted.details.model_extra or {})
     details = wanted.details.model_dump(mode="json")
-    for interval in (*details["evidence"].values(), *details["before"].values()):
+    promised = [guarantee["interval"] for guarantee in details["guarantees"]]
+    for interval in (*details["evidence"].values(), *details["before"].values(), *promised):
         interval["kind"] = "submitted"
     found = registry.model(model)
     version = found.version(wanted.model_version).version

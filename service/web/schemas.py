@@ -23,6 +23,19 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
+class NearestReply(BaseModel):
+    """How near a constraint comes: the value reached at `cut`, `alone` or while the others hold."""
+
+    constraint: str
+    value: Number | None
+    cut: Number | None
+    alone: bool
+    needed: int | None = Field(None, description="Of a constraint with a confidence: the fewest that could certify it.")
+    there: int | None = Field(None, description="How many there are.")
+    unit: str | None = Field(None, description="Of what.")
+    certifiable: Number | None = Field(None, description="The best bound that they can certify.")
+
+
 class Problem(BaseModel):
     """An error (RFC 9457). `type` names the fact, `detail` says what was wanted, what came and which item."""
 
@@ -31,11 +44,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str
-    nearest: list[dict[str, Any]] | None = Field(
-        None,
-        description="Of `infeasible`: for each constraint the nearest `value`, the `cut` that gives it, and "
-        "whether that is `alone` or while the others hold.",
-    )
+    nearest: list[NearestReply] | None = Field(None, description="Of `infeasible`: how near each constraint comes.")
 
 
 class PredictRequest(Wire):
@@ -89,7 +98,10 @@ class CalibrateSpec(Wire):
         max_length=1000, examples=["f1", "recall[sick]", "cost(fp=1, fn=50)", "2*tp/(2*tp + fp + 3*fn)"]
     )
     constraints: list[StrictStr] = Field(
-        [], max_length=20, examples=[["recall >= 0.9", "alerts <= 200 per 100000"]], description="What must hold too."
+        [],
+        max_length=20,
+        examples=[["recall >= 0.9", "alerts <= 200 per 100000"], ["recall >= 0.9 @ 95%"]],
+        description="What must hold too; with a confidence behind it, for new rows.",
     )
     method: StrictStr = "bias_adjustment"
     search: StrictStr | None = Field(
@@ -120,12 +132,26 @@ class CalibrateData(Wire):
     sample_weight: list[float] | None = Field(None, description="For how many rows each row stands.")
     cost_fp: list[float] | None = Field(None, description="What a false alarm on each row costs.")
     cost_fn: list[float] | None = Field(None, description="What a miss on each row costs.")
+    group: list[str] | list[int] | None = Field(
+        None, description="Rows with the same entry belong together (one card, one patient) and count as one."
+    )
 
 
 class CalibrateRequest(CalibrateSpec):
     """The spec with its data."""
 
     data: CalibrateData
+
+
+class CertifiedInterval(BaseModel):
+    """The measured share and the range that is certified for it; `confidence` is null where it holds on average."""
+
+    value: Number | None
+    low: Number
+    high: Number
+    confidence: Number | None
+    rows: StrictInt
+    kind: Literal["certified", "submitted"]
 
 
 class Interval(BaseModel):
@@ -137,6 +163,25 @@ class Interval(BaseModel):
     confidence: Number
     rows: StrictInt
     kind: Literal["held_out", "cross_fitted", "certified", "submitted"]
+
+
+class GuaranteeReply(BaseModel):
+    """A promise about new rows, with a confidence or on average; `rule` made it, on `rows` trials of a kind `unit`."""
+
+    constraint: str
+    metric: str
+    at_least: bool
+    bound: Number
+    kind: Literal["confidence", "average"]
+    confidence: Number | None
+    rule: Literal["order statistic", "learn then test"]
+    unit: Literal["rows", "groups"]
+    rows: StrictInt
+    errors_allowed: StrictInt
+    errors_seen: StrictInt
+    value: Number | None
+    held_together: Number | None = Field(description="The confidence with which all guarantees hold at once.")
+    interval: CertifiedInterval
 
 
 class Point(Wire):
@@ -163,6 +208,7 @@ class PointDetails(BaseModel):
     before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
     mis_before: list[Number] | None = Field(None, description="Mean predicted probability per class without the point.")
     mis_after: list[Number] | None = None
+    guarantees: list[GuaranteeReply] = Field([], max_length=100)
     warnings: list[str] = []
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from tests.benchmarks.classes import beside_a_loop, beside_the_peer, many_classes
 from tests.benchmarks.epochs import epochs
-from tests.benchmarks.search import beside_the_tuner, best_f1, ten_times_more
+from tests.benchmarks.search import beside_the_tuner, best_f1, everything_on, ten_times_more
 from tests.benchmarks.start import start_to_ready
 from tests.benchmarks.state import newton_and_descent
 from tests.benchmarks.streams import from_parquet
@@ -15,6 +15,7 @@ from tests.benchmarks.timing import Result
 BENCHMARKS: dict[str, Callable[[], Result]] = {
     "best_f1": best_f1,
     "beside_the_tuner": beside_the_tuner,
+    "everything_on": everything_on,
     "ten_times_more": ten_times_more,
     "state_of_2": newton_and_descent,
     "state_of_10": partial(newton_and_descent, 20_000, 10),

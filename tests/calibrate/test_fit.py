@@ -41,7 +41,7 @@ def test_no_row_is_scored_by_a_point_that_it_fitted() -> None:
         return Fitted(Spy(plain.classes, plain.scale, plain.bias))
 
     task = Task(problem.logits, problem.labels, tuple(problem.classes), objective, problem.logits)
-    evidence = cross_fitted(task, METHODS["bias_adjustment"].fit(task), spying, [objective.metric], state_rows=True)
+    evidence = cross_fitted(task, METHODS["bias_adjustment"].fit(task), spying, [objective.metric])
     assert evidence.point["f1"].kind == "cross_fitted"
     assert len(seen) == len(scored) == 5
     for fitted_on, scored_on in zip(seen, scored, strict=True):

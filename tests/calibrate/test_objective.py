@@ -37,7 +37,9 @@ def test_a_constraint_is_read_as_written(text: str, name: str, shortfall: float)
 @pytest.mark.parametrize(
     "text",
     ["", "recall", "recall > 0.9", "recall = 0.9", "recall >= ", "recall >= x", "recall >= 1e999", "recall >= nan",
-     "alerts <= 200", "recall <= 2 per 100", "alerts <= 5 per 0", "recall >= 0.9 @ 95%", ">= 0.9",
+     "alerts <= 200", "recall <= 2 per 100", "alerts <= 5 per 0", "recall >= 0.9 @", "recall >= 0.9 @ 100%",
+     "recall >= 0.9 @ 0.4", "f1 >= 0.9 @ 95%",
+     "recall >= 1 @ 95%", "fpr <= 0 @ average", "recall >= 0.9 @ mean", ">= 0.9",
      "recall >= 0.9 recall >= 0.8", "recall >= 0.9" + " " * 2000, "recall >= 0.9; precision >= 0.5"],
 )  # fmt: skip
 def test_what_is_no_constraint_is_refused(text: str) -> None:
@@ -57,3 +59,19 @@ def test_an_objective_knows_when_the_short_list_of_cuts_holds_its_optimum() -> N
         assert parse_objective("f1", constraints, CLASSES).monotone == monotone, constraints
     assert not parse_objective("tp - fp", None, CLASSES).monotone
     assert parse_objective("f1", "recall >= 0.5", CLASSES).constraints[0].bound == 0.5
+
+
+def test_a_promise_carries_its_confidence() -> None:
+    """As a share or a percentage; on average none; the rest of the objective is without it."""
+    objective = parse_objective(
+        "f1", ["recall>=95%@95%", "fpr <= 0.01 @ 0.9", "npv >= 0.5 @ average", "mcc >= 0"], CLASSES
+    )
+    kinds = [(each.text, each.kind, each.confidence) for each in objective.constraints]
+    assert kinds == [
+        ("recall >= 0.95 @ 95%", "confidence", 0.95),
+        ("fpr <= 0.01 @ 90%", "confidence", 0.9),
+        ("npv >= 0.5 @ average", "average", None),
+        ("mcc >= 0", "measured", None),
+    ]
+    assert objective.certified == objective.constraints[:3]
+    assert [each.text for each in objective.measured.constraints] == ["mcc >= 0"]

@@ -72,6 +72,17 @@ def test_half_split_scores_the_pair_on_rows_that_it_never_saw() -> None:
     assert found.evidence["adjusted"].rows is not None
 
 
+def test_groups_stay_together() -> None:
+    """No group has rows on both sides of a fold."""
+    groups = np.arange(LABELS.size) // 4
+    selector = EpochSelector("f1")
+    selector.after_epoch(0, cache=feature_cache(logits=margins(2, 1), labels=LABELS, group=groups))
+    assert len(selector._tracks) == 6
+    for track in selector._tracks:
+        assert not set(groups[track.chooses]) & set(groups[track.scored])
+    assert selector.result().evidence["adjusted"].kind == "cross_fitted"
+
+
 def test_more_classes_and_caches_with_a_head() -> None:
     """Logits of three classes, and features with the head that made them."""
     rng = np.random.default_rng(1)
@@ -116,6 +127,8 @@ def test_the_rows_must_stay_the_same() -> None:
         EpochSelector("f1", scoring="test_rows")
     with pytest.raises(UnknownMethod, match="has no option 'tau', only digits, positive, prior, search"):
         EpochSelector("f1", tau=1.0)
+    with pytest.raises(UnknownMethod, match="does not survive the choice of an epoch"):
+        EpochSelector("f1", constraints="recall >= 0.5 @ 95%").after_epoch(0, margins(1, 1), LABELS)
     with pytest.raises(BadCache, match="two rows of each class"):
         EpochSelector("f1").after_epoch(0, [0.0, 1.0, 2.0], [0, 0, 1])
 

@@ -51,6 +51,7 @@ def call(client: TestClient, data: dict[str, Any], **spec: Any) -> Any:
         {"method": "prior_threshold", "metric": "mcc", "prior": [0.8, 0.2]},
         {"metric": "recall", "positive": "clear"},
         {"metric": "precision", "constraints": ["recall >= 0.6", "alerts <= 40 per 100"]},
+        {"metric": "precision", "constraints": ["recall >= 0.6 @ 95%"]},
         {"metric": "2*tp/(2*tp + fp + 3*fn)"},
         {"metric": "mean_cost", "cost_matrix": [[0.0, 9.0], [1.0, 0.0]], "method": "minimum_risk"},
         {"metric": "cost(fp=1, fn=9)"},
@@ -66,7 +67,17 @@ def test_the_answer_is_the_librarys(fraud: TestClient, spec: dict[str, Any]) -> 
         logits=LOGITS.astype(np.float64), labels=Y, classes=["clear", "fraud"], **{"prior": [0.9, 0.1], **spec}
     ).to_dict()
     assert OperatingPoint.from_dict(said["point"]).to_dict() == expected["point"]
-    for key in ("threshold", "evidence", "before", "mis_before", "mis_after", "warnings", "metric", "method"):
+    for key in (
+        "threshold",
+        "evidence",
+        "before",
+        "mis_before",
+        "mis_after",
+        "warnings",
+        "metric",
+        "method",
+        "guarantees",
+    ):
         assert said[key] == expected[key], key
     assert (said["operating_point"], said["model_version"], said["is_default"]) == ("p@1", 1, False)
     assert all(interval["kind"] in ("cross_fitted", "held_out") for interval in said["evidence"].values())
@@ -136,6 +147,34 @@ def test_infeasible_says_what_is_nearest(fraud: TestClient) -> None:
     assert [each["constraint"] for each in nearest] == ["recall >= 0.99", "precision >= 0.99"]
     assert all(isinstance(each["cut"], float) for each in nearest)
     assert "infeasible" not in fraud.get("/models/fraud/operating-points").text
+
+
+def test_what_cannot_be_certified_says_what_it_needs(fraud: TestClient) -> None:
+    """In fields: how many are needed and there, of what, and what could be certified."""
+    data = {"logits": LOGITS.tolist(), "labels": Y.tolist()}
+    response = call(fraud, data, name="infeasible", constraints=["recall >= 0.999 @ 95%"])
+    assert "needs 2995 rows of 'fraud' or more" in refused(response, 422, "infeasible")
+    (nearest,) = response.json()["nearest"]
+    assert (nearest["needed"], nearest["there"], nearest["unit"]) == (2995, int(Y.sum()), "rows of 'fraud'")
+    assert nearest["certifiable"] == pytest.approx(0.05 ** (1 / Y.sum()))
+    refused(call(fraud, data, constraints=["f1 >= 0.5 @ 95%"]), 422, "bad-constraint")
+
+
+def test_groups_count_as_one(fraud: TestClient) -> None:
+    """As names in JSON, as numbers in a file; a guarantee rests on them, and the numbers per row are fewer."""
+    names = [f"card {i % 100}" for i in range(400)]
+    data = {"logits": LOGITS.tolist(), "labels": Y.tolist(), "group": names}
+    constraints = ["recall >= 0.6 @ 95%"]
+    in_json = call(fraud, data, constraints=constraints)
+    in_file = upload(fraud, npz(logits=LOGITS, labels=Y, group=np.array(names)), constraints=constraints)
+    for response in (in_json, in_file):
+        assert response.status_code == 201, response.text
+        (guarantee,) = response.json()["guarantees"]
+        assert (guarantee["unit"], guarantee["rows"]) == ("groups", np.unique(np.arange(400)[Y == 1] % 100).size)
+        assert response.json()["evidence"]["accuracy"]["rows"] <= 100
+    assert in_json.json()["data_digest"] == in_file.json()["data_digest"]
+    refused(call(fraud, {**data, "group": [1.5] * 400}), 422, "bad-cache")
+    refused(call(fraud, {**data, "group": names[:3]}), 422, "wrong-shape")
 
 
 def test_a_rule_with_weights_or_costs_is_published_and_served(fraud: TestClient) -> None:

@@ -79,6 +79,20 @@ def test_fit_takes_every_option(caches: Path) -> None:
     assert said["positive"] == "clear"
 
 
+def test_fit_certifies(caches: Path, tmp_path: Path) -> None:
+    """As a table of what is promised, in JSON too; infeasible says what is needed, there and certifiable."""
+    rows: list[str | Path] = ["fit", caches / "val.npz", "--metric", "precision", "--constraint"]
+    table = setpoint(*rows, "recall >= 0.7 @ 95%", "--out", tmp_path / "safe.json").stdout
+    assert "recall >= 0.7 @ 95%" in table
+    assert "order statistic" in table
+    (guarantee,) = json.loads((tmp_path / "safe.json").read_text())["guarantees"]
+    assert (guarantee["confidence"], guarantee["interval"]["kind"]) == (0.95, "certified")
+    assert f"{guarantee['errors_seen']} of {guarantee['errors_allowed']} allowed" in table
+    refused = setpoint(*rows, "recall >= 0.99 @ 95%", code=1)
+    assert "needs 299 rows of 'fraud' or more, there are" in refused.stderr
+    assert "can be certified now" in refused.stderr
+
+
 def test_more_than_two_classes_and_names_with_brackets(caches: Path) -> None:
     """Nothing in a name is taken for markup."""
     table = setpoint("fit", caches / "three.npz", "--metric", "recall[[c]]").stdout

@@ -16,7 +16,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
 
-from calibrate import OperatingPoint
+from calibrate import OperatingPoint, fit
 from calibrate.io.description import Column, Description
 from service.engine.onnx import OnnxEngine
 from tests.models import WIDTH, body, build, exported, forest, network, weights
@@ -309,6 +309,26 @@ def test_a_point_fitted_elsewhere_is_published_with_its_evidence_as_submitted(fr
     listed = fraud.get("/models/fraud/operating-points").json()
     assert [point["operating_point"] for point in listed] == ["argmax@1", "f1@1", "f1@2"]
     assert fraud.get("/models/fraud/operating-points?model_version=1").json() == listed
+
+
+def test_a_guarantee_from_elsewhere_is_submitted_too(fraud: TestClient) -> None:
+    """Its numbers stay, its interval is no longer called certified; what is none is refused."""
+    margins = np.repeat([-1.0, 1.0], 40)
+    result = fit(
+        logits=margins,
+        labels=np.repeat([0, 1], 40),
+        classes=["clear", "fraud"],
+        metric="f1",
+        constraints="recall >= 0.9 @ 95%",
+        evidence=False,
+    )
+    (guarantee,) = result.to_dict()["guarantees"]
+    (said,) = publish(fraud, "safe", 0.25, details={"guarantees": [guarantee]})["guarantees"]
+    assert said["interval"]["kind"] == "submitted"
+    assert {**said, "interval": None} == {**guarantee, "interval": None}
+    point = {"classes": ["clear", "fraud"], "scale": [1.0, 1.0], "bias": [0.0, 0.0]}
+    body = {"name": "x", "point": point, "details": {"guarantees": [{"constraint": "recall >= 0.9 @ 95%"}]}}
+    refused(fraud.post("/models/fraud/operating-points", json=body), 400, "bad-request")
 
 
 def nested(depth: int) -> list[object]:

@@ -92,7 +92,8 @@ function showPoints() {
     element("td", {}, point.metric ?? "–"),
     element("td", {}, point.threshold === null ? "–" : point.threshold.toPrecision(3)),
     ...names.map((name) => element("td", {}, interval(point.evidence[name]))),
-    element("td", {}, point.evidence.recall ? point.evidence.recall.kind.replace("_", "-") : "none"),
+    element("td", {}, point.evidence.recall ? point.evidence.recall.kind.replace("_", "-") : "none",
+      ...(point.guarantees ?? []).map((each) => element("div", {}, `${each.interval.kind}: ${each.constraint}`))),
     element("td", {}, isDefault(point) ? null : element("button", { onclick: () => move(point) }, "Make default"))));
   $("points").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
 }

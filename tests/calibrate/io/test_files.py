@@ -20,7 +20,6 @@ from calibrate.errors import (
     UnknownLabel,
     WrongShape,
 )
-from calibrate.io.files import LATER_KEYS
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(6, 3)).astype(np.float32)
@@ -175,7 +174,6 @@ WHOLE = npz(logits=FEATURES[:, :2], labels=[0, 1, 0, 1, 0, 0])
         (zipped(**{"labels.npy": b"hello"}), "'labels' is not an array"),
         (zipped(**{"labels.npy": b""}), "'labels' is not an array"),
         (zipped(**{"labels": b"", "labels.npy": b""}), "more than once"),
-        *((npz(labels=[0], **{key: [1]}), f"'{key}' is not used by this version") for key in LATER_KEYS),
     ],
 )
 def test_a_file_that_is_no_cache_is_refused(data: bytes, message: str) -> None:

@@ -37,9 +37,10 @@ CACHES = {
     "two logits": feature_cache(logits=LOGITS[:, :2], labels=np.array(LABELS) % 2),
     "minus zero": feature_cache(logits=LOGITS[:, :2] * [-0.0, 1], labels=np.array(LABELS) % 2),
     "costs": feature_cache(logits=LOGITS, labels=LABELS, **COSTS),
+    "groups": feature_cache(logits=LOGITS, labels=LABELS, group=[f"card {i % 5}" for i in range(N)]),
     "names": feature_cache(logits=LOGITS, labels=["klar", "Übel", "ü"] * 4, classes=["klar", "Übel", "ü"]),
 }
-ARRAYS = ("logits", "labels", "features", "weight", "bias", "prior", *PER_ROW)
+ARRAYS = ("logits", "labels", "features", "weight", "bias", "prior", *PER_ROW, "group")
 Writer = Callable[[pa.Table], bytes]
 
 
@@ -208,7 +209,9 @@ BAD: list[tuple[pa.Table, type[InputError], str]] = [
     (table_of(logits=None), BadCache, "features or logits, it has neither"),
     (table_of(logits=None, features=TWO), BadCache, "need the head's weight"),
     (table_of(features=[1.0, 2.0, 3.0]), WrongShape, "features: wanted 2 axes"),
-    (table_of(group=[1, 2, 3]), BadCache, "column 'group' is not used by this version"),
+    (table_of(group=[1.5, 2.0, 3.0]), BadCache, "group must hold names or whole numbers"),
+    (table_of(group=["a", None, "b"]), BadCache, "column 'group', row 1 is null"),
+    (table_of(group=[[1], [2], [3]]), BadCache, "column 'group' must hold names or whole numbers, got type"),
     (table_of(ids=[1, 2, 3]), BadCache, "a cache has the columns features, .* got 'ids'"),
     (table_of(prior=[0.5, 0.5, 0.5]), BadCache, "'prior' is not a column; write it into the metadata entry 'setpoint'"),
     (
@@ -218,9 +221,9 @@ BAD: list[tuple[pa.Table, type[InputError], str]] = [
     ),
     (table_of(labels=[0, None, 1]), BadCache, "column 'labels', row 1 is null"),
     (table_of(labels=["a", None, "b"]), BadCache, "column 'labels', row 1 is null"),
-    (table_of(labels=[b"a", b"b", b"a"]), BadCache, "column 'labels' must hold names or indices, got type"),
-    (table_of(labels=pa.nulls(3)), BadCache, "column 'labels' must hold names or indices, got type null"),
-    (table_of(labels=[[0], [1], [0]]), BadCache, "column 'labels' must hold names or indices"),
+    (table_of(labels=[b"a", b"b", b"a"]), BadCache, "column 'labels' must hold names or whole numbers, got type"),
+    (table_of(labels=pa.nulls(3)), BadCache, "column 'labels' must hold names or whole numbers, got type null"),
+    (table_of(labels=[[0], [1], [0]]), BadCache, "column 'labels' must hold names or whole numbers"),
     (table_of(labels=[0, 1, 2]), UnknownLabel, r"labels\[2\] must be an index from 0 to 1, got 2"),
     (table_of(labels=["a", "a", "a"]), MissingClass, "every label is 'a'"),
     (table_of(labels=["a", "b", "a"], logits=[1.0, 2.0, 3.0]), BadCache, "there is one logit a row: pass classes="),

@@ -1,0 +1,167 @@
+"""Fits under certified constraints: the best of what is safe, and clear words where nothing is."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calibrate import CacheStream, Infeasible, InputError, feature_cache, fit, fit_stream
+from calibrate.errors import BadConstraint, UnknownMethod
+from tests.problems import draw
+from tests.reference import binary_metric, cells
+
+NAMES = ["clear", "fraud"]
+
+
+def rows(n: int, positives: int, seed: int = 0, digits: int = 6) -> dict[str, Any]:
+    """Margins of two normals, some of them tied, and labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], [n - positives, positives])
+    return {"logits": np.round(rng.normal(2.0 * labels), digits), "labels": labels, "classes": NAMES}
+
+
+@pytest.mark.parametrize("digits", [6, 1], ids=["few ties", "many ties"])
+@pytest.mark.parametrize("positive", NAMES)
+@pytest.mark.parametrize("metric", ["f1", "precision", "g_mean"])
+@pytest.mark.parametrize(
+    "constraints",
+    [
+        ["recall[fraud] >= 0.8 @ 95%"],
+        ["fpr[fraud] <= 0.3 @ 90%"],
+        ["recall[clear] >= 0.8 @ average", "recall[fraud] >= 0.7 @ 80%"],
+        ["alert_rate[fraud] >= 0.25 @ 95%"],
+        ["recall[fraud] >= 0.6 @ 95%", "specificity[fraud] >= 0.75"],
+    ],
+)
+def test_the_cut_is_the_best_of_the_safe_ones(constraints: list[str], metric: str, positive: str, digits: int) -> None:
+    """By brute force over every cut: those with no more errors than allowed, and the measured constraint met."""
+    data = rows(150, 60, digits=digits)
+    result = fit(**data, metric=metric, constraints=constraints, positive=positive, evidence=False)
+    margins, labels, index = data["logits"], data["labels"], NAMES.index(positive)
+    distinct = np.unique(margins)
+    best = -np.inf
+    for cut in [distinct[0] - 1, *((distinct[1:] + distinct[:-1]) / 2), distinct[-1] + 1]:
+        _, fp, fn, tn = cells(labels, (margins > cut).astype(np.int64))
+        errors = {"recall[fraud]": fn, "fpr[fraud]": fp, "recall[clear]": fp, "alert_rate[fraud]": fn + tn}
+        safe = all(errors[each.metric] <= each.errors_allowed for each in result.guarantees)
+        measured = tn / (tn + fp) >= 0.75 or "specificity[fraud] >= 0.75" not in constraints
+        value = binary_metric(metric, *cells(labels, (margins > cut).astype(np.int64), index))
+        best = max(best, value) if safe and measured and value == value else best
+    decided = result.point.decide(margins)
+    assert binary_metric(metric, *cells(labels, decided, index)) == pytest.approx(best)
+    for each in result.guarantees:
+        assert each.errors_seen <= each.errors_allowed
+        assert each.rule == "order statistic"
+
+
+def test_tested_constraints_rest_on_rows_that_were_kept_for_it() -> None:
+    """Precision beside a recall: each has its own rule, both hold at once at 90 %; the evidence is cross-fitted."""
+    result = fit(**rows(600, 200), metric="f1", constraints=["precision >= 0.7 @ 95%", "recall >= 0.6 @ 95%"])
+    recall, precision = result.guarantees
+    assert [each.rule for each in result.guarantees] == ["order statistic", "learn then test"]
+    assert recall.rows == 200
+    assert precision.rows < (result.point.decide(rows(600, 200)["logits"]) == 1).sum()
+    assert recall.held_together == precision.held_together == 0.9
+    assert precision.errors_seen <= precision.errors_allowed
+    assert (precision.interval.low, precision.interval.kind) == (0.7, "certified")
+    assert "learn then test" in result.notes[0]
+    assert result.evidence["precision"].kind == "cross_fitted"
+    assert [each["constraint"] for each in result.to_dict()["guarantees"]] == [
+        each.constraint for each in (recall, precision)
+    ]
+
+
+def test_too_few_positives_are_told_in_numbers() -> None:
+    """59 are needed for 0.95, 31 are there, 0.907 can be certified now."""
+    with pytest.raises(Infeasible, match=r"needs 59 rows of 'fraud' or more, there are 31: 0\.907886 can be") as caught:
+        fit(**rows(200, 31), metric="precision", constraints="recall >= 0.95 @ 95%")
+    (nearest,) = caught.value.nearest
+    assert (nearest.needed, nearest.there, nearest.unit) == (59, 31, "rows of 'fraud'")
+    assert nearest.certifiable == pytest.approx(0.05 ** (1 / 31))
+
+
+def test_promises_that_exclude_each_other_say_how_near_they_come() -> None:
+    """Also where the tests leave nothing, and where a measured constraint is the one that fails."""
+    data = rows(600, 200)
+    with pytest.raises(Infeasible, match="no cut keeps every promise") as caught:
+        fit(**data, metric="f1", constraints=["recall >= 0.95 @ 95%", "fpr <= 0.01 @ 95%"])
+    assert [each.alone for each in caught.value.nearest] == [False, False]
+    assert all(each.certifiable is not None for each in caught.value.nearest)
+    with pytest.raises(Infeasible, match="candidates passes the test") as caught:
+        fit(**data, metric="f1", constraints="precision >= 0.999 @ 95%")
+    assert caught.value.nearest[0].needed == 2995
+    with pytest.raises(Infeasible, match="no certified cut meets every constraint"):
+        fit(**data, metric="f1", constraints=["recall >= 0.95 @ 95%", "precision >= 0.95"])
+    with pytest.raises(Infeasible, match="passes every test"):
+        fit(**data, metric="f1", constraints=["recall >= 0.95 @ 95%", "precision >= 0.8 @ 95%"])
+
+
+def test_evidence_takes_more_folds_where_the_promise_needs_nearly_all_rows() -> None:
+    """60 positives for a bound that needs 59: in five folds 48 are left, in sixty 59."""
+    result = fit(**rows(240, 60), metric="f1", constraints="recall >= 0.95 @ 95%")
+    assert not result.warnings
+    assert result.evidence["recall"].kind == "cross_fitted"
+    exactly = fit(**rows(240, 59), metric="f1", constraints="recall >= 0.95 @ 95%")
+    assert not exactly.evidence
+    assert "without one part of the rows, 'recall >= 0.95 @ 95%' needs 59" in exactly.warnings[0]
+
+
+def test_what_cannot_be_certified_is_refused() -> None:
+    """Other methods and searches, rows of different weight, an average of what does not move one way, a stream."""
+    data = rows(100, 40)
+    recall: dict[str, Any] = {"metric": "f1", "constraints": "recall >= 0.8 @ 95%"}
+    with pytest.raises(UnknownMethod, match="bias_adjustment can"):
+        fit(**data, **recall, method="logit_adjustment", prior=[0.5, 0.5])
+    with pytest.raises(UnknownMethod, match="certified by an exact search"):
+        fit(**data, **recall, search="decimal")
+    weighted = feature_cache(**data, sample_weight=np.arange(100) + 1.0)
+    with pytest.raises(BadConstraint, match="different weight"):
+        fit(weighted, **recall)
+    alike = feature_cache(**data, sample_weight=np.full(100, 2.0))
+    assert fit(alike, **recall, evidence=False).guarantees[0].rows == 40
+    with pytest.raises(BadConstraint, match="on average only recall"):
+        fit(**data, metric="f1", constraints="precision >= 0.5 @ average")
+    cache = feature_cache(**data)
+    with pytest.raises(BadConstraint, match="a stream cannot certify"):
+        fit_stream(CacheStream(cache.classes, None, 100, lambda: iter([cache])), **recall)
+
+
+@pytest.mark.parametrize(
+    ("constraints", "rule"),
+    [
+        (["recall[class c] >= 0.7 @ 90%"], "order statistic"),
+        (["fpr[class c] <= 0.2 @ average", "recall[class c] >= 0.5 @ 90%"], "order statistic"),
+        (["recall[class c] >= 0.5 @ 90%", "recall[class b] >= 0.6 @ 90%"], "learn then test"),
+        (["precision[class b] >= 0.6 @ 90%"], "learn then test"),
+        (["accuracy >= 0.6 @ 90%"], "learn then test"),
+    ],
+)
+def test_classes_among_more_than_two(constraints: list[str], rule: str) -> None:
+    """One class's promises by its bias, others by tests; never more errors than allowed, on rows that did not fit."""
+    problem = draw((0.5, 0.3, 0.2), 400, 3, np.float64)
+    data: dict[str, Any] = {"logits": problem.logits, "labels": problem.labels, "classes": problem.classes}
+    result = fit(**data, metric="f1", constraints=constraints, evidence=False)
+    assert [each.rule for each in result.guarantees] == [rule] * len(constraints)
+    for each in result.guarantees:
+        assert each.errors_seen <= each.errors_allowed
+        assert each.rows < 400
+    with pytest.raises(InputError):
+        fit(**data, metric="f1", constraints="recall >= 0.7 @ 90%")
+    with pytest.raises(Infeasible, match="there are"):
+        fit(**data, metric="f1", constraints="recall[class c] >= 0.99 @ 95%")
+
+
+def test_groups_count_as_one_trial_and_stay_on_one_side() -> None:
+    """A group is lost with its worst positive; with each row its own group all is as without."""
+    data = rows(300, 120)
+    groups = np.concatenate([np.arange(180) // 3, 1000 + np.arange(120) // 4])
+    grouped = fit(feature_cache(**data, group=groups), metric="f1", constraints="recall >= 0.8 @ 80%")
+    (guarantee,) = grouped.guarantees
+    assert (guarantee.unit, guarantee.rows) == ("groups", 30)
+    missed = (grouped.point.decide(data["logits"]) == 0) & (data["labels"] == 1)
+    assert guarantee.errors_seen == np.unique(groups[missed]).size <= guarantee.errors_allowed
+    assert grouped.evidence["recall"].rows == 30
+    alone = fit(feature_cache(**data, group=[f"row {i}" for i in range(300)]), metric="f1", evidence=False)
+    assert alone.point == fit(**data, metric="f1", evidence=False).point
+    tested = fit(feature_cache(**data, group=groups), metric="f1", constraints="precision >= 0.5 @ 80%", evidence=False)
+    assert tested.guarantees[0].unit == "groups"
