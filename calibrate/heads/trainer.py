@@ -97,7 +97,8 @@ def train_head(
     counts = np.bincount(labels, own, k).astype(np.float64)
     share = own * (SAMPLERS[training.sampler](counts) / counts)[labels]
     x = torch.tensor(features, dtype=torch.float64, device=device)
-    middle, spread = x.mean(dim=0), x.std(dim=0, correction=0)
+    middle = x.mean(dim=0)
+    spread = torch.sqrt(x.var(dim=0, correction=0) + 4 * training.l2)  # so that the objective curves alike everywhere
     spread = torch.where(spread > 1e-12 * x.abs().amax(dim=0), spread, 1.0)
     problem = _Problem(
         (x - middle) / spread,
@@ -122,22 +123,24 @@ def train_head(
 
 def _descend(problem: _Problem, weight: Tensor, bias: Tensor) -> None:
     import torch
+    from scipy.optimize import minimize
 
-    optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=_MOST_STEPS,
-        max_eval=5 * _MOST_STEPS,
-        history_size=_MEMORY,
-        tolerance_grad=_SLOPE,
-        tolerance_change=0.0,
-        line_search_fn="strong_wolfe",
-    )
+    def put(flat: Float64[np.ndarray, "p"]) -> None:
+        values = torch.from_numpy(flat).to(weight.device)
+        with torch.no_grad():
+            weight.copy_(values[: weight.numel()].reshape(weight.shape))
+            bias.copy_(values[weight.numel() :])
+        weight.grad = bias.grad = None
 
-    def closure() -> float:
-        optimizer.zero_grad()
-        return problem.whole(weight, bias)
+    def objective(flat: Float64[np.ndarray, "p"]) -> tuple[float, Float64[np.ndarray, "p"]]:
+        put(flat)
+        value = problem.whole(weight, bias)
+        slopes = [each.grad.cpu().numpy().ravel() for each in (weight, bias) if each.grad is not None]
+        return value, np.concatenate(slopes)
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    options = {"maxiter": _MOST_STEPS, "maxfun": 5 * _MOST_STEPS, "maxcor": _MEMORY, "ftol": 0.0, "gtol": _SLOPE}
+    start = np.zeros(weight.numel() + bias.numel())
+    put(minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x)
     slope = _slope(problem, weight, bias)
     if not slope <= 10 * _SLOPE:
         raise NotConverged(

@@ -64,7 +64,8 @@ def replace_head(
     if _is_single(head, declared):
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
     with np.errstate(over="ignore"):
-        new_weight, new_bias = weight.astype(kind), bias.astype(kind)
+        new_weight: np.ndarray = weight.astype(kind)
+        new_bias: np.ndarray = bias.astype(kind)
     if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
         raise BadModel(f"the new head has weights that {np.dtype(kind)}, the type of the model's logits, cannot hold")
     old = graph.node[place]

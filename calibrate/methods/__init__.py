@@ -19,13 +19,14 @@ __all__ = ["METHODS", "Fitted", "Method", "Task", "find_method"]
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: what a method is and which options of a task it reads."""
+    """One row of the table: what a method is, which options of a task it reads, and whether it reads the head."""
 
     title: str
     fit: Callable[[Task], Fitted]
     options: frozenset[str] = frozenset()
     keeps_constraints: bool = True
     certifies: bool = False
+    reads_head: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -50,10 +51,16 @@ METHODS: dict[str, Method] = {
         "a weight and an offset per class on the probabilities, climbed along the metric's gradient", fit_plug_in
     ),
     "tau_normalization": Method(
-        "scale |w|^-tau of each class's weight, the head's bias dropped", fit_tau_normalization, frozenset({"tau"})
+        "scale |w|^-tau of each class's weight, the head's bias dropped",
+        fit_tau_normalization,
+        frozenset({"tau"}),
+        reads_head=True,
     ),
     "tau_normalization_keep_bias": Method(
-        "the same, the head's bias kept", partial(fit_tau_normalization, keep_bias=True), frozenset({"tau"})
+        "the same, the head's bias kept",
+        partial(fit_tau_normalization, keep_bias=True),
+        frozenset({"tau"}),
+        reads_head=True,
     ),
     "lws": Method(
         "a scale per class that also scales the head's bias, by class-balanced cross-entropy",
@@ -61,7 +68,10 @@ METHODS: dict[str, Method] = {
         keeps_constraints=False,
     ),
     "lws_keep_bias": Method(
-        "the same, the head's bias kept as it is", partial(fit_lws, keep_bias=True), keeps_constraints=False
+        "the same, the head's bias kept as it is",
+        partial(fit_lws, keep_bias=True),
+        keeps_constraints=False,
+        reads_head=True,
     ),
     "argmax": Method("the plain model's own decision; nothing is fitted", fit_argmax, keeps_constraints=False),
 }

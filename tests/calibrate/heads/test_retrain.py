@@ -85,6 +85,16 @@ def test_batches_come_near_the_whole() -> None:
     assert least <= objective(found[0].logits(x), found[0].weight) <= least * 1.01
 
 
+def test_a_feature_that_never_changes_is_left_out() -> None:
+    """To rounding: a constant column (a dead unit) has no spread and gets no weight."""
+    cache = long_tailed(2, 100)
+    x, y = arrays(cache)
+    dead = feature_cache(features=np.column_stack([x, np.full(len(y), 0.1)]), logits=cache.logits, labels=y)
+    found, plain = retrain_head(dead), retrain_head(cache)
+    assert np.allclose(found.weight[:, :-1], plain.weight, atol=1e-4)
+    assert np.allclose(found.weight[:, -1], 0, atol=1e-6)
+
+
 @pytest.mark.parametrize("k", [2, 3])
 def test_nearest_class_mean_is_nearest_centroid(k: int) -> None:
     """Row by row, the distances too; and by cosine to the same means."""
