@@ -11,6 +11,7 @@
 from typing import TYPE_CHECKING, Any
 
 from calibrate.cache import CacheStream, FeatureCache, feature_cache
+from calibrate.certify import Guarantee, allowed_misses, certifiable_rate, rows_needed
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from calibrate.fit import FitResult, fit
@@ -18,6 +19,7 @@ from calibrate.heads import RetrainedHead, retrain_head
 from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
+from calibrate.reliability import CalibrationQuality, calibration_quality
 from calibrate.state import bias_for_state, model_imbalance_state
 from calibrate.streaming import fit_stream
 from calibrate.training import EpochSelector
@@ -38,10 +40,12 @@ else:
 
 __all__ = [
     "CacheStream",
+    "CalibrationQuality",
     "Curve",
     "EpochSelector",
     "FeatureCache",
     "FitResult",
+    "Guarantee",
     "Infeasible",
     "InputError",
     "Interval",
@@ -49,7 +53,10 @@ __all__ = [
     "OperatingPoint",
     "RetrainedHead",
     "SetpointError",
+    "allowed_misses",
     "bias_for_state",
+    "calibration_quality",
+    "certifiable_rate",
     "curve",
     "feature_cache",
     "fit",
@@ -59,5 +66,6 @@ __all__ = [
     "open_cache",
     "read_cache",
     "retrain_head",
+    "rows_needed",
     "write_cache",
 ]

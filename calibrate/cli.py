@@ -12,9 +12,11 @@ from calibrate.evidence import held_out
 from calibrate.fit import FitResult, frequencies, sample_of
 from calibrate.fit import fit as fit_point
 from calibrate.io.files import read_cache
+from calibrate.maps import MAPS, CalibrationMap
 from calibrate.methods import METHODS
 from calibrate.naming import metric_names, parse_metric, standard_metrics
 from calibrate.operating_point import OperatingPoint
+from calibrate.reliability import CalibrationQuality, calibration_quality
 from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
 
@@ -37,7 +39,10 @@ def fit(
         ),
     ] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "bias_adjustment",
-    search: Annotated[str | None, typer.Option(help="bias_adjustment: exact (the default) or decimal.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(help="bias_adjustment: exact, committee, bagged, smoothed, expected, decimal, or auto."),
+    ] = None,
     digits: Annotated[int | None, typer.Option(help="search decimal: how many digits, 3 unless told.")] = None,
     tau: Annotated[float | None, typer.Option(help="logit_adjustment: fitted unless told.")] = None,
     positive: Positive = None,
@@ -46,6 +51,9 @@ def fit(
     prior: Annotated[str | None, typer.Option(help="Training class frequencies, as 0.95,0.05.")] = None,
     cost_matrix: Annotated[
         str | None, typer.Option(help="JSON, a row for each decision, a column for each true class.")
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help=f"A calibration map before the method, if it gains: {', '.join(MAPS)} or auto.")
     ] = None,
     stream: Annotated[
         bool, typer.Option(help="Read Parquet or Arrow files ('val/*.parquet') in batches: more than memory holds.")
@@ -59,11 +67,13 @@ def fit(
         others = {"--search": search, "--digits": digits, "--tau": tau, "--train": train, "--test": test}
         if (
             method != "bias_adjustment"
+            or calibration is not None
             or cost_matrix is not None
             or any(value is not None for value in others.values())
         ):
             raise BadCache(
-                "--stream fits bias_adjustment by its exact search, without --train, --test or --cost-matrix"
+                "--stream fits bias_adjustment by its exact search, without --train, --test, --cost-matrix "
+                "or --calibration"
             )
         result = _streamed(str(cache), metric, constraint, positive, known)
     else:
@@ -83,6 +93,7 @@ def fit(
                 evidence=True if test is None else read_cache(test),
                 prior=known,
                 cost_matrix=None if cost_matrix is None else _json(cost_matrix),
+                calibration=calibration,
             )
     if out is not None:
         result.save(out)
@@ -106,6 +117,9 @@ def evaluate(
         typer.Option("--report", "--html", "--png", help="Where to write a report to sign: .html, .png or .json."),
     ] = None,
     title: Annotated[str, typer.Option(help="The report's title.")] = "Operating points",
+    calibration: Annotated[
+        bool, typer.Option(help="Also how true the probabilities are: the model's, and those of a point's map.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score saved operating points, and the plain model, on labelled rows that did not fit them."""
@@ -115,6 +129,7 @@ def evaluate(
     metrics = list({each.name: each for each in (*standard_metrics(rows.classes, positive), *asked)}.values())
     sample = sample_of(rows, asked)
     found: dict[str, Mapping[str, Interval]] = {}
+    quality: dict[str, CalibrationQuality] = {}
     points: dict[str, OperatingPoint] = {}
     for path in point:
         chosen = OperatingPoint.load(path)
@@ -128,16 +143,25 @@ def evaluate(
         found.setdefault("plain model", evidence.argmax)
         name = path.stem if path.stem not in found else str(path)
         found[name], points[name] = evidence.point, chosen
+        if calibration:
+            quality[name] = calibration_quality(rows, _map_of(path, chosen), point=chosen, positive=positive)
+    if calibration:
+        quality = {"plain model": calibration_quality(rows, positive=positive), **quality}
     for path in report or []:
         from calibrate.report.held_out import held_out_report
 
         held_out_report(rows, points, metrics=metric or ["f1"], positive=positive, title=title).write(path)
     if as_json:
-        print(json.dumps({name: _plain(intervals) for name, intervals in found.items()}, ensure_ascii=False))
+        said = {name: _plain(intervals) for name, intervals in found.items()}
+        if calibration:
+            said["calibration"] = {name: each.to_dict() for name, each in quality.items()}
+        print(json.dumps(said, ensure_ascii=False))
         return
-    from calibrate.tables import print_intervals
+    from calibrate.tables import print_calibration, print_intervals
 
     print_intervals(found, f"{rows.rows} rows from {cache}")
+    if calibration:
+        print_calibration(quality)
 
 
 def _streamed(
@@ -168,6 +192,12 @@ def _plain(intervals: Mapping[str, Interval]) -> dict[str, Any]:
 def _fitted_on(path: Path) -> str | None:
     value = json.loads(path.read_text(encoding="utf-8"))
     return value.get("data_digest") if isinstance(value, dict) else None
+
+
+def _map_of(path: Path, point: OperatingPoint) -> CalibrationMap | None:
+    """The calibration map that a saved result says its point contains."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return CalibrationMap.from_dict(value.get("calibration") if isinstance(value, dict) else None, point.classes)
 
 
 def _json(text: str) -> Any:

@@ -20,7 +20,10 @@ from calibrate.certify import Guarantee
 from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod, UnknownMetric
 from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out, table_of
 from calibrate.logits import binary_margins, to_array
-from calibrate.methods import METHODS, Fitted, Task, find_method
+from calibrate.map_choice import Calibration, check_calibration, harm
+from calibrate.maps import MAPS
+from calibrate.methods import METHODS, Fitted, Task, after_map, find_method
+from calibrate.methods.bias_adjustment import search_for
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
@@ -44,7 +47,8 @@ class FitResult:
     search ended and what it rejected. `rounding_rows` is how many fitting rows lie so near their decision that a
     float32 model may take it either way. `mis_before` and `mis_after` (k,) are the model imbalance state without and
     with the point, on the `train` rows where there were any, else on the `fitting` rows (`mis_rows`). `data_digest`
-    names the fitting rows.
+    names the fitting rows. `calibration` tells which calibration map the point contains and which were rejected, where
+    one was asked for.
     """
 
     point: OperatingPoint
@@ -68,12 +72,19 @@ class FitResult:
     guarantees: tuple[Guarantee, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+
+    @property
+    def threshold(self) -> float | None:
+        """The point's threshold on the probability of the second class: the calibrated one where there is a map."""
+        kept = None if self.calibration is None else self.calibration.kept
+        return (self.point if kept is None else kept.rest_of(self.point)).threshold
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; undefined numbers are None."""
         return {
             "point": self.point.to_dict(),
-            "threshold": self.point.threshold,
+            "threshold": self.threshold,
             "method": self.method,
             "metric": self.metric,
             "constraints": list(self.constraints),
@@ -94,6 +105,7 @@ class FitResult:
             "guarantees": [each.to_dict() for each in self.guarantees],
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
         }
 
     def save(self, path: str | Path) -> None:
@@ -114,6 +126,7 @@ def fit(
     positive: str | None = None,
     prior: ArrayLike | None = None,
     cost_matrix: ArrayLike | None = None,
+    calibration: str | None = None,
     evidence: FeatureCache | bool = True,
     rng: np.random.Generator | None = None,
     logits: ArrayLike | None = None,
@@ -128,9 +141,11 @@ def fit(
     `recall >= 0.9 @ 95%` and `recall >= 0.9 @ average`. `cost_matrix` (k, k) has a row for
     each decision and a column for each true class. `train` is a cache of the model's training rows, on which the model
     imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `search` ("exact",
-    "decimal") and `digits` belong to bias adjustment, `tau` to logit adjustment and tau-normalisation. `evidence` is
-    True for cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and
-    intervals; without one the draw is the same every time.
+    "committee", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits` belong to
+    bias adjustment, `tau` to logit adjustment and tau-normalisation. `calibration` names a calibration map that the
+    method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains most.
+    `evidence` is True for cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng`
+    draws folds and intervals; without one the draw is the same every time.
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
@@ -146,6 +161,10 @@ def fit(
     options = {name: value for name, value in given.items() if value is not None}
     if foreign := sorted(options.keys() - chosen.options):
         raise UnknownMethod(f"method '{method}' has no option '{foreign[0]}'")
+    check_calibration(calibration, len(cache.classes))
+    if calibration is not None and method in MAPS:
+        raise UnknownMethod(f"method '{method}' is a calibration map itself, so it takes no calibration before it")
+    fit_task = chosen.fit if calibration is None else after_map(chosen.fit, calibration)
     priors = [given for given in (prior, cache.prior, None if train is None else train.prior) if given is not None]
     checked_prior = check_prior(priors[0], cache.classes) if priors else None
     objective = parse_objective(
@@ -157,9 +176,13 @@ def fit(
         None if cost_matrix is None else check_cost_matrix(cost_matrix, cache.classes),
     )
     if objective.constraints and not chosen.keeps_constraints:
-        raise UnknownMethod(f"method '{method}' fits no objective, so it cannot keep '{objective.constraints[0].text}'")
+        raise UnknownMethod(
+            f"method '{method}' fits nothing for a metric, so it cannot keep '{objective.constraints[0].text}'"
+        )
     if objective.certified:
         _check_certifies(objective, method, search, digits)
+        if calibration is not None:
+            raise UnknownMethod(f"'{objective.certified[0].text}' is certified on the logits: leave calibration out")
     sample = sample_of(cache, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
@@ -171,7 +194,7 @@ def fit(
         amounts=sample.amounts,
         at_stake=sample.at_stake,
         prior=checked_prior,
-        search="exact" if search is None else search,
+        search="exact" if objective.certified else search_for(search, cache.labels, len(cache.classes)),
         digits=digits,
         tau=tau,
         head_weight=cache.weight,
@@ -182,7 +205,7 @@ def fit(
         _same_model(evidence, cache, "evidence")
         if evidence.digest == cache.digest:
             raise BadCache("the evidence rows are the fitting rows; pass other rows, or True for cross-fitting")
-    fitted = chosen.fit(task)
+    fitted = fit_task(task)
     used = chosen if fitted.method is None else find_method(fitted.method)
     metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
     found = NO_EVIDENCE
@@ -190,13 +213,13 @@ def fit(
         rows = sample_of(evidence, objective.metrics, objective.cost_matrix)
         found = held_out(fitted.point, rows, list(metrics.values()), rng)
     elif evidence:
-        found = cross_fitted(task, fitted, chosen.fit, list(metrics.values()), rng=rng)
+        found = cross_fitted(task, fitted, fit_task, list(metrics.values()), rng=rng)
     return FitResult(
         point=fitted.point,
         method=fitted.method or method,
         metric=objective.metric.name,
         constraints=tuple(constraint.text for constraint in objective.constraints),
-        options={"search": task.search, **options} if "search" in used.options else options,
+        options={**options, "search": task.search} if "search" in used.options else options,
         parameters=fitted.parameters,
         prior=task.prior,
         positive=positive,
@@ -212,7 +235,13 @@ def fit(
         compared=_comparison(fitted, sample, objective.metric),
         guarantees=fitted.guarantees,
         notes=fitted.notes,
-        warnings=(*_warnings(task, fitted), *found.warnings, *_compared(found, objective)),
+        warnings=(
+            *_warnings(task, fitted),
+            *(harm(method, task.logits, task.labels, task.weights, task.groups) if method in MAPS else ()),
+            *found.warnings,
+            *_compared(found, objective),
+        ),
+        calibration=fitted.calibration,
     )
 
 
@@ -230,7 +259,7 @@ def _check_certifies(objective: Objective, method: str, search: str | None, digi
     if not find_method(method).certifies:
         able = ", ".join(name for name, row in METHODS.items() if row.certifies)
         raise UnknownMethod(f"method '{method}' cannot certify '{text}'; {able} can")
-    if search not in (None, "exact") or digits is not None:
+    if search not in (None, "auto", "exact") or digits is not None:
         raise UnknownMethod(f"'{text}' is certified by an exact search: leave search and digits out, got '{search}'")
 
 

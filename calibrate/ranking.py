@@ -59,7 +59,7 @@ def average_precision(
 
 def log_loss(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], weights: Weights = None) -> float:
     """The mean of -log softmax at the labels (n,), from the logits, so that nothing is clipped. NaN without weight."""
-    return _mean(_log_losses, logits, labels, weights)
+    return _mean(log_losses, logits, labels, weights)
 
 
 def brier(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], weights: Weights = None) -> float:
@@ -85,9 +85,9 @@ def threshold_free(
     k = logits.shape[1]
     ranked = list(range(k)) if positive is None and k > 2 else [1 if positive is None else positive]
     mirror = 1 if ranked == [1] else -1
-    log_odds: Iterable[np.ndarray] = [binary_margins(logits) * mirror] if k == 2 else _log_odds(logits, ranked)
+    columns: Iterable[np.ndarray] = [binary_margins(logits) * mirror] if k == 2 else log_odds(logits, ranked)
     ranks = []
-    for index, odds in zip(ranked, log_odds, strict=True):
+    for index, odds in zip(ranked, columns, strict=True):
         sides = _sides(odds, labels == index, weights)
         ranks.append((_roc_auc(*sides), _average_precision(*sides)))
     auc, precision = np.mean(ranks, axis=0).tolist()
@@ -139,7 +139,7 @@ def _average_precision(positives: _Side, negatives: _Side) -> float:
     return float((positives.weights * precision).sum() / positives.weights.sum())
 
 
-def _log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[Float64[np.ndarray, "n"]]:
+def log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[Float64[np.ndarray, "n"]]:
     """The log-odds `z_c - logsumexp(other z)` of each class c in turn, from three numbers a row.
 
     A row's sums are taken in the order of size, so rows that hold the same logits in another order tie exactly.
@@ -157,7 +157,8 @@ def _log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[
         yield np.where(behind == 0, lead, behind - np.log(rest))
 
 
-def _log_losses(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+def log_losses(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """-log softmax at the label of each row, (n,), from the logits, so that nothing is clipped."""
     rows = np.arange(labels.size)
     top = logits.argmax(axis=1)
     behind = logits.astype(np.float64) - logits[rows, top, np.newaxis]

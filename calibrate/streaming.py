@@ -40,7 +40,7 @@ def fit_stream(
     rng: np.random.Generator | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """The exact cut (bias adjustment) for a metric on a stream of two classes; as `fit` on the same rows in memory.
+    """The exact cut (bias adjustment) for a metric on a stream of two classes; as `fit` with search "exact" in memory.
 
     The evidence is cross-fitted in five folds. `progress` is called with what is being done and how many rows of it are
     done.

@@ -33,6 +33,7 @@ class Spec:
     positive: str | None = None
     prior: tuple[float, ...] | None = None
     cost_matrix: tuple[tuple[float, ...], ...] | None = None
+    calibration: str | None = None
     model_version: int | None = None
     make_default: bool = False
     reason: str = ""
@@ -61,6 +62,7 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
         positive=spec.positive,
         prior=version.prior if prior is None else prior,
         cost_matrix=spec.cost_matrix,
+        calibration=spec.calibration,
     )
     details = result.to_dict()
     del details["point"], details["threshold"]

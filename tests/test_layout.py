@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
     "errors", "logits", "operating_point", "counts", "expression", "metrics", "uncertainty", "certify", "naming",
-    "objective", "promises", "sweep", "ascent", "folds", "ranking", "state", "methods",
+    "objective", "promises", "sweep", "ascent", "folds", "ranking", "state", "maps", "map_choice", "methods",
 ]  # fmt: skip
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
@@ -25,7 +25,8 @@ ALLOWED = {
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
     "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands", "curve"]},
     "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
-    "calibrate.tables": {"calibrate.certify", "calibrate.uncertainty", "calibrate.fit"},
+    "calibrate.reliability": {f"calibrate.{name}" for name in [*CORE, "cache"]},
+    "calibrate.tables": {f"calibrate.{name}" for name in ["certify", "uncertainty", "fit", "reliability"]},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
 ALLOWED |= {

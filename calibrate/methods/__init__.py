@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from calibrate.errors import UnknownMethod
+from calibrate.maps import MAPS
 from calibrate.methods.auto import fit_argmax, fit_auto
 from calibrate.methods.bias_adjustment import fit_bias_adjustment
+from calibrate.methods.calibration import after_map, fit_map_alone
 from calibrate.methods.head_scaling import fit_lws, fit_tau_normalization
 from calibrate.methods.logit_adjustment import fit_logit_adjustment
 from calibrate.methods.minimum_risk import fit_minimum_risk
@@ -14,7 +16,7 @@ from calibrate.methods.plug_in import fit_plug_in
 from calibrate.methods.prior_threshold import fit_prior_threshold
 from calibrate.methods.task import Fitted, Task
 
-__all__ = ["METHODS", "Fitted", "Method", "Task", "find_method"]
+__all__ = ["METHODS", "Fitted", "Method", "Task", "after_map", "find_method"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ METHODS: dict[str, Method] = {
         keeps_constraints=False,
         reads_head=True,
     ),
+    **{
+        name: Method("a calibration map, and argmax behind it", partial(fit_map_alone, name), keeps_constraints=False)
+        for name in MAPS
+    },
     "argmax": Method("the plain model's own decision; nothing is fitted", fit_argmax, keeps_constraints=False),
 }
 

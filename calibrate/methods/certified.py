@@ -37,9 +37,10 @@ from calibrate.sweep import Tally, best_cut, tabulate
 
 _PARTS = 5
 _MOST_CUTS = 100
+_SURE = 1e-12  # of what the p-value may be: a fifth of the rows may be far off, but not so far
 _TIGHTER = (0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 1.0)  # of the errors that a bound allows
 
-Worst = list[tuple[Promise, Float[np.ndarray, "m"]]]
+Worst = list[tuple[Promise, Float[np.ndarray, "_units"]]]
 
 
 def fit_certified(task: Task) -> Fitted:
@@ -198,17 +199,17 @@ def candidate_cuts(margins: Float[np.ndarray, "n"]) -> Float64[np.ndarray, "m"]:
 
 
 def walk_order(promises: list[Promise], counts: Counts, scale: float) -> Int[np.ndarray, "m"]:
-    """In which order to test cuts (ascending): from the one most likely to pass towards more trials; by how likely each
-    is, where there is no such direction.
+    """In which order to test cuts (ascending): from the one most likely to pass, or that of fewest trials among those
+    that are all but sure to, towards more trials; by how likely each is, where there is no such direction.
     """
     expected = np.max([each.expected_p(counts, scale) / each.delta for each in promises], axis=0)
-    start = int(expected.argmin())
     if len(promises) == 1 and promises[0].constraint.metric.rate is not None:
         trials = promises[0].constraint.metric.rate.trials(counts)
+        sure = np.flatnonzero(expected <= max(_SURE, float(expected.min())))
         if trials[0] > trials[-1]:
-            return np.arange(start, -1, -1)
+            return np.arange(sure[-1], -1, -1)
         if trials[0] < trials[-1]:
-            return np.arange(start, expected.size)
+            return np.arange(sure[0], expected.size)
     return np.argsort(expected, kind="stable")
 
 

@@ -1,8 +1,9 @@
 """What every method is given and what it gives back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -12,6 +13,7 @@ from calibrate.certify import Guarantee
 from calibrate.counts import Counts
 from calibrate.errors import Infeasible, MissingCosts, MissingHead, MissingPrior, Nearest, UndefinedMetric
 from calibrate.logits import binary_margins
+from calibrate.map_choice import Calibration
 from calibrate.objective import Objective
 from calibrate.operating_point import OperatingPoint
 from calibrate.sweep import Cut, Rows, sweep_cut
@@ -98,9 +100,10 @@ class Task:
 @dataclass(frozen=True)
 class Fitted:
     """The point, the few numbers of its method by name (`tau`, `cut`, `gap`, `target[fraud]`), what is to be said of
-    the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it. Where
-    several methods were weighed, `method` is the winner's name and `compared` the cross-fitted decisions of each, (n,).
-    `guarantees` are the promises that the point keeps.
+    the search, whether the fitting rows had a say (where they had none, they are held-out rows for it), and what became
+    of a calibration map, if one was asked for: the point contains it. Where several methods were weighed, `method` is
+    the winner's name and `compared` the cross-fitted decisions of each, (n,). `guarantees` are the promises that the
+    point keeps.
     """
 
     point: OperatingPoint
@@ -110,6 +113,7 @@ class Fitted:
     method: str | None = None
     compared: Mapping[str, Int[np.ndarray, "n"]] = field(default_factory=dict)
     guarantees: tuple[Guarantee, ...] = ()
+    calibration: Calibration | None = None
 
 
 def binary_rows(task: Task) -> Rows:
@@ -123,17 +127,27 @@ def binary_rows(task: Task) -> Rows:
     )
 
 
+T = TypeVar("T")
+
+
+def on_the_margin(task: Task, find: Callable[[Rows], T]) -> T:
+    """What a search finds on the rows of a two-class task, their margins turned towards its positive class.
+
+    Raises: what `find` raises; the cuts of `Infeasible` are turned back to the margin `z1 - z0`.
+    """
+    try:
+        return find(binary_rows(task))
+    except Infeasible as error:
+        raise turned(error, task.objective.positive) from None
+
+
 def exact_cut(task: Task) -> Cut:
     """The best cut of a two-class task on the margin `z1 - z0`, whichever of its classes is positive.
 
     Raises: `UndefinedMetric`, `Infeasible`.
     """
-    positive = task.objective.positive
-    try:
-        cut = sweep_cut(binary_rows(task), task.objective)
-    except Infeasible as error:
-        raise turned(error, positive) from None
-    return cut if positive == 1 else cut.mirrored()
+    cut = on_the_margin(task, lambda rows: sweep_cut(rows, task.objective))
+    return cut if task.objective.positive == 1 else cut.mirrored()
 
 
 def turned(error: Infeasible, positive: int) -> Infeasible:

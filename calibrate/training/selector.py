@@ -35,6 +35,7 @@ from calibrate.evidence import FOLDS, table_of
 from calibrate.fit import frequencies, sample_of
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods import Task, find_method
+from calibrate.methods.bias_adjustment import search_for
 from calibrate.naming import MetricText
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
@@ -106,7 +107,8 @@ class EpochSelector:
     """Keeps the best (epoch, point) pair of a training run.
 
     `metric`, `constraints`, `method` and `options` (`search`, `digits`, `tau`, `positive`, `prior`) are those of `fit`.
-    `scoring` says which rows answer for the choice; `rng` deals them out, the same every time without one.
+    `search` is `exact` unless told, for speed. `scoring` says which rows answer for the choice; `rng` deals them out,
+    the same every time without one.
 
     >>> selector = EpochSelector("f1", classes=["clear", "fraud"], scoring="same_rows")
     >>> labels = [0, 0, 0, 1, 1]
@@ -239,7 +241,7 @@ class EpochSelector:
             amounts=sample.amounts,
             at_stake=sample.at_stake,
             prior=prior,
-            search=self._options.get("search", "exact"),
+            search=search_for(self._options.get("search", "exact"), cache.labels, len(cache.classes)),
             digits=self._options.get("digits"),
             tau=self._options.get("tau"),
             head_weight=cache.weight,

@@ -173,7 +173,7 @@ def point_reply(model: Model, record: PointRecord) -> PointReply:
     """A point as it goes over the wire; where its stored details cannot be read, without them."""
     try:
         return _point_reply(model, record)
-    except ValidationError as error:
+    except (ValidationError, BadPoint) as error:
         log.error("the details of %s of model '%s' cannot be read: %s", record.label, record.model, error)
         return _point_reply(model, replace(record, details={"warnings": ["the stored details cannot be read"]}))
 
@@ -188,7 +188,7 @@ def _point_reply(model: Model, record: PointRecord) -> PointReply:
         "is_default": model.default == Default(record.model_version, record.name, record.version),
         "point": Point(**record.point.to_dict()),
         "digest": record.point.digest,
-        "threshold": record.point.threshold,
+        "threshold": record.threshold,
         "created_at": record.created_at,
     }
     return PointReply.model_validate({**record.details, **said_by_us})

@@ -105,7 +105,9 @@ class CalibrateSpec(Wire):
     )
     method: StrictStr = "bias_adjustment"
     search: StrictStr | None = Field(
-        None, min_length=1, description="For bias_adjustment: exact (the default) or decimal."
+        None,
+        min_length=1,
+        description="For bias_adjustment: exact, committee, bagged, smoothed, expected, decimal; auto is the default.",
     )
     digits: StrictInt | None = Field(None, description="For search decimal: 1 to 6, else 3.")
     tau: StrictFloat | None = Field(None, description="For logit_adjustment; fitted for the metric where left out.")
@@ -115,6 +117,11 @@ class CalibrateSpec(Wire):
     )
     cost_matrix: list[list[Number]] | None = Field(
         None, description="For mean_cost and minimum_risk: a row for each decision, a column for each true class."
+    )
+    calibration: StrictStr | None = Field(
+        None,
+        description="A calibration map before the method (temperature, bias_corrected_temperature, platt, "
+        "vector_scaling, or auto), kept only where cross-fitted log loss gains.",
     )
     model_version: StrictInt | None = None
     make_default: StrictBool = Field(False, description="Make it the default in the same step.")
@@ -197,6 +204,25 @@ class Point(Wire):
     cost: list[list[Number]] | None = Field(None, description="A row for each decision, a column for each true class.")
 
 
+class MapTrial(BaseModel):
+    """What a calibration map gains in cross-fitted log loss per row."""
+
+    name: str
+    gain: Number
+    standard_error: Number
+
+
+class MapReply(BaseModel):
+    """The calibration map `scale * logits + bias` that a point contains, null where none was kept, and what was tried.
+    The `probabilities` of a prediction are the softmax of the mapped logits.
+    """
+
+    name: StrictStr | None
+    scale: list[Number] | None
+    bias: list[Number] | None
+    trials: list[MapTrial] = []
+
+
 class PointDetails(BaseModel):
     """What a fit says of a point beside the point itself; more than is listed here may come along."""
 
@@ -208,6 +234,7 @@ class PointDetails(BaseModel):
     before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
     mis_before: list[Number] | None = Field(None, description="Mean predicted probability per class without the point.")
     mis_after: list[Number] | None = None
+    calibration: MapReply | None = None
     guarantees: list[GuaranteeReply] = Field([], max_length=100)
     warnings: list[str] = []
 

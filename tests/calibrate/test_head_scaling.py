@@ -107,6 +107,18 @@ def test_evidence_is_cross_fitted_and_a_given_tau_held_out() -> None:
     assert given.evidence["g_mean"].kind == "held_out"
 
 
+def test_behind_a_calibration_map_the_head_is_mapped_too() -> None:
+    """Tau-normalisation drops the bias of the mapped head, and one temperature for all classes changes no decision."""
+    cache = long_tailed(6)
+    x, w, beta = head_of(cache)
+    found = fit(
+        cache, method="tau_normalization", tau=0.5, metric="accuracy", calibration="temperature", evidence=False
+    )
+    rescaled = w / np.linalg.norm(w, axis=1, keepdims=True) ** 0.5
+    assert beta.any()
+    assert np.array_equal(found.point.decide(cache.logits), (x @ rescaled.T).argmax(axis=1))
+
+
 def test_it_helps_the_tail() -> None:
     """As published, macro recall on new rows rises over the plain model's; a long-tailed bias that is kept holds it."""
     whole = long_tailed(4, 1500)

@@ -40,7 +40,14 @@ def test_the_best_pair_is_kept_and_the_plain_metric_would_have_picked_another(sc
     assert found.best.value == max(epoch.adjusted for epoch in found.epochs)
     assert found.plain.value == max(epoch.plain for epoch in found.epochs)
     if scoring != "half_split":
-        wanted = fit(logits=margins(*EPOCHS[2]), labels=LABELS, classes=["no", "yes"], metric="f1", evidence=False)
+        wanted = fit(
+            logits=margins(*EPOCHS[2]),
+            labels=LABELS,
+            classes=["no", "yes"],
+            metric="f1",
+            search="exact",
+            evidence=False,
+        )
         assert found.best.point == wanted.point
         value = binary_metric("f1", *cells(LABELS, found.best.point.decide(margins(*EPOCHS[2]))))
         assert found.best.value == pytest.approx(value)

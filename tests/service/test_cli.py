@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibrate import OperatingPoint, feature_cache, fit, write_cache
+from calibrate import OperatingPoint, calibration_quality, feature_cache, fit, read_cache, write_cache
+from calibrate.maps import CalibrationMap
 from tests.models import network
 from tests.problems import draw
 from tests.servers import Server
@@ -49,8 +50,6 @@ def test_fit_prints_the_librarys_answer(caches: Path, tmp_path: Path) -> None:
     """As JSON every number; as a table the threshold, the states and the evidence; saved, the point itself."""
     arguments: list[str | Path] = ["fit", caches / "val.npz", "--metric", "f1", "--out", tmp_path / "f1.json"]
     said = json.loads(setpoint(*arguments, "--json").stdout)
-    from calibrate import read_cache
-
     expected = fit(read_cache(caches / "val.npz"), metric="f1")
     assert said == json.loads(json.dumps(expected.to_dict()))
     assert OperatingPoint.load(tmp_path / "f1.json") == expected.point
@@ -114,6 +113,24 @@ def test_evaluate_compares_points_on_rows_that_did_not_fit_them(caches: Path, tm
     assert "was fitted on these very rows" in refused.stderr
     refused = setpoint("evaluate", caches / "three.npz", *points, code=1)
     assert "is for clear, fraud; the rows have a, b, [c]" in refused.stderr
+
+
+def test_evaluate_tells_how_true_the_probabilities_are(caches: Path, tmp_path: Path) -> None:
+    """The model's, and those behind the map that a point contains, as a table or as JSON."""
+    out = tmp_path / "mapped.json"
+    shown = setpoint("fit", caches / "val.npz", "--metric", "f1", "--calibration", "auto", "--out", out).stdout
+    assert "log loss saved per row, cross-fitted" in shown
+    arguments = ("evaluate", caches / "test.npz", "--point", out, "--calibration")
+    said = json.loads(setpoint(*arguments, "--json").stdout)["calibration"]
+    rows, kept = read_cache(caches / "test.npz"), json.loads(out.read_text())["calibration"]
+    by = CalibrationMap.from_dict(kept, rows.classes)
+    assert by is not None
+    assert said["plain model"] == calibration_quality(rows).to_dict()
+    assert said["mapped"] == calibration_quality(rows, by, point=OperatingPoint.load(out)).to_dict()
+    assert said["mapped"]["log_loss"] < said["plain model"]["log_loss"]
+    table = setpoint(*arguments).stdout
+    assert f"{said['mapped']['classes']['fraud']['slope']:.4f}" in table
+    assert "near the cut" in table
 
 
 @pytest.mark.parametrize(
@@ -190,8 +207,6 @@ def test_publish_registers_models_and_points_and_moves_the_default(
 
 def test_fit_streams_files(caches: Path, tmp_path: Path) -> None:
     """Parquet in parts: the same point as of the whole in memory, with constraints; what it cannot do is refused."""
-    from calibrate import read_cache
-
     whole = read_cache(caches / "val.npz")
     for part in range(3):
         rows = slice(part * 150, (part + 1) * 150)
