@@ -175,10 +175,10 @@ def fit(
     are weighted to it, and probabilities moved. `negatives_kept` is the rate at which training rows were kept, of the
     negatives or by class, and `class_weights` the weight of each class in the training loss. `search` ("exact",
     "committee", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits` belong to
-    bias adjustment, `tau` to logit adjustment. `calibration` names a calibration map that the method works behind, kept
-    only where it gains in cross-fitted log loss; "auto" takes the one that gains most. `evidence` is True for
-    cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and intervals;
-    without one the draw is the same every time.
+    bias adjustment, `tau` to logit adjustment and tau-normalisation. `calibration` names a calibration map that the
+    method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains most.
+    `evidence` is True for cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng`
+    draws folds and intervals; without one the draw is the same every time.
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
@@ -241,6 +241,8 @@ def fit(
         digits=digits,
         tau=tau,
         prevalence=shares,
+        head_weight=cache.weight,
+        head_bias=cache.bias,
         groups=cache.group,
     )
     if isinstance(evidence, FeatureCache):

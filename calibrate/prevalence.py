@@ -129,7 +129,8 @@ def corrected(fit: Callable[[Task], Fitted], correction: Correction | None) -> C
         state_logits = logits if same else task.state_logits.astype(np.float64) + bias
         prior = task.prior if correction.prior is None else correction.prior
         try:
-            found = fit(replace(task, logits=logits, state_logits=state_logits, prior=prior))
+            head_bias = None if task.head_bias is None else task.head_bias.astype(np.float64) + bias
+            found = fit(replace(task, logits=logits, state_logits=state_logits, prior=prior, head_bias=head_bias))
         except Infeasible as error:
             nearest = (replace(each, cut=None if each.cut is None else each.cut - turn) for each in error.nearest)
             raise Infeasible(str(error), tuple(nearest)) from None

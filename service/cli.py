@@ -43,7 +43,6 @@ def setpoint(
 
 app.command()(library.fit)
 app.command()(library.evaluate)
-app.command()(library.curve)
 app.command()(bench)
 app.command()(cli_export.export)
 
