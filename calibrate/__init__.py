@@ -15,12 +15,14 @@ from calibrate.certify import Guarantee, allowed_misses, certifiable_rate, rows_
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from calibrate.fit import FitResult, fit
+from calibrate.heads import RetrainedHead, retrain_head
 from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
 from calibrate.reliability import CalibrationQuality, calibration_quality
 from calibrate.state import bias_for_state, model_imbalance_state
 from calibrate.streaming import fit_stream
+from calibrate.training import EpochSelector
 from calibrate.uncertainty import Interval
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ __all__ = [
     "CacheStream",
     "CalibrationQuality",
     "Curve",
+    "EpochSelector",
     "FeatureCache",
     "FitResult",
     "Guarantee",
@@ -50,6 +53,7 @@ __all__ = [
     "Interval",
     "NotConverged",
     "OperatingPoint",
+    "RetrainedHead",
     "SetpointError",
     "allowed_misses",
     "bias_for_state",
@@ -64,6 +68,7 @@ __all__ = [
     "model_imbalance_state",
     "open_cache",
     "read_cache",
+    "retrain_head",
     "rows_needed",
     "write_cache",
 ]

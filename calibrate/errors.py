@@ -59,6 +59,10 @@ class MissingCosts(InputError):
     """A metric or method needs costs, and none were given."""
 
 
+class MissingHead(InputError):
+    """A method needs the model's last layer, and none that it can use was given."""
+
+
 class MissingPrior(InputError):
     """A method needs the prior the model was trained under, and none was given."""
 

@@ -51,8 +51,8 @@ class FitResult:
     method that `auto` weighed, cross-fitted. `notes` tell how the search ended and what it rejected. `rounding_rows` is
     how many fitting rows lie so near their decision that a float32 model may take it either way. `mis_before` and
     `mis_after` (k,) are the model imbalance state without and with the point, on the `train` rows where there were any,
-    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows. `calibration` tells
-    which calibration map the point contains and which were rejected, where one was asked for.
+    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
+    `calibration` tells which calibration map the point contains and which were rejected, where one was asked for.
     """
 
     point: OperatingPoint
@@ -175,10 +175,10 @@ def fit(
     are weighted to it, and probabilities moved. `negatives_kept` is the rate at which training rows were kept, of the
     negatives or by class, and `class_weights` the weight of each class in the training loss. `search` ("exact",
     "committee", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits` belong to
-    bias adjustment, `tau` to logit adjustment. `calibration` names a calibration map that the method works behind, kept
-    only where it gains in cross-fitted log loss; "auto" takes the one that gains most. `evidence` is True for
-    cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and intervals;
-    without one the draw is the same every time.
+    bias adjustment, `tau` to logit adjustment and tau-normalisation. `calibration` names a calibration map that the
+    method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains most.
+    `evidence` is True for cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng`
+    draws folds and intervals; without one the draw is the same every time.
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
@@ -199,7 +199,6 @@ def fit(
     check_calibration(calibration, len(cache.classes))
     if calibration is not None and method in MAPS:
         raise UnknownMethod(f"method '{method}' is a calibration map itself, so it takes no calibration before it")
-    fit_task = chosen.fit if calibration is None else after_map(chosen.fit, calibration)
     priors = [given for given in (prior, cache.prior, None if train is None else train.prior) if given is not None]
     checked_prior = check_prior(priors[0], cache.classes) if priors else None
     objective = parse_objective(
@@ -226,7 +225,7 @@ def fit(
         prior=checked_prior,
         prevalence=shares,
     )
-    fit_task = corrected(fit_task, correction)
+    fit_task = corrected(chosen.fit if calibration is None else after_map(chosen.fit, calibration), correction)
     sample = sample_of(rows, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
@@ -242,6 +241,8 @@ def fit(
         digits=digits,
         tau=tau,
         prevalence=shares,
+        head_weight=cache.weight,
+        head_bias=cache.bias,
         groups=cache.group,
     )
     if isinstance(evidence, FeatureCache):

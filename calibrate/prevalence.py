@@ -129,7 +129,8 @@ def corrected(fit: Callable[[Task], Fitted], correction: Correction | None) -> C
         state_logits = logits if same else task.state_logits.astype(np.float64) + bias
         prior = task.prior if correction.prior is None else correction.prior
         try:
-            found = fit(replace(task, logits=logits, state_logits=state_logits, prior=prior))
+            head_bias = None if task.head_bias is None else task.head_bias.astype(np.float64) + bias
+            found = fit(replace(task, logits=logits, state_logits=state_logits, prior=prior, head_bias=head_bias))
         except Infeasible as error:
             nearest = (replace(each, cut=None if each.cut is None else each.cut - turn) for each in error.nearest)
             raise Infeasible(str(error), tuple(nearest)) from None
@@ -137,17 +138,17 @@ def corrected(fit: Callable[[Task], Fitted], correction: Correction | None) -> C
         parameters = {
             name: value - turn if name.split("[")[0] == "cut" else value for name, value in found.parameters.items()
         }
-        return replace(found, point=point, parameters=parameters, calibration=_on_the_models_own(found, bias))
+        return replace(found, point=point, parameters=parameters, calibration=_behind(found.calibration, bias))
 
     return fitted
 
 
-def _on_the_models_own(found: Fitted, bias: Float64[np.ndarray, "k"]) -> Calibration | None:
-    """The calibration with its map as one of the model's own logits: the map was fitted on the corrected ones."""
-    chosen = found.calibration
-    if chosen is None or chosen.kept is None:
-        return chosen
-    return replace(chosen, kept=replace(chosen.kept, bias=chosen.kept.bias + chosen.kept.scale * bias))
+def _behind(calibration: Calibration | None, bias: Float64[np.ndarray, "k"]) -> Calibration | None:
+    """A calibration of corrected logits as one of the model's own: the map takes the correction in."""
+    if calibration is None or calibration.kept is None:
+        return calibration
+    kept = calibration.kept
+    return replace(calibration, kept=replace(kept, bias=kept.bias + kept.scale * bias))
 
 
 def _kept(value: ByClass, classes: tuple[str, ...], positive: str | None) -> Float64[np.ndarray, "k"]:

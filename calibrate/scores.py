@@ -113,8 +113,8 @@ def _of_two(
     logits: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, "n"], positive: int | None, weights: Weights
 ) -> tuple[tuple[float, float], list[_Binned]]:
     """The two measures of ranking, and the rows of both sides in bins of neighbouring margins."""
-    ranked, log_odds = log_odds_of(logits, positive)
-    both = sides(next(iter(log_odds)), labels == ranked[0], weights)
+    ranked, columns = log_odds_of(logits, positive)
+    both = sides(next(iter(columns)), labels == ranked[0], weights)
     if not all(side.margins.size for side in both):
         return ranks_of(*both), []
     numbers = _Placements(*both)
@@ -151,9 +151,9 @@ def _of_more(
     k = logits.shape[1]
     weight = np.bincount(labels, weights, k).astype(np.float64)
     whole = float(weight.sum())
-    ranked, log_odds = log_odds_of(logits, positive)
+    ranked, columns = log_odds_of(logits, positive)
     numbers, doubt, ranks = np.zeros((4, labels.size)), np.zeros((k, 4)), []
-    for index, odds in zip(ranked, log_odds, strict=True):
+    for index, odds in zip(ranked, columns, strict=True):
         is_positive = labels == index
         both = sides(odds, is_positive, weights)
         ranks.append(ranks_of(*both))

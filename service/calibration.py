@@ -1,7 +1,7 @@
 """Calibration on request: the library's own fit, on data that came in, published as a new operating point."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from calibrate.errors import BadCache
 from calibrate.fit import fit
 from calibrate.io.model import Head
 from calibrate.logits import to_array
+from calibrate.methods import find_method
 from calibrate.prevalence import ByClass
 from service.domain import ModelVersion, PointRecord, check_point_name
 from service.inference import Rows, to_logits
@@ -50,6 +51,9 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
     check_point_name(spec.name)
     version = registry.model(spec.model).version(spec.model_version)
     cache = _cache(version, registry, arrays)
+    if cache.weight is None and find_method(spec.method).reads_head:
+        head = registry.head(version)
+        cache = cache if head is None else replace(cache, weight=head.weight, bias=head.bias)
     prior = spec.prior if spec.prior is not None else cache.prior
     result = fit(
         cache,

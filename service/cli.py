@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from calibrate import cli as library
-from calibrate import cli_export
+from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
 from calibrate.errors import InputError, SetpointError
 from service.settings import Settings
@@ -38,7 +38,7 @@ def setpoint(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
     ] = False,
 ) -> None:
-    """Operating points for trained classifiers: fit, evaluate, bench, export, publish, serve."""
+    """Operating points for trained classifiers: fit, evaluate, curve, bench, retrain, export, publish, serve."""
 
 
 app.command()(library.fit)
@@ -46,6 +46,7 @@ app.command()(library.evaluate)
 app.command()(library.curve)
 app.command()(bench)
 app.command()(cli_export.export)
+app.command()(cli_retrain.retrain)
 
 
 @app.command()

@@ -21,6 +21,8 @@ ALLOWED = {
     "calibrate.scores": {f"calibrate.{name}" for name in ["logits", "ranking", "uncertainty"]},
     "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "paired", "evidence", "prevalence", "scores"]},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
+    "calibrate.heads": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
+    "calibrate.training": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
     "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
     "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands"]},
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "paired", "evidence", "fit"]},
@@ -47,11 +49,12 @@ ALLOWED |= {
     "service.cli": {"service.settings", "service.client", "service.main"},
     "service.demo": {"service.client"},
 }
-ANYTHING = {"calibrate", "calibrate.cli", "service", "service.__main__", "service.main"}
+ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}
 HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sqlalchemy", "fastapi", "starlette"}
 MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},
     "calibrate.report": {"matplotlib"},
+    "calibrate.heads": {"torch"},
     "calibrate.bench": {"matplotlib"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},

@@ -9,6 +9,7 @@ from calibrate.maps import MAPS
 from calibrate.methods.auto import fit_argmax, fit_auto
 from calibrate.methods.bias_adjustment import fit_bias_adjustment
 from calibrate.methods.calibration import after_map, fit_map_alone
+from calibrate.methods.head_scaling import fit_lws, fit_tau_normalization
 from calibrate.methods.logit_adjustment import fit_logit_adjustment
 from calibrate.methods.minimum_risk import fit_minimum_risk
 from calibrate.methods.plug_in import fit_plug_in
@@ -20,13 +21,14 @@ __all__ = ["METHODS", "Fitted", "Method", "Task", "after_map", "find_method"]
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: what a method is and which options of a task it reads."""
+    """One row of the table: what a method is, which options of a task it reads, and whether it reads the head."""
 
     title: str
     fit: Callable[[Task], Fitted]
     options: frozenset[str] = frozenset()
     keeps_constraints: bool = True
     certifies: bool = False
+    reads_head: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -49,6 +51,29 @@ METHODS: dict[str, Method] = {
     ),
     "plug_in": Method(
         "a weight and an offset per class on the probabilities, climbed along the metric's gradient", fit_plug_in
+    ),
+    "tau_normalization": Method(
+        "scale |w|^-tau of each class's weight, the head's bias dropped",
+        fit_tau_normalization,
+        frozenset({"tau"}),
+        reads_head=True,
+    ),
+    "tau_normalization_keep_bias": Method(
+        "the same, the head's bias kept",
+        partial(fit_tau_normalization, keep_bias=True),
+        frozenset({"tau"}),
+        reads_head=True,
+    ),
+    "lws": Method(
+        "a scale per class that also scales the head's bias, by class-balanced cross-entropy",
+        fit_lws,
+        keeps_constraints=False,
+    ),
+    "lws_keep_bias": Method(
+        "the same, the head's bias kept as it is",
+        partial(fit_lws, keep_bias=True),
+        keeps_constraints=False,
+        reads_head=True,
     ),
     **{
         name: Method("a calibration map, and argmax behind it", partial(fit_map_alone, name), keeps_constraints=False)

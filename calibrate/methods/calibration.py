@@ -53,11 +53,21 @@ def _fit_after_map(fit: Callable[[Task], Fitted], calibration: str, task: Task) 
 
 
 def mapped(task: Task, by: CalibrationMap) -> Task:
-    """The task with mapped logits, and where the map has biases with the fitting rows' class frequencies as prior."""
+    """The task with mapped logits and head, and where the map has biases with the fitting rows' class frequencies as
+    prior.
+    """
     logits = by.apply(task.logits)
     prior = task.prior
     if prior is not None and by.bias.any():
         rows = np.bincount(task.labels, task.weights, len(task.classes))
         prior = rows / rows.sum()
     same = task.state_logits is task.logits
-    return replace(task, logits=logits, state_logits=logits if same else by.apply(task.state_logits), prior=prior)
+    weight, beta = task.head_weight, task.head_bias
+    return replace(
+        task,
+        logits=logits,
+        state_logits=logits if same else by.apply(task.state_logits),
+        prior=prior,
+        head_weight=None if weight is None else weight * by.scale[:, np.newaxis],
+        head_bias=None if beta is None else beta * by.scale + by.bias,
+    )

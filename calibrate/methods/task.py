@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64, Int
 from calibrate.ascent import Climb, Sample
 from calibrate.certify import Guarantee
 from calibrate.counts import Counts
-from calibrate.errors import Infeasible, MissingCosts, MissingPrior, Nearest, UndefinedMetric
+from calibrate.errors import Infeasible, MissingCosts, MissingHead, MissingPrior, Nearest, UndefinedMetric
 from calibrate.logits import binary_margins
 from calibrate.map_choice import Calibration
 from calibrate.objective import Objective
@@ -27,7 +27,8 @@ class Task:
     where there are any: those of `at_stake` as the positive class; rows of one of `groups` (n,) belong together.
     `state_logits` are the rows on which the model imbalance state and the bias that reaches a target are taken: the
     training rows where there are any, else the fitting rows. `prevalence` (k,) is how frequent the classes are where
-    the point is used, if that is known: the weights hold it already.
+    the point is used, if that is known: the weights hold it already. `head_weight` (k, d) and `head_bias` (k,) are the
+    model's last layer, where the cache has it.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -42,6 +43,8 @@ class Task:
     search: str = "exact"
     digits: int | None = None
     tau: float | None = None
+    head_weight: Float[np.ndarray, "k d"] | None = None
+    head_bias: Float[np.ndarray, "k"] | None = None
     groups: Int[np.ndarray, "n"] | None = None
     prevalence: Float64[np.ndarray, "k"] | None = None
 
@@ -61,6 +64,15 @@ class Task:
                 "pass prior=, or a cache that has one"
             )
         return self.prior
+
+    def needed_head(self) -> tuple[Float64[np.ndarray, "k d"], Float64[np.ndarray, "k"]]:
+        """Weight and bias of the model's last layer, in float64. Raises: `MissingHead` where there is none."""
+        if self.head_weight is None or self.head_bias is None:
+            raise MissingHead(
+                "this method needs the model's last layer: a cache with its weight (k, d) and bias (k,), "
+                "beside features or logits"
+            )
+        return self.head_weight.astype(np.float64), self.head_bias.astype(np.float64)
 
     def needed_costs(self) -> Float64[np.ndarray, "k k"]:
         """The cost matrix, or in two classes that of the metric `cost(fp=..., fn=...)`, a row for each decision.

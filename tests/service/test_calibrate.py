@@ -111,6 +111,15 @@ def test_inputs_features_logits_and_files_come_to_the_same_point(fraud: TestClie
     assert points[3] == fit(file_cache, metric="f1").point.bias[1]
 
 
+def test_a_method_that_reads_the_head_takes_the_models(fraud: TestClient) -> None:
+    """Tau-normalisation of logits alone, with the head of the version that is calibrated."""
+    said = call(fraud, {"logits": LOGITS.tolist(), "labels": Y.tolist()}, method="tau_normalization")
+    assert said.status_code == 201, said.text
+    cache = feature_cache(logits=LOGITS.astype(np.float64), labels=Y, classes=["clear", "fraud"], **HEAD)
+    expected = fit(cache, method="tau_normalization", metric="f1", evidence=False).point
+    assert OperatingPoint.from_dict(said.json()["point"]) == expected
+
+
 def test_the_new_point_can_become_the_default_in_the_same_step(fraud: TestClient) -> None:
     """And decides what comes next."""
     response = call(fraud, {"logits": LOGITS.tolist(), "labels": NAMES}, make_default=True)

@@ -1,5 +1,7 @@
 """95 % means 95 % for a whole curve: bands hold at every cut at once, also at one that was chosen by looking."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -80,7 +82,8 @@ def test_precision_elsewhere_holds_at_the_worst_cut_of_all(n: int, discrete: boo
             cuts = np.concatenate([positives, negatives])
             cuts = np.concatenate([cuts, np.nextafter(cuts, -np.inf)])
             cuts = cuts if n < 1000 else cuts[:: n // 250]
-        tp, fp = (n - np.searchsorted(x, cuts, "left" if discrete else "right") for x in (positives, negatives))
+        side: Literal["left", "right"] = "left" if discrete else "right"
+        tp, fp = n - np.searchsorted(positives, cuts, side), n - np.searchsorted(negatives, cuts, side)
         tpr, fpr = norm.sf(cuts - shift), norm.sf(cuts)
         bottom, top = rectangle_band(precision, (low[tp], high[tp]), (low[fp], high[fp]), elsewhere, 1)
         truth = elsewhere * tpr / (elsewhere * tpr + (1 - elsewhere) * fpr)
