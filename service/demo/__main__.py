@@ -25,8 +25,9 @@ from rich.progress import track
 from rich.table import Table
 
 from calibrate.cache import FeatureCache
-from calibrate.fit import FitResult, fit
+from calibrate.fit import fit
 from calibrate.io.files import write_cache
+from calibrate.result import FitResult
 from calibrate.uncertainty import Interval
 from service.demo import picture
 from service.demo.network import to_cache, to_onnx, train
