@@ -14,12 +14,13 @@ from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.certify import Guarantee, allowed_misses, certifiable_rate, rows_needed
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
-from calibrate.fit import FitResult, fit
+from calibrate.fit import fit
 from calibrate.heads import RetrainedHead, retrain_head
 from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
 from calibrate.reliability import CalibrationQuality, calibration_quality
+from calibrate.result import FitResult
 from calibrate.state import bias_for_state, model_imbalance_state
 from calibrate.streaming import fit_stream
 from calibrate.training import EpochSelector

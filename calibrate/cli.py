@@ -11,7 +11,6 @@ from calibrate.curve import USUAL
 from calibrate.curve import curve as trade_off
 from calibrate.errors import BadCache, BadCosts, BadPrior
 from calibrate.evidence import held_out
-from calibrate.fit import FitResult, frequencies, sample_of
 from calibrate.fit import fit as fit_point
 from calibrate.io.files import read_cache
 from calibrate.maps import MAPS, CalibrationMap
@@ -19,11 +18,17 @@ from calibrate.methods import METHODS
 from calibrate.naming import metric_names, parse_metric, standard_metrics
 from calibrate.operating_point import OperatingPoint
 from calibrate.reliability import CalibrationQuality, calibration_quality
+from calibrate.result import FitResult
+from calibrate.samples import frequencies, sample_of
 from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
 
 Rows = Annotated[
     Path, typer.Argument(help="Feature cache of labelled rows: .npz, .parquet or .arrow.", show_default=False)
+]
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option("--report", "--html", "--png", help="Where to write a page to sign: .html, .png or .json."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 Positive = Annotated[str | None, typer.Option(help="Positive class; of two classes the second unless named.")]
@@ -69,6 +74,8 @@ def fit(
         bool, typer.Option(help="Read Parquet or Arrow files ('val/*.parquet') in batches: more than memory holds.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to save the point with its evidence.")] = None,
+    report: Reports = None,
+    title: Annotated[str | None, typer.Option(help="The report's title.")] = None,
     as_json: Json = False,
 ) -> None:
     """Fit an operating point for a metric on labelled rows."""
@@ -111,6 +118,8 @@ def fit(
             )
     if out is not None:
         result.save(out)
+    for path in report or []:
+        result.report(title).write(path)
     if as_json:
         print(json.dumps(result.to_dict(), ensure_ascii=False))
         return
@@ -126,10 +135,7 @@ def evaluate(
     point: Annotated[list[Path], typer.Option(help="A saved point or result; may be given several times.")],
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
     positive: Positive = None,
-    report: Annotated[
-        list[Path] | None,
-        typer.Option("--report", "--html", "--png", help="Where to write a report to sign: .html, .png or .json."),
-    ] = None,
+    report: Reports = None,
     title: Annotated[str, typer.Option(help="The report's title.")] = "Operating points",
     calibration: Annotated[
         bool, typer.Option(help="Also how true the probabilities are: the model's, and those of a point's map.")

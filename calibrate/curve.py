@@ -21,10 +21,10 @@ from calibrate.bands import has_band, rectangle_band, simultaneous_band
 from calibrate.cache import FeatureCache, check_every_class_has_rows
 from calibrate.counts import Counts
 from calibrate.errors import BadPrior, UnknownClass, WrongShape
-from calibrate.fit import frequencies, sample_of
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, parse_metric
+from calibrate.samples import frequencies, sample_of
 from calibrate.sweep import Cut, Rows, tabulate
 from calibrate.uncertainty import rows_per_weight
 

@@ -4,23 +4,17 @@ Decided here: the rows that fitted a point never score it. Evidence is cross-fit
 or the method did not look at the rows at all (a prior threshold); then they are held-out rows as they stand.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
-from calibrate.certify import Guarantee
-from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod, UnknownMetric
+from calibrate.errors import BadCache, UnknownMethod
 from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out, table_of
-from calibrate.logits import to_array
-from calibrate.map_choice import Calibration, check_calibration, harm
+from calibrate.map_choice import check_calibration, harm
 from calibrate.maps import MAPS
 from calibrate.methods import METHODS, Fitted, Task, after_map, find_method
 from calibrate.methods.bias_adjustment import search_for
@@ -28,116 +22,15 @@ from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
-from calibrate.prevalence import ByClass, Correction, at_prevalence, corrected, correction_of, read_prevalence
+from calibrate.prevalence import ByClass, at_prevalence, corrected, correction_of, read_prevalence
+from calibrate.result import FitResult
+from calibrate.samples import amounts_of, check_cost_matrix, frequencies, sample_of
 from calibrate.scores import measure_scores
 from calibrate.state import model_imbalance_state
 from calibrate.uncertainty import Interval, measure
 
 FEW_ROWS = 30
 FEW_DECIDED = 10
-
-
-@dataclass(frozen=True, eq=False)
-class FitResult:
-    """An operating point and what can be said of it.
-
-    `evidence` holds an interval per metric on rows that did not fit the point; `before` the same for the plain model
-    (argmax) on the same rows, `gain` how much better the point is there (above 0 is better), the rows being paired. All
-    are pointwise, and those of the `prevalence` (k,) where one was given, else of the class frequencies of the rows;
-    what is promised of the metrics in `survives` holds at any. `correction` is what the point corrects of the model's
-    training, `found` the decisions that the evidence rests on. `model_scores` are what no point changes: ROC AUC,
-    average precision, log loss and Brier score of the model on the fitting rows, at the prevalence. `guarantees` are
-    the promises that the point keeps, each with what it rests on. `compared` is the objective's metric under each
-    method that `auto` weighed, cross-fitted. `notes` tell how the search ended and what it rejected. `rounding_rows` is
-    how many fitting rows lie so near their decision that a float32 model may take it either way. `mis_before` and
-    `mis_after` (k,) are the model imbalance state without and with the point, on the `train` rows where there were any,
-    else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
-    `calibration` tells which calibration map the point contains and which were rejected, where one was asked for.
-    """
-
-    point: OperatingPoint
-    method: str
-    metric: str
-    constraints: tuple[str, ...]
-    options: Mapping[str, Any]
-    parameters: Mapping[str, float]
-    prior: Float64[np.ndarray, "k"] | None
-    positive: str | None
-    evidence: Mapping[str, Interval]
-    before: Mapping[str, Interval]
-    model_scores: Mapping[str, Interval]
-    mis_before: Float64[np.ndarray, "k"]
-    mis_after: Float64[np.ndarray, "k"]
-    mis_rows: Literal["train", "fitting"]
-    rows: int
-    data_digest: str
-    rounding_rows: int = 0
-    gain: Mapping[str, Interval] = field(default_factory=dict)
-    prevalence: Float64[np.ndarray, "k"] | None = None
-    survives: tuple[str, ...] = ()
-    correction: Correction | None = None
-    found: Evidence = field(default=NO_EVIDENCE, repr=False)
-    compared: Mapping[str, Interval] = field(default_factory=dict)
-    guarantees: tuple[Guarantee, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    calibration: Calibration | None = None
-
-    @property
-    def threshold(self) -> float | None:
-        """The point's threshold on the probability of the second class: the calibrated one where there is a map."""
-        kept = None if self.calibration is None else self.calibration.kept
-        return (self.point if kept is None else kept.rest_of(self.point)).threshold
-
-    def at_prevalence(self, prevalence: ByClass) -> "FitResult":
-        """The same point where the classes are that frequent: evidence, before and gain anew, without the rows.
-
-        What survives a change of prevalence keeps its interval; `model_scores` and `compared` stay what they are. The
-        point is not fitted again: `fit(prevalence=...)` does that. `prevalence` is as `fit` takes it.
-
-        Raises: `BadPrior`, `UnknownClass`; `BadCache` where there is no evidence.
-        """
-        if self.found.paired is None:
-            raise BadCache("there is no evidence to tell for another prevalence: fit with evidence")
-        shares = read_prevalence(prevalence, self.point.classes, self.positive)
-        found = self.found.at_prevalence(shares)
-        return replace(self, evidence=found.point, before=found.argmax, gain=found.gain, found=found, prevalence=shares)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values; undefined numbers are None."""
-        return {
-            "point": self.point.to_dict(),
-            "threshold": self.threshold,
-            "method": self.method,
-            "metric": self.metric,
-            "constraints": list(self.constraints),
-            "options": dict(self.options),
-            "parameters": {name: value if np.isfinite(value) else None for name, value in self.parameters.items()},
-            "prior": None if self.prior is None else self.prior.tolist(),
-            "positive": self.positive,
-            "evidence": {name: interval.to_dict() for name, interval in self.evidence.items()},
-            "before": {name: interval.to_dict() for name, interval in self.before.items()},
-            "gain": {name: interval.to_dict() for name, interval in self.gain.items()},
-            "prevalence": None if self.prevalence is None else self.prevalence.tolist(),
-            "survives": list(self.survives),
-            "correction": None if self.correction is None else self.correction.to_dict(),
-            "model_scores": {name: interval.to_dict() for name, interval in self.model_scores.items()},
-            "mis_before": self.mis_before.tolist(),
-            "mis_after": self.mis_after.tolist(),
-            "mis_rows": self.mis_rows,
-            "rows": self.rows,
-            "data_digest": self.data_digest,
-            "rounding_rows": self.rounding_rows,
-            "compared": {name: interval.to_dict() for name, interval in self.compared.items()},
-            "guarantees": [each.to_dict() for each in self.guarantees],
-            "notes": list(self.notes),
-            "warnings": list(self.warnings),
-            "calibration": None if self.calibration is None else self.calibration.to_dict(),
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Writes `to_dict` as JSON; `OperatingPoint.load` reads the point out of it, `setpoint publish` all of it."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def fit(
@@ -252,8 +145,9 @@ def fit(
     fitted = fit_task(task)
     used = chosen if fitted.method is None else find_method(fitted.method)
     metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
-    found = NO_EVIDENCE
+    found, shown = NO_EVIDENCE, cache
     if isinstance(evidence, FeatureCache):
+        shown = evidence
         others = evidence if shares is None else at_prevalence(evidence, shares)
         tested = sample_of(others, objective.metrics, objective.cost_matrix)
         found = held_out(fitted.point, tested, list(metrics.values()), rng)
@@ -292,6 +186,7 @@ def fit(
             *_compared(found, objective),
         ),
         calibration=fitted.calibration,
+        shown_rows=shown,
     )
 
 
@@ -313,61 +208,13 @@ def _check_certifies(objective: Objective, method: str, search: str | None, digi
         raise UnknownMethod(f"'{text}' is certified by an exact search: leave search and digits out, got '{search}'")
 
 
-def frequencies(cache: FeatureCache) -> list[float]:
-    """How frequent each class is among the rows, by weight: what stands in for an unknown prior."""
-    rows = np.bincount(cache.labels, cache.sample_weight, len(cache.classes))
-    return [float(share) for share in rows / rows.sum()]
-
-
-def check_cost_matrix(cost_matrix: ArrayLike, classes: Sequence[str]) -> Float64[np.ndarray, "k k"]:
-    """A cost for each decision (row) and true class (column). Raises: `BadCosts`, `NotFinite`."""
-    matrix = to_array(cost_matrix, "cost_matrix", (2,)).astype(np.float64)
-    k = len(classes)
-    if matrix.shape != (k, k):
-        raise BadCosts(f"cost_matrix must have {k} rows and {k} columns, one per class, got shape {matrix.shape}")
-    return matrix
-
-
-def sample_of(
-    cache: FeatureCache, metrics: Sequence[Metric], cost_matrix: Float64[np.ndarray, "k k"] | None = None
-) -> Sample:
-    """The rows of a cache with what the metrics read.
-
-    Raises: `MissingCosts`; `UnknownMetric` where two metrics read the amounts of different classes, which the columns
-    of one cache cannot hold.
-    """
-    if cost_matrix is None and any(metric.reads == "cost" for metric in metrics):
-        raise MissingCosts(
-            "metric 'mean_cost' needs cost_matrix, a row for each decision, a column for each true class"
-        )
-    reading = [metric for metric in metrics if metric.reads == "amounts"]
-    if len({metric.positive for metric in reading}) > 1:
-        raise UnknownMetric(f"costs per row are of one class: got {', '.join(metric.name for metric in reading)}")
-    if not reading:
-        return Sample(cache.logits, cache.labels, cache.sample_weight, None, cost_matrix, groups=cache.group)
-    at_stake = reading[0].positive
-    neediest = max(reading, key=lambda metric: not metric.name.startswith("recovered"))
-    amounts = _amounts(cache, at_stake, neediest.name)
-    return Sample(cache.logits, cache.labels, cache.sample_weight, amounts, cost_matrix, at_stake, cache.group)
-
-
-def _amounts(cache: FeatureCache, positive: int, metric: str) -> Float64[np.ndarray, "n"]:
-    """The amount at stake on each row: of a positive what missing it costs, of the others what a false alarm costs."""
-    missed, alarmed = cache.cost_fn, cache.cost_fp
-    if missed is None or (alarmed is None and not metric.startswith("recovered")):
-        raise MissingCosts(f"metric '{metric}' needs a cost per row: a cache with cost_fn and cost_fp")
-    alarmed = np.zeros(cache.rows) if alarmed is None else alarmed
-    amounts = np.where(cache.labels == positive, missed, alarmed)
-    return amounts if cache.sample_weight is None else amounts * cache.sample_weight
-
-
 def _model_scores(cache: FeatureCache, positive: str | None) -> dict[str, Interval]:
     """What no point changes; the ROC AUC also by the amounts at stake, where two classes have a cost per row."""
     index = None if positive is None else cache.classes.index(positive)
     scores = measure_scores(cache.logits, cache.labels, index, cache.sample_weight)
     if len(cache.classes) == 2 and cache.cost_fn is not None and cache.cost_fp is not None:
         index = 1 if index is None else index
-        amounts = _amounts(cache, index, "row_cost")
+        amounts = amounts_of(cache, index, "row_cost")
         scores["cost_weighted_roc_auc"] = measure_scores(cache.logits, cache.labels, index, amounts)["roc_auc"]
     return scores
 

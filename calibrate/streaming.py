@@ -17,13 +17,15 @@ from calibrate.ascent import Sample
 from calibrate.cache import CacheStream, FeatureCache, check_prior
 from calibrate.errors import BadCache, BadConstraint, Infeasible, MissingClass, UndefinedMetric
 from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, measured
-from calibrate.fit import FEW_ROWS, FitResult, sample_of
+from calibrate.fit import FEW_ROWS
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.methods.task import point_at
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
 from calibrate.paired import Paired
+from calibrate.result import FitResult
+from calibrate.samples import sample_of
 from calibrate.sweep import Cut, Rows, Tally, best_cut
 
 Progress = Callable[[str, int], None]

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from calibrate.certify import Guarantee
-from calibrate.fit import FitResult
 from calibrate.reliability import Bin, CalibrationQuality
+from calibrate.result import FitResult
 from calibrate.uncertainty import Interval
 
 

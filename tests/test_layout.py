@@ -12,28 +12,23 @@ CORE = [
     "errors", "logits", "operating_point", "counts", "expression", "metrics", "uncertainty", "certify", "naming",
     "objective", "promises", "sweep", "ascent", "folds", "ranking", "state", "maps", "map_choice", "methods",
 ]  # fmt: skip
+# What stands on them: each may import the core, the cache, and those before it.
+BEYOND = [
+    "paired", "evidence", "prevalence", "scores", "samples", "reliability", "bands", "curve", "report", "result", "fit",
+    "streaming", "tables", "bench", "heads", "training",
+]  # fmt: skip
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
-    "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point"},
-    "calibrate.paired": {f"calibrate.{name}" for name in ["counts", "metrics", "ascent", "uncertainty"]},
-    "calibrate.evidence": {f"calibrate.{name}" for name in [*CORE, "paired"]},
-    "calibrate.prevalence": {f"calibrate.{name}" for name in [*CORE, "cache", "paired"]},
-    "calibrate.scores": {f"calibrate.{name}" for name in ["logits", "ranking", "uncertainty"]},
-    "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "paired", "evidence", "prevalence", "scores"]},
-    "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
-    "calibrate.heads": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
-    "calibrate.training": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
-    "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
-    "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands"]},
-    "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "paired", "evidence", "fit"]},
-    "calibrate.report": {
-        f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "scores", "fit", "bands", "curve"]
+    **{
+        f"calibrate.{name}": {f"calibrate.{before}" for before in [*CORE, "cache", *BEYOND[:i]]}
+        for i, name in enumerate(BEYOND)
     },
-    "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
+    "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point"},
+    "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
     "calibrate.cli_export": {"calibrate.errors", "calibrate.io"},
-    "calibrate.reliability": {f"calibrate.{name}" for name in [*CORE, "cache"]},
-    "calibrate.tables": {f"calibrate.{name}" for name in ["certify", "uncertainty", "fit", "reliability"]},
 }
+ALLOWED["calibrate.bench"] |= {"calibrate.io"}
+ALLOWED["calibrate.heads"] |= {"calibrate.io"}
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
 ALLOWED |= {
     "service.domain": set(),

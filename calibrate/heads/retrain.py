@@ -16,13 +16,14 @@ from numpy.typing import ArrayLike
 
 from calibrate.cache import FeatureCache, check_every_class_has_rows
 from calibrate.errors import BadCache, NotConverged, WrongShape
-from calibrate.fit import FitResult, fit
+from calibrate.fit import fit
 from calibrate.heads.class_means import class_means
 from calibrate.heads.methods import find_head, training_of
 from calibrate.heads.samplers import SAMPLERS
 from calibrate.heads.trainer import train_head
 from calibrate.logits import head_logits, to_array
 from calibrate.naming import MetricText
+from calibrate.result import FitResult
 from calibrate.uncertainty import Interval
 
 

@@ -6,12 +6,12 @@ import numpy as np
 
 from calibrate.cache import FeatureCache
 from calibrate.evidence import table_of
-from calibrate.fit import frequencies, sample_of
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, parse_metric, standard_metrics
 from calibrate.operating_point import OperatingPoint
 from calibrate.report import Report
 from calibrate.report.content import PLAIN, Column, content_of
+from calibrate.samples import frequencies, sample_of
 from calibrate.scores import measure_scores
 from calibrate.state import model_imbalance_state
 

@@ -32,13 +32,13 @@ from numpy.typing import ArrayLike
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
 from calibrate.errors import BadCache, Infeasible, MissingClass, NotConverged, NotFinite, UndefinedMetric, UnknownMethod
 from calibrate.evidence import FOLDS, table_of
-from calibrate.fit import frequencies, sample_of
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods import Task, find_method
 from calibrate.methods.bias_adjustment import search_for
 from calibrate.naming import MetricText
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
+from calibrate.samples import frequencies, sample_of
 from calibrate.uncertainty import Interval, Kind, measure
 
 SCORINGS = ("cross_fitted", "half_split", "same_rows")
