@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
+from calibrate.extraction.extract import extract
 from calibrate.fit import FitResult, fit
 from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
@@ -47,6 +48,7 @@ __all__ = [
     "SetpointError",
     "bias_for_state",
     "curve",
+    "extract",
     "feature_cache",
     "fit",
     "fit_stream",

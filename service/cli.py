@@ -1,4 +1,4 @@
-"""The `setpoint` command: fit, evaluate, bench, serve, publish."""
+"""The `setpoint` command: extract, fit, evaluate, bench, serve, publish."""
 
 import errno
 import json
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from calibrate import cli as library
 from calibrate.bench.cli import bench
+from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
 from service.settings import Settings
 
@@ -37,9 +38,10 @@ def setpoint(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
     ] = False,
 ) -> None:
-    """Operating points for trained classifiers: fit, evaluate, bench, publish, serve."""
+    """Operating points for trained classifiers: extract, fit, evaluate, bench, publish, serve."""
 
 
+app.command()(extract)
 app.command()(library.fit)
 app.command()(library.evaluate)
 app.command()(bench)

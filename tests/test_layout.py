@@ -19,10 +19,12 @@ ALLOWED = {
     "calibrate.fit": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence"]},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
     "calibrate.bands": {f"calibrate.{name}" for name in ["errors", "counts", "metrics"]},
+    "calibrate.extraction": {f"calibrate.{name}" for name in ["errors", "logits", "operating_point", "cache", "io"]},
     "calibrate.curve": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands"]},
     "calibrate.streaming": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit"]},
     "calibrate.report": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "bands", "curve"]},
     "calibrate.bench": {f"calibrate.{name}" for name in [*CORE, "cache", "evidence", "fit", "io"]},
+    "calibrate.cli_extract": {f"calibrate.{name}" for name in ["cache", "cli", "errors", "extraction", "io"]},
     "calibrate.tables": {"calibrate.certify", "calibrate.uncertainty", "calibrate.fit"},
 }
 BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
@@ -46,6 +48,7 @@ MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},
     "calibrate.report": {"matplotlib"},
     "calibrate.bench": {"matplotlib"},
+    "calibrate.extraction": {"torch", "onnxruntime", "sklearn", "pyarrow"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},
