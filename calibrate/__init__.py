@@ -14,6 +14,7 @@ from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.certify import Guarantee, allowed_misses, certifiable_rate, rows_needed
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
+from calibrate.extraction.extract import extract
 from calibrate.fit import fit
 from calibrate.heads import RetrainedHead, retrain_head
 from calibrate.io.files import read_cache, write_cache
@@ -62,6 +63,7 @@ __all__ = [
     "certifiable_rate",
     "curve",
     "export",
+    "extract",
     "feature_cache",
     "fit",
     "fit_stream",

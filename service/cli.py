@@ -1,4 +1,4 @@
-"""The `setpoint` command: fit, evaluate, bench, export, serve, publish."""
+"""The `setpoint` command: extract, fit, evaluate, curve, bench, retrain, export, serve, publish."""
 
 import errno
 import json
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from calibrate import cli as library
 from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
+from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
 from service.settings import Settings
 
@@ -38,9 +39,10 @@ def setpoint(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
     ] = False,
 ) -> None:
-    """Operating points for trained classifiers: fit, evaluate, curve, bench, retrain, export, publish, serve."""
+    """Operating points for trained classifiers: extract, fit, evaluate, export, publish, serve, and more."""
 
 
+app.command()(extract)
 app.command()(library.fit)
 app.command()(library.evaluate)
 app.command()(library.curve)

@@ -25,6 +25,8 @@ ALLOWED = {
     },
     "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point"},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
+    "calibrate.extraction": {f"calibrate.{name}" for name in ["errors", "logits", "operating_point", "cache", "io"]},
+    "calibrate.cli_extract": {f"calibrate.{name}" for name in ["cache", "cli", "errors", "extraction", "io"]},
     "calibrate.cli_export": {"calibrate.errors", "calibrate.io"},
 }
 ALLOWED["calibrate.bench"] |= {"calibrate.io"}
@@ -51,6 +53,7 @@ MAY_IMPORT = {
     "calibrate.report": {"matplotlib"},
     "calibrate.heads": {"torch"},
     "calibrate.bench": {"matplotlib"},
+    "calibrate.extraction": {"torch", "onnxruntime", "sklearn", "pyarrow"},
     "service.engine": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},

@@ -104,7 +104,7 @@ def write_cache(path: str | Path, cache: FeatureCache) -> None:
     """
     file_format = TABLES.get(Path(path).suffix.lower())
     if file_format is not None:
-        from calibrate.io.parquet import write_table
+        from calibrate.io.table_writer import write_table
 
         write_table(path, cache, file_format)
         return

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import calibrate
 from calibrate import FeatureCache, InputError, feature_cache, open_cache, read_cache, write_cache
 from calibrate.errors import BadCache, BadPoint, BadPrior, MissingClass, NoRows, NotFinite, UnknownLabel, WrongShape
-from calibrate.io.parquet import PER_ROW
+from calibrate.io.table_files import PER_ROW
 
 RNG = np.random.default_rng(0)
 N = 12

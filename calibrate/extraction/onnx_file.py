@@ -1,0 +1,86 @@
+"""ONNX files: the graph cut at its head, run by ONNX Runtime over batches, on the GPU where there is one."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from calibrate.errors import BadModel
+from calibrate.extraction.batches import to_numpy
+from calibrate.extraction.digest import digest_of
+from calibrate.extraction.model import Batch, Extractor, LinearHead
+from calibrate.io.description import read_description
+from calibrate.io.model import ModelGraph
+from calibrate.logits import logits_from_probabilities
+
+
+def onnx_extractor(
+    model: str | Path | bytes, *, output: str | None, output_kind: str | None, device: str | None
+) -> Extractor:
+    """A model in a file or its bytes. Raises: `NoHead`, `BadModel`."""
+    from calibrate.io.graph import read_model
+
+    data = model if isinstance(model, bytes) else Path(model).read_bytes()
+    graph = read_model(data, output=output, output_kind=output_kind)
+    described = read_description(graph.metadata)
+    head = None if graph.head is None else LinearHead(graph.head.weight, graph.head.bias, graph.head.logits)
+    names, labels = described.classes or graph.labels, graph.labels or ()
+    # A graph from scikit-learn holds the very labels that it was trained with, such as 3 and 7.
+    values = np.array([int(label) for label in labels]) if labels and all(map(_is_whole, labels)) else None
+    return Extractor(_runner(graph, device), "onnx", digest_of([data]), head, names, described.prior, values)
+
+
+def _is_whole(label: str) -> bool:
+    return label.removeprefix("-").isdecimal()
+
+
+def _runner(graph: ModelGraph, device: str | None) -> Callable[[Batch], Float[np.ndarray, "..."]]:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    has_gpu = any(Path("/dev").glob("nvidia[0-9]*")) and "CUDAExecutionProvider" in ort.get_available_providers()
+    if has_gpu and device != "cpu":
+        ort.preload_dlls(directory="")
+    providers = ["CUDAExecutionProvider"] * (has_gpu and device != "cpu") + ["CPUExecutionProvider"]
+    try:
+        session = ort.InferenceSession(graph.data, options, providers=providers, enable_fallback=0)
+    except Exception as error:  # the runtime's errors share no base of their own
+        raise BadModel(f"ONNX Runtime refuses the model: {str(error)[:500]}") from None
+    inputs = {port.name for port in graph.inputs}
+    wanted = graph.output if graph.head is None else graph.head.features
+
+    def run(batch: Batch) -> Float[np.ndarray, "..."]:
+        given = _inputs(graph, batch)
+        if wanted in inputs:  # a linear model: its features are its inputs
+            return given[wanted]
+        try:
+            (made,) = session.run([wanted], given)
+        except Exception as error:  # the same
+            shapes = ", ".join(f"{name}: {values.dtype} {values.shape}" for name, values in given.items())
+            raise BadModel(f"the model could not be run on {shapes}: {str(error)[:300]}") from None
+        made = np.asarray(made)
+        if made.dtype == np.float16:
+            made = made.astype(np.float32)
+        return logits_from_probabilities(made) if graph.kind == "probabilities" else made
+
+    return run
+
+
+def _inputs(graph: ModelGraph, batch: Batch) -> dict[str, np.ndarray]:
+    """The model's inputs by name and in its types, from a dict by name, or in order."""
+    names = [port.name for port in graph.inputs]
+    given: Mapping[str, Any] = batch.named or dict(zip(names, batch.args, strict=False))
+    if (missing := [name for name in names if name not in given]) or len(batch.args) > len(names):
+        raise BadModel(
+            f"the model takes {', '.join(names)}; got {', '.join(given) or 'nothing'}"
+            + (f", without {missing[0]}" if missing else f" and {len(batch.args) - len(names)} more")
+        )
+    return {port.name: _typed(given[port.name], port.dtype) for port in graph.inputs}
+
+
+def _typed(values: Any, dtype: str) -> np.ndarray:
+    array = to_numpy(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    return array.astype(object if dtype == "str" else dtype)

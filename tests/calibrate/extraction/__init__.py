@@ -1,0 +1,1 @@
+"""Tests of what gets features and logits out of models."""
