@@ -3,8 +3,7 @@
 Decided here: margins are asked of the library, so that they hold its base score (XGBoost adds it, LightGBM folds it
 into the first tree) and, of a model that was stopped early, only the trees up to the best; on the first batch they must
 give the library's own probabilities. LightGBM's `sigmoid` option scales them, and of its random forest the raw score
-is a sum. What has margins that are no logits, a
-ranker or a one-vs-all model, is refused.
+is a sum. What has margins that are no logits, a ranker or a one-vs-all model, is refused.
 """
 
 from typing import Any
