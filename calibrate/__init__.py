@@ -11,43 +11,58 @@
 from typing import TYPE_CHECKING, Any
 
 from calibrate.cache import CacheStream, FeatureCache, feature_cache
+from calibrate.certify import Guarantee, allowed_misses, certifiable_rate, rows_needed
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from calibrate.extraction.extract import extract
-from calibrate.fit import FitResult, fit
+from calibrate.fit import fit
+from calibrate.heads import RetrainedHead, retrain_head
 from calibrate.io.files import read_cache, write_cache
 from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
+from calibrate.reliability import CalibrationQuality, calibration_quality
+from calibrate.result import FitResult
 from calibrate.state import bias_for_state, model_imbalance_state
 from calibrate.streaming import fit_stream
+from calibrate.training import EpochSelector
 from calibrate.uncertainty import Interval
 
 if TYPE_CHECKING:
+    from calibrate.io.export import export
     from calibrate.io.parquet import open_cache
 else:
+    _LATER = {"export": "calibrate.io.export", "open_cache": "calibrate.io.parquet"}
 
     def __getattr__(name: str) -> Any:
-        """`open_cache`, when it is first asked for: it imports pyarrow, which takes a while."""
-        if name != "open_cache":
+        """What imports onnx or pyarrow, which takes a while, when it is first asked for."""
+        if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from calibrate.io.parquet import open_cache
+        from importlib import import_module
 
-        return open_cache
+        return getattr(import_module(_LATER[name]), name)
 
 
 __all__ = [
     "CacheStream",
+    "CalibrationQuality",
     "Curve",
+    "EpochSelector",
     "FeatureCache",
     "FitResult",
+    "Guarantee",
     "Infeasible",
     "InputError",
     "Interval",
     "NotConverged",
     "OperatingPoint",
+    "RetrainedHead",
     "SetpointError",
+    "allowed_misses",
     "bias_for_state",
+    "calibration_quality",
+    "certifiable_rate",
     "curve",
+    "export",
     "extract",
     "feature_cache",
     "fit",
@@ -56,5 +71,7 @@ __all__ = [
     "model_imbalance_state",
     "open_cache",
     "read_cache",
+    "retrain_head",
+    "rows_needed",
     "write_cache",
 ]

@@ -26,6 +26,7 @@ from calibrate.metrics import Metric
 _RANKS = 1000
 _DRAWS = 2000
 _STEPS = 10
+_ROUNDING = 1e-6
 
 
 @lru_cache(maxsize=256)
@@ -36,22 +37,25 @@ def simultaneous_level(n: int, confidence: float) -> float:
     rng = np.random.default_rng(n)
     sums = np.cumsum(rng.standard_gamma(steps, size=(_DRAWS, steps.size)), axis=1)
     drawn = sums[:, :-1] / sums[:, -1:]
-    wanted = confidence + np.sqrt(confidence * (1 - confidence) / _DRAWS)
+    wanted = (confidence + np.sqrt(confidence * (1 - confidence) / _DRAWS)) * _DRAWS
+    surely = 0  # draws that are inside at any level that is still in question; those that are outside are left out
     low, high = np.log((1 - confidence) / (4 * n)), np.log((1 - confidence) / 2)  # Bonferroni, one rank alone
     for _ in range(_STEPS):
         middle = (low + high) / 2
         lower, upper = _quantiles(ranks, n, float(np.exp(middle)))
-        if ((drawn >= lower) & (drawn <= upper)).all(axis=1).mean() >= wanted:
-            low = middle
+        inside = ((drawn >= lower) & (drawn <= upper)).all(axis=1)
+        if surely + inside.sum() >= wanted:
+            low, drawn = middle, drawn[inside]
         else:
-            high = middle
+            high, drawn, surely = middle, drawn[~inside], surely + int(inside.sum())
     return float(np.exp(low))
 
 
 def simultaneous_band(
     successes: Float64[np.ndarray, "m"] | Int[np.ndarray, "m"], n: int, confidence: float
 ) -> tuple[Float64[np.ndarray, "m"], Float64[np.ndarray, "m"]]:
-    """The band of a share at every cut at once: `successes` (m,) of the n rows of one class are beyond each cut.
+    """The band of a share at every cut at once: `successes` (m,) of the n rows of one class are beyond each cut; they
+    need not be whole, where they are effective numbers of weighted rows.
 
     Raises: `WrongShape` where there are no rows, or the confidence is not between 0 and 1.
 
@@ -65,8 +69,9 @@ def simultaneous_band(
     lower, upper = _quantiles(ranks, n, simultaneous_level(n, confidence))
     lower, upper = np.append(0.0, lower), np.append(upper, 1.0)
     counted = np.asarray(successes)
-    passed = np.searchsorted(ranks, counted, side="right")  # ranks that are at most the successes
-    return np.asarray(lower[passed]), np.asarray(upper[passed])
+    below, above = np.floor(counted + _ROUNDING), np.ceil(counted - _ROUNDING)
+    passed, reached = (np.searchsorted(ranks, each, side="right") for each in (below, above))  # ranks at most these
+    return np.asarray(lower[passed]), np.asarray(upper[reached])
 
 
 def rectangle_band(

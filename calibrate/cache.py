@@ -144,16 +144,19 @@ def feature_cache(
     )
 
 
-def check_prior(prior: ArrayLike, classes: Sequence[str]) -> Float64[np.ndarray, "k"]:
-    """A prior that sums to 1 with every entry above zero. Raises: `BadPrior`, naming the class."""
-    array = to_array(prior, "prior", (1,)).astype(np.float64)
+def check_prior(prior: ArrayLike, classes: Sequence[str], name: str = "prior") -> Float64[np.ndarray, "k"]:
+    """A prior (or what `name` calls it) that sums to 1 with every entry above zero.
+
+    Raises: `BadPrior`, naming the class.
+    """
+    array = to_array(prior, name, (1,)).astype(np.float64)
     if array.size != len(classes):
-        raise BadPrior(f"prior: wanted {len(classes)} entries, one per class, got {array.size}")
-    for name, share in zip(classes, array.tolist(), strict=True):
+        raise BadPrior(f"{name}: wanted {len(classes)} entries, one per class, got {array.size}")
+    for label, share in zip(classes, array.tolist(), strict=True):
         if share <= 0:
-            raise BadPrior(f"prior of class '{name}' must be > 0, got {share}")
+            raise BadPrior(f"{name} of class '{label}' must be > 0, got {share}")
     if abs(array.sum() - 1) > 1e-3:
-        raise BadPrior(f"prior must sum to 1, got {array.sum():g} from {array.tolist()[:20]}")
+        raise BadPrior(f"{name} must sum to 1, got {array.sum():g} from {array.tolist()[:20]}")
     return np.asarray(array / array.sum())
 
 

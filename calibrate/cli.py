@@ -7,19 +7,28 @@ from typing import Annotated, Any
 
 import typer
 
+from calibrate.curve import USUAL
+from calibrate.curve import curve as trade_off
 from calibrate.errors import BadCache, BadCosts, BadPrior
 from calibrate.evidence import held_out
-from calibrate.fit import FitResult, frequencies, sample_of
 from calibrate.fit import fit as fit_point
 from calibrate.io.files import read_cache
+from calibrate.maps import MAPS, CalibrationMap
 from calibrate.methods import METHODS
 from calibrate.naming import metric_names, parse_metric, standard_metrics
 from calibrate.operating_point import OperatingPoint
+from calibrate.reliability import CalibrationQuality, calibration_quality
+from calibrate.result import FitResult
+from calibrate.samples import frequencies, sample_of
 from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
 
 Rows = Annotated[
     Path, typer.Argument(help="Feature cache of labelled rows: .npz, .parquet or .arrow.", show_default=False)
+]
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option("--report", "--html", "--png", help="Where to write a page to sign: .html, .png or .json."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 Positive = Annotated[str | None, typer.Option(help="Positive class; of two classes the second unless named.")]
@@ -37,33 +46,52 @@ def fit(
         ),
     ] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "bias_adjustment",
-    search: Annotated[str | None, typer.Option(help="bias_adjustment: exact (the default) or decimal.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(help="bias_adjustment: exact, committee, bagged, smoothed, expected, decimal, or auto."),
+    ] = None,
     digits: Annotated[int | None, typer.Option(help="search decimal: how many digits, 3 unless told.")] = None,
     tau: Annotated[float | None, typer.Option(help="logit_adjustment: fitted unless told.")] = None,
     positive: Positive = None,
     train: Annotated[Path | None, typer.Option(help="Cache of the training rows, for the imbalance state.")] = None,
     test: Annotated[Path | None, typer.Option(help="Cache of held-out rows to score on; else cross-fitting.")] = None,
     prior: Annotated[str | None, typer.Option(help="Training class frequencies, as 0.95,0.05.")] = None,
+    prevalence: Annotated[
+        str | None,
+        typer.Option(help="Where it will be used: the positive share, as 0.02, or all, as 0.98,0.02."),
+    ] = None,
+    negatives_kept: Annotated[
+        str | None, typer.Option(help="Share of the negatives that training kept, as 0.1; or of every class, as 0.1,1.")
+    ] = None,
+    class_weights: Annotated[str | None, typer.Option(help="Weights of the training loss by class, as 1,20.")] = None,
     cost_matrix: Annotated[
         str | None, typer.Option(help="JSON, a row for each decision, a column for each true class.")
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help=f"A calibration map before the method, if it gains: {', '.join(MAPS)} or auto.")
     ] = None,
     stream: Annotated[
         bool, typer.Option(help="Read Parquet or Arrow files ('val/*.parquet') in batches: more than memory holds.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to save the point with its evidence.")] = None,
+    report: Reports = None,
+    title: Annotated[str | None, typer.Option(help="The report's title.")] = None,
     as_json: Json = False,
 ) -> None:
     """Fit an operating point for a metric on labelled rows."""
     known = None if prior is None else shares(prior)
     if stream:
         others = {"--search": search, "--digits": digits, "--tau": tau, "--train": train, "--test": test}
+        others |= {"--prevalence": prevalence, "--negatives-kept": negatives_kept, "--class-weights": class_weights}
         if (
             method != "bias_adjustment"
+            or calibration is not None
             or cost_matrix is not None
             or any(value is not None for value in others.values())
         ):
             raise BadCache(
-                "--stream fits bias_adjustment by its exact search, without --train, --test or --cost-matrix"
+                "--stream fits bias_adjustment by its exact search, without --train, --test, --cost-matrix, "
+                "--calibration, --prevalence, --negatives-kept or --class-weights"
             )
         result = _streamed(str(cache), metric, constraint, positive, known)
     else:
@@ -82,10 +110,16 @@ def fit(
                 train=None if train is None else read_cache(train),
                 evidence=True if test is None else read_cache(test),
                 prior=known,
+                prevalence=_one_or_more(prevalence),
+                negatives_kept=_one_or_more(negatives_kept),
+                class_weights=None if class_weights is None else shares(class_weights),
                 cost_matrix=None if cost_matrix is None else _json(cost_matrix),
+                calibration=calibration,
             )
     if out is not None:
         result.save(out)
+    for path in report or []:
+        result.report(title).write(path)
     if as_json:
         print(json.dumps(result.to_dict(), ensure_ascii=False))
         return
@@ -101,11 +135,11 @@ def evaluate(
     point: Annotated[list[Path], typer.Option(help="A saved point or result; may be given several times.")],
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
     positive: Positive = None,
-    report: Annotated[
-        list[Path] | None,
-        typer.Option("--report", "--html", "--png", help="Where to write a report to sign: .html, .png or .json."),
-    ] = None,
+    report: Reports = None,
     title: Annotated[str, typer.Option(help="The report's title.")] = "Operating points",
+    calibration: Annotated[
+        bool, typer.Option(help="Also how true the probabilities are: the model's, and those of a point's map.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score saved operating points, and the plain model, on labelled rows that did not fit them."""
@@ -115,6 +149,7 @@ def evaluate(
     metrics = list({each.name: each for each in (*standard_metrics(rows.classes, positive), *asked)}.values())
     sample = sample_of(rows, asked)
     found: dict[str, Mapping[str, Interval]] = {}
+    quality: dict[str, CalibrationQuality] = {}
     points: dict[str, OperatingPoint] = {}
     for path in point:
         chosen = OperatingPoint.load(path)
@@ -128,16 +163,43 @@ def evaluate(
         found.setdefault("plain model", evidence.argmax)
         name = path.stem if path.stem not in found else str(path)
         found[name], points[name] = evidence.point, chosen
+        if calibration:
+            quality[name] = calibration_quality(rows, _map_of(path, chosen), point=chosen, positive=positive)
+    if calibration:
+        quality = {"plain model": calibration_quality(rows, positive=positive), **quality}
     for path in report or []:
         from calibrate.report.held_out import held_out_report
 
         held_out_report(rows, points, metrics=metric or ["f1"], positive=positive, title=title).write(path)
     if as_json:
-        print(json.dumps({name: _plain(intervals) for name, intervals in found.items()}, ensure_ascii=False))
+        said = {name: _plain(intervals) for name, intervals in found.items()}
+        if calibration:
+            said["calibration"] = {name: each.to_dict() for name, each in quality.items()}
+        print(json.dumps(said, ensure_ascii=False))
         return
-    from calibrate.tables import print_intervals
+    from calibrate.tables import print_calibration, print_intervals
 
     print_intervals(found, f"{rows.rows} rows from {cache}")
+    if calibration:
+        print_calibration(quality)
+
+
+def curve(
+    cache: Rows,
+    out: Annotated[Path, typer.Option(help="Where to write the table, as CSV.", show_default=False)],
+    metric: Annotated[list[str] | None, typer.Option(help="Metrics to tabulate; the usual ones unless given.")] = None,
+    positive: Positive = None,
+    points: Annotated[int | None, typer.Option(help="About how many cuts to keep; all unless given.")] = None,
+    prevalence: Annotated[float | None, typer.Option(help="The share of positives to tell it for.")] = None,
+    confidence: Annotated[float, typer.Option(help="Of the bands, which hold at all cuts at once.")] = 0.95,
+) -> None:
+    """Tabulate every cut of a two-class model, with bands that stay true at a cut chosen by looking."""
+    found = trade_off(
+        read_cache(cache), metric or USUAL, positive=positive, prevalence=prevalence, confidence=confidence
+    )
+    found = found if points is None else found.thinned(points)
+    found.write(out)
+    print(f"{found.cuts} cuts at a prevalence of {found.prevalence:.4g} written to {out}")
 
 
 def _streamed(
@@ -161,6 +223,14 @@ def _streamed(
         return fit_stream(source, metric=metric, constraints=constraints, positive=positive, prior=prior, progress=told)
 
 
+def _one_or_more(text: str | None) -> float | list[float] | None:
+    """One number, or as many as were written with commas."""
+    if text is None:
+        return None
+    numbers = shares(text)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
 def _plain(intervals: Mapping[str, Interval]) -> dict[str, Any]:
     return {name: interval.to_dict() for name, interval in intervals.items()}
 
@@ -168,6 +238,12 @@ def _plain(intervals: Mapping[str, Interval]) -> dict[str, Any]:
 def _fitted_on(path: Path) -> str | None:
     value = json.loads(path.read_text(encoding="utf-8"))
     return value.get("data_digest") if isinstance(value, dict) else None
+
+
+def _map_of(path: Path, point: OperatingPoint) -> CalibrationMap | None:
+    """The calibration map that a saved result says its point contains."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return CalibrationMap.from_dict(value.get("calibration") if isinstance(value, dict) else None, point.classes)
 
 
 def _json(text: str) -> Any:
@@ -178,8 +254,8 @@ def _json(text: str) -> Any:
 
 
 def shares(text: str) -> list[float]:
-    """The numbers of a prior that was written with commas. Raises: `BadPrior`."""
+    """The numbers of a prior, or of the like, that was written with commas. Raises: `BadPrior`."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise BadPrior(f"prior must be numbers with commas between, as 0.95,0.05; got {text!r}") from None
+        raise BadPrior(f"shares must be numbers with commas between, as 0.95,0.05; got {text!r}") from None

@@ -16,17 +16,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
+from calibrate.ascent import Sample
 from calibrate.bands import has_band, rectangle_band, simultaneous_band
 from calibrate.cache import FeatureCache, check_every_class_has_rows
 from calibrate.counts import Counts
 from calibrate.errors import BadPrior, UnknownClass, WrongShape
-from calibrate.fit import frequencies, sample_of
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, parse_metric
+from calibrate.samples import frequencies, sample_of
 from calibrate.sweep import Cut, Rows, tabulate
+from calibrate.uncertainty import rows_per_weight
 
-_USUAL = ("precision", "recall", "specificity", "f1", "g_mean", "mcc", "accuracy", "balanced_accuracy", "alert_rate")
+USUAL = ("precision", "recall", "specificity", "f1", "g_mean", "mcc", "accuracy", "balanced_accuracy", "alert_rate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,7 @@ class Curve:
     probability of that class; `tp fp fn tn` are rows by weight, `metrics` the values by name, NaN where undefined, at
     a share `prevalence` of positives among all cases. `bands` are those of each metric, lowest and highest (m,): they
     hold at all cuts and for all metrics at once with this `confidence`, so also at a cut that was chosen by looking.
+    `worth` is how many rows a unit of weight counts for among the negatives and the positives.
     """
 
     margin: Float64[np.ndarray, "m"]
@@ -52,7 +55,7 @@ class Curve:
     bands: Mapping[str, tuple[Float64[np.ndarray, "m"], Float64[np.ndarray, "m"]]] = field(default_factory=dict)
     parsed: tuple[Metric, ...] = field(default=(), repr=False)
     positive: int = 1
-    weighted: bool = False
+    worth: tuple[float, float] = (1.0, 1.0)
 
     @property
     def cuts(self) -> int:
@@ -91,14 +94,16 @@ class Curve:
     def with_bands(self, confidence: float = 0.95) -> "Curve":
         """The same with the simultaneous bands of the metrics that can have one.
 
-        Raises: `WrongShape` where rows were weighted: their number is not what a band rests on.
+        Weighted or grouped rows count as their effective number, which holds in approximation only; rows that are
+        weighted alike within each class, exactly.
+
+        Raises: `WrongShape` where the confidence is not between 0 and 1.
         """
-        positives, negatives = float((self.tp + self.fn)[-1]), float((self.fp + self.tn)[-1])
-        if not all(count.is_integer() for count in (positives, negatives)) or self.weighted:
-            raise WrongShape("bands rest on counted rows; these have weights")
+        of_negatives, of_positives = self.worth
+        positives, negatives = (self.tp + self.fn)[-1] * of_positives, (self.fp + self.tn)[-1] * of_negatives
         each = 1 - (1 - confidence) / 2  # the two rates share the doubt
-        tpr = simultaneous_band(self.tp, int(positives), each)
-        fpr = simultaneous_band(self.fp, int(negatives), each)
+        tpr = simultaneous_band(self.tp * of_positives, max(1, round(positives)), each)
+        fpr = simultaneous_band(self.fp * of_negatives, max(1, round(negatives)), each)
         moves = np.flatnonzero((np.diff(tpr[0]) != 0) | (np.diff(fpr[0]) != 0)) + 1
         runs = np.append(0, moves)  # few, for a band moves at its ranks only
         lengths = np.diff(np.append(runs, self.cuts))
@@ -145,7 +150,7 @@ class Curve:
 
 def curve(
     cache: FeatureCache,
-    metrics: Sequence[MetricText] = _USUAL,
+    metrics: Sequence[MetricText] = USUAL,
     positive: str | None = None,
     *,
     prevalence: float | None = None,
@@ -156,8 +161,8 @@ def curve(
     `prevalence` is the share of positives where the metrics are to hold, that of the rows unless told; with
     `confidence` there are simultaneous bands too.
 
-    Raises: `UnknownClass` in more than two classes, `UnknownMetric`, `BadExpression`, `MissingClass`,
-    `MissingCosts`, `BadPrior`, `WrongShape` for bands of weighted rows.
+    Raises: `UnknownClass` in more than two classes, `UnknownMetric`, `BadExpression`, `MissingClass`, `MissingCosts`,
+    `BadPrior`, `WrongShape` for a confidence that is not between 0 and 1.
 
     >>> from calibrate.cache import feature_cache
     >>> all_cuts = curve(feature_cache(logits=[-1.0, 0.0, 2.0], labels=[0, 1, 1]), ["f1"])
@@ -191,7 +196,7 @@ def curve(
         prevalence=float((cells.tp + cells.fn)[-1] / counts.rows),
         parsed=tuple(parsed),
         positive=index,
-        weighted=sample.weights is not None,
+        worth=_worth(sample, index),
     )
     found = found if prevalence is None else found.at_prevalence(prevalence)
     return found if confidence is None else found.with_bands(confidence)
@@ -219,6 +224,14 @@ def _midway(lower: Float64[np.ndarray, "m"], upper: Float64[np.ndarray, "m"]) ->
     for index in (0, -1, *np.flatnonzero(~((lower <= middle) & (middle < upper)))):
         middle[index] = Cut(float(lower[index]), float(upper[index])).at()
     return middle
+
+
+def _worth(sample: Sample, positive: int) -> tuple[float, float]:
+    """How many rows a unit of weight counts for: of the negatives, and of the positives."""
+    if sample.squares is None:
+        return 1.0, 1.0
+    of_class = rows_per_weight(sample.actual, sample.squares)
+    return float(of_class[1 - positive]), float(of_class[positive])
 
 
 def _all_best(metrics: Sequence[Metric], values: Mapping[str, Float64[np.ndarray, "m"]]) -> dict[str, int]:

@@ -23,6 +23,10 @@ class BadConstraint(InputError):
     """A constraint is not a metric, a sign and a bound, or asks for a promise that cannot be made."""
 
 
+class BadCorrection(InputError):
+    """A rate at which rows were kept in training, or a class weight, is not one number above zero per class."""
+
+
 class BadCosts(InputError):
     """A cost matrix is malformed, or asks for what no decision rule can give."""
 
@@ -40,7 +44,7 @@ class BadPoint(InputError):
 
 
 class BadPrior(InputError):
-    """A prior is not a distribution over the classes with every entry above zero."""
+    """A prior or a prevalence is not a distribution over the classes with every entry above zero."""
 
 
 class BadReport(InputError):
@@ -53,6 +57,10 @@ class MissingClass(InputError):
 
 class MissingCosts(InputError):
     """A metric or method needs costs, and none were given."""
+
+
+class MissingHead(InputError):
+    """A method needs the model's last layer, and none that it can use was given."""
 
 
 class MissingPrior(InputError):

@@ -6,10 +6,10 @@ are in one part, and count as one row of which the others are copies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 
 from calibrate.ascent import Sample
 from calibrate.counts import confusion_matrix
@@ -19,7 +19,8 @@ from calibrate.methods import Fitted, Task
 from calibrate.methods.crossing import decided_without
 from calibrate.metrics import Metric
 from calibrate.operating_point import OperatingPoint
-from calibrate.uncertainty import Interval, Kind, Table, measure
+from calibrate.paired import Paired, measure_gain
+from calibrate.uncertainty import Interval, Kind, Table, measure, rows_per_weight
 
 FOLDS = 5
 _MORE_FOLDS = (FOLDS, 10, 25, 100)
@@ -27,11 +28,33 @@ _MORE_FOLDS = (FOLDS, 10, 25, 100)
 
 @dataclass(frozen=True)
 class Evidence:
-    """Intervals by metric name for the point and for argmax on the same rows, and why there are none, if so."""
+    """Intervals by metric name for the point and for argmax on the same rows, and how much better the point is (above 0
+    is better); why there are none, if so. `paired` is what they were measured on, `metrics` what was measured.
+    """
 
     point: Mapping[str, Interval] = field(default_factory=dict)
     argmax: Mapping[str, Interval] = field(default_factory=dict)
+    gain: Mapping[str, Interval] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    kind: Kind = "held_out"
+    metrics: tuple[Metric, ...] = ()
+    paired: Paired | None = None
+
+    def at_prevalence(self, shares: Float64[np.ndarray, "k"], rng: np.random.Generator | None = None) -> "Evidence":
+        """The same decisions where the classes are as frequent as `shares` (k,) says, without the rows. What survives
+        a change of prevalence stays as it is.
+        """
+        if self.paired is None:
+            return self
+        anew = measured(self.paired.at_prevalence(shares), self.kind, self.metrics, rng)
+        kept = {metric.name for metric in self.metrics if metric.survives}
+        return replace(
+            anew,
+            point={name: self.point[name] if name in kept else found for name, found in anew.point.items()},
+            argmax={name: self.argmax[name] if name in kept else found for name, found in anew.argmax.items()},
+            gain={name: self.gain[name] if name in kept else found for name, found in anew.gain.items()},
+            warnings=self.warnings,
+        )
 
 
 NO_EVIDENCE = Evidence()
@@ -92,25 +115,12 @@ def table_of(decided: Int[np.ndarray, "n"], sample: Sample) -> Table:
         squares = np.bincount(cells, sample.amounts**2, 4).reshape(2, 2)
     return Table(
         confusion_matrix(sample.labels, decided, sample.k, w),
-        _per_weight(sample),
+        None if sample.squares is None else rows_per_weight(sample.actual, sample.squares),
         sample.cost_matrix,
         sample.at_stake,
         amounts,
         squares,
     )
-
-
-def _per_weight(sample: Sample) -> float:
-    """How many rows' worth of information a unit of weight is: Kish's sum(w) / sum(w^2) over rows, or over groups as if
-    their rows were all the same; of the class for which that is least.
-    """
-    w = np.ones(sample.labels.size) if sample.weights is None else sample.weights
-    if sample.groups is None:
-        return 1.0 if sample.weights is None else float(w.sum() / (w @ w))
-    number = int(sample.groups.max()) + 1
-    sides = [np.ones(w.size, dtype=bool), *(sample.labels == label for label in range(sample.k))]
-    of_groups = [np.bincount(sample.groups[side], w[side], number) for side in sides]
-    return min(float(each.sum() / (each @ each)) for each in of_groups if each.any())
 
 
 def _compare(
@@ -121,9 +131,14 @@ def _compare(
     metrics: Sequence[Metric],
     rng: np.random.Generator | None,
 ) -> Evidence:
-    rng = np.random.default_rng(0) if rng is None else rng
     plain = OperatingPoint.argmax(classes).decide(sample.logits)
-    return Evidence(
-        measure(table_of(decided, sample), metrics, kind, rng),
-        measure(table_of(plain, sample), metrics, "held_out", rng),
-    )
+    return measured(Paired.of(plain, decided, sample), kind, metrics, rng)
+
+
+def measured(paired: Paired, kind: Kind, metrics: Sequence[Metric], rng: np.random.Generator | None) -> Evidence:
+    """Both decisions on the same rows, measured, and what is between them."""
+    rng = np.random.default_rng(0) if rng is None else rng
+    point = measure(paired.table("point"), metrics, kind, rng)
+    argmax = measure(paired.table("plain"), metrics, "held_out", rng)
+    gain = measure_gain(paired, metrics, kind, rng)
+    return Evidence(point, argmax, gain, kind=kind, metrics=tuple(metrics), paired=paired)

@@ -4,101 +4,33 @@ Decided here: the rows that fitted a point never score it. Evidence is cross-fit
 or the method did not look at the rows at all (a prior threshold); then they are held-out rows as they stand.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
-from calibrate.certify import Guarantee
-from calibrate.errors import BadCache, BadCosts, MissingCosts, UnknownMethod, UnknownMetric
+from calibrate.errors import BadCache, UnknownMethod
 from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out, table_of
-from calibrate.logits import binary_margins, to_array
-from calibrate.methods import METHODS, Fitted, Task, find_method
+from calibrate.map_choice import check_calibration, harm
+from calibrate.maps import MAPS
+from calibrate.methods import METHODS, Fitted, Task, after_map, find_method
+from calibrate.methods.bias_adjustment import search_for
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
-from calibrate.ranking import roc_auc, threshold_free
+from calibrate.prevalence import ByClass, at_prevalence, corrected, correction_of, read_prevalence
+from calibrate.result import FitResult
+from calibrate.samples import amounts_of, check_cost_matrix, frequencies, sample_of
+from calibrate.scores import measure_scores
 from calibrate.state import model_imbalance_state
 from calibrate.uncertainty import Interval, measure
 
 FEW_ROWS = 30
 FEW_DECIDED = 10
-
-
-@dataclass(frozen=True, eq=False)
-class FitResult:
-    """An operating point and what can be said of it.
-
-    `evidence` holds an interval per metric on rows that did not fit the point; `before` the same for the plain model
-    (argmax) on the same rows. `model_scores` are what no point changes: ROC AUC, average precision, log loss and Brier
-    score of the model on the fitting rows. `guarantees` are the promises that the point keeps, each with what it rests
-    on. `compared` is the objective's metric under each method that `auto` weighed, cross-fitted. `notes` tell how the
-    search ended and what it rejected. `rounding_rows` is how many fitting rows lie so near their decision that a
-    float32 model may take it either way. `mis_before` and `mis_after` (k,) are the model imbalance state without and
-    with the point, on the `train` rows where there were any, else on the `fitting` rows (`mis_rows`). `data_digest`
-    names the fitting rows.
-    """
-
-    point: OperatingPoint
-    method: str
-    metric: str
-    constraints: tuple[str, ...]
-    options: Mapping[str, Any]
-    parameters: Mapping[str, float]
-    prior: Float64[np.ndarray, "k"] | None
-    positive: str | None
-    evidence: Mapping[str, Interval]
-    before: Mapping[str, Interval]
-    model_scores: Mapping[str, float]
-    mis_before: Float64[np.ndarray, "k"]
-    mis_after: Float64[np.ndarray, "k"]
-    mis_rows: Literal["train", "fitting"]
-    rows: int
-    data_digest: str
-    rounding_rows: int = 0
-    compared: Mapping[str, Interval] = field(default_factory=dict)
-    guarantees: tuple[Guarantee, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values; undefined numbers are None."""
-        return {
-            "point": self.point.to_dict(),
-            "threshold": self.point.threshold,
-            "method": self.method,
-            "metric": self.metric,
-            "constraints": list(self.constraints),
-            "options": dict(self.options),
-            "parameters": {name: value if np.isfinite(value) else None for name, value in self.parameters.items()},
-            "prior": None if self.prior is None else self.prior.tolist(),
-            "positive": self.positive,
-            "evidence": {name: interval.to_dict() for name, interval in self.evidence.items()},
-            "before": {name: interval.to_dict() for name, interval in self.before.items()},
-            "model_scores": {name: value if np.isfinite(value) else None for name, value in self.model_scores.items()},
-            "mis_before": self.mis_before.tolist(),
-            "mis_after": self.mis_after.tolist(),
-            "mis_rows": self.mis_rows,
-            "rows": self.rows,
-            "data_digest": self.data_digest,
-            "rounding_rows": self.rounding_rows,
-            "compared": {name: interval.to_dict() for name, interval in self.compared.items()},
-            "guarantees": [each.to_dict() for each in self.guarantees],
-            "notes": list(self.notes),
-            "warnings": list(self.warnings),
-        }
-
-    def save(self, path: str | Path) -> None:
-        """Writes `to_dict` as JSON; `OperatingPoint.load` reads the point out of it, `setpoint publish` all of it."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def fit(
@@ -113,7 +45,11 @@ def fit(
     tau: float | None = None,
     positive: str | None = None,
     prior: ArrayLike | None = None,
+    prevalence: ByClass | None = None,
+    negatives_kept: ByClass | None = None,
+    class_weights: ByClass | None = None,
     cost_matrix: ArrayLike | None = None,
+    calibration: str | None = None,
     evidence: FeatureCache | bool = True,
     rng: np.random.Generator | None = None,
     logits: ArrayLike | None = None,
@@ -127,10 +63,15 @@ def fit(
     `constraints` are texts such as `recall >= 0.9`, `alerts <= 200 per 100000`, or as promises about new rows
     `recall >= 0.9 @ 95%` and `recall >= 0.9 @ average`. `cost_matrix` (k, k) has a row for
     each decision and a column for each true class. `train` is a cache of the model's training rows, on which the model
-    imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `search` ("exact",
-    "decimal") and `digits` belong to bias adjustment, `tau` to logit adjustment. `evidence` is True for cross-fitted
-    evidence, a cache for evidence on those held-out rows, False for none. `rng` draws folds and intervals; without one
-    the draw is the same every time.
+    imbalance state is taken. `prior` (k,) is from the call, else from the cache, else from `train`. `prevalence` is how
+    frequent the classes are where the point will be used: by name, (k,), or the share of the positive one of two; rows
+    are weighted to it, and probabilities moved. `negatives_kept` is the rate at which training rows were kept, of the
+    negatives or by class, and `class_weights` the weight of each class in the training loss. `search` ("exact",
+    "committee", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits` belong to
+    bias adjustment, `tau` to logit adjustment and tau-normalisation. `calibration` names a calibration map that the
+    method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains most.
+    `evidence` is True for cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng`
+    draws folds and intervals; without one the draw is the same every time.
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
@@ -141,11 +82,16 @@ def fit(
     """
     cache = _one_cache(cache, logits, labels, classes)
     check_every_class_has_rows(cache)
+    shares = None if prevalence is None else read_prevalence(prevalence, cache.classes, positive)
+    rows = cache if shares is None else at_prevalence(cache, shares)
     chosen = find_method(method)
     given = {"search": search, "digits": digits, "tau": tau}
     options = {name: value for name, value in given.items() if value is not None}
     if foreign := sorted(options.keys() - chosen.options):
         raise UnknownMethod(f"method '{method}' has no option '{foreign[0]}'")
+    check_calibration(calibration, len(cache.classes))
+    if calibration is not None and method in MAPS:
+        raise UnknownMethod(f"method '{method}' is a calibration map itself, so it takes no calibration before it")
     priors = [given for given in (prior, cache.prior, None if train is None else train.prior) if given is not None]
     checked_prior = check_prior(priors[0], cache.classes) if priors else None
     objective = parse_objective(
@@ -157,10 +103,23 @@ def fit(
         None if cost_matrix is None else check_cost_matrix(cost_matrix, cache.classes),
     )
     if objective.constraints and not chosen.keeps_constraints:
-        raise UnknownMethod(f"method '{method}' fits nothing, so it cannot keep '{objective.constraints[0].text}'")
+        raise UnknownMethod(
+            f"method '{method}' fits nothing for a metric, so it cannot keep '{objective.constraints[0].text}'"
+        )
     if objective.certified:
         _check_certifies(objective, method, search, digits)
-    sample = sample_of(cache, objective.metrics, objective.cost_matrix)
+        if calibration is not None:
+            raise UnknownMethod(f"'{objective.certified[0].text}' is certified on the logits: leave calibration out")
+    correction = correction_of(
+        cache.classes,
+        positive=positive,
+        negatives_kept=negatives_kept,
+        class_weights=class_weights,
+        prior=checked_prior,
+        prevalence=shares,
+    )
+    fit_task = corrected(chosen.fit if calibration is None else after_map(chosen.fit, calibration), correction)
+    sample = sample_of(rows, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
         labels=cache.labels,
@@ -171,36 +130,46 @@ def fit(
         amounts=sample.amounts,
         at_stake=sample.at_stake,
         prior=checked_prior,
-        search="exact" if search is None else search,
+        search="exact" if objective.certified else search_for(search, cache.labels, len(cache.classes)),
         digits=digits,
         tau=tau,
+        prevalence=shares,
+        head_weight=cache.weight,
+        head_bias=cache.bias,
         groups=cache.group,
     )
     if isinstance(evidence, FeatureCache):
         _same_model(evidence, cache, "evidence")
         if evidence.digest == cache.digest:
             raise BadCache("the evidence rows are the fitting rows; pass other rows, or True for cross-fitting")
-    fitted = chosen.fit(task)
+    fitted = fit_task(task)
     used = chosen if fitted.method is None else find_method(fitted.method)
     metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
-    found = NO_EVIDENCE
+    found, shown = NO_EVIDENCE, cache
     if isinstance(evidence, FeatureCache):
-        rows = sample_of(evidence, objective.metrics, objective.cost_matrix)
-        found = held_out(fitted.point, rows, list(metrics.values()), rng)
+        shown = evidence
+        others = evidence if shares is None else at_prevalence(evidence, shares)
+        tested = sample_of(others, objective.metrics, objective.cost_matrix)
+        found = held_out(fitted.point, tested, list(metrics.values()), rng)
     elif evidence:
-        found = cross_fitted(task, fitted, chosen.fit, list(metrics.values()), rng=rng)
+        found = cross_fitted(task, fitted, fit_task, list(metrics.values()), rng=rng)
     return FitResult(
         point=fitted.point,
         method=fitted.method or method,
         metric=objective.metric.name,
         constraints=tuple(constraint.text for constraint in objective.constraints),
-        options={"search": task.search, **options} if "search" in used.options else options,
+        options={**options, "search": task.search} if "search" in used.options else options,
         parameters=fitted.parameters,
         prior=task.prior,
         positive=positive,
         evidence=found.point,
         before=found.argmax,
-        model_scores=_model_scores(cache, positive),
+        gain=found.gain,
+        prevalence=shares,
+        survives=tuple(name for name, each in metrics.items() if each.survives and name in found.point),
+        correction=correction,
+        found=found,
+        model_scores=_model_scores(rows, positive),
         mis_before=model_imbalance_state(task.state_logits),
         mis_after=fitted.point.adjusted(task.state_logits).mean(axis=0),
         mis_rows="fitting" if train is None else "train",
@@ -210,7 +179,14 @@ def fit(
         compared=_comparison(fitted, sample, objective.metric),
         guarantees=fitted.guarantees,
         notes=fitted.notes,
-        warnings=(*_warnings(task, fitted), *found.warnings, *_compared(found, objective)),
+        warnings=(
+            *_warnings(task, fitted),
+            *(harm(method, task.logits, task.labels, task.weights, task.groups) if method in MAPS else ()),
+            *found.warnings,
+            *_compared(found, objective),
+        ),
+        calibration=fitted.calibration,
+        shown_rows=shown,
     )
 
 
@@ -228,67 +204,18 @@ def _check_certifies(objective: Objective, method: str, search: str | None, digi
     if not find_method(method).certifies:
         able = ", ".join(name for name, row in METHODS.items() if row.certifies)
         raise UnknownMethod(f"method '{method}' cannot certify '{text}'; {able} can")
-    if search not in (None, "exact") or digits is not None:
+    if search not in (None, "auto", "exact") or digits is not None:
         raise UnknownMethod(f"'{text}' is certified by an exact search: leave search and digits out, got '{search}'")
 
 
-def frequencies(cache: FeatureCache) -> list[float]:
-    """How frequent each class is among the rows, by weight: what stands in for an unknown prior."""
-    rows = np.bincount(cache.labels, cache.sample_weight, len(cache.classes))
-    return [float(share) for share in rows / rows.sum()]
-
-
-def check_cost_matrix(cost_matrix: ArrayLike, classes: Sequence[str]) -> Float64[np.ndarray, "k k"]:
-    """A cost for each decision (row) and true class (column). Raises: `BadCosts`, `NotFinite`."""
-    matrix = to_array(cost_matrix, "cost_matrix", (2,)).astype(np.float64)
-    k = len(classes)
-    if matrix.shape != (k, k):
-        raise BadCosts(f"cost_matrix must have {k} rows and {k} columns, one per class, got shape {matrix.shape}")
-    return matrix
-
-
-def sample_of(
-    cache: FeatureCache, metrics: Sequence[Metric], cost_matrix: Float64[np.ndarray, "k k"] | None = None
-) -> Sample:
-    """The rows of a cache with what the metrics read.
-
-    Raises: `MissingCosts`; `UnknownMetric` where two metrics read the amounts of different classes, which the columns
-    of one cache cannot hold.
-    """
-    if cost_matrix is None and any(metric.reads == "cost" for metric in metrics):
-        raise MissingCosts(
-            "metric 'mean_cost' needs cost_matrix, a row for each decision, a column for each true class"
-        )
-    reading = [metric for metric in metrics if metric.reads == "amounts"]
-    if len({metric.positive for metric in reading}) > 1:
-        raise UnknownMetric(f"costs per row are of one class: got {', '.join(metric.name for metric in reading)}")
-    if not reading:
-        return Sample(cache.logits, cache.labels, cache.sample_weight, None, cost_matrix, groups=cache.group)
-    at_stake = reading[0].positive
-    neediest = max(reading, key=lambda metric: not metric.name.startswith("recovered"))
-    amounts = _amounts(cache, at_stake, neediest.name)
-    return Sample(cache.logits, cache.labels, cache.sample_weight, amounts, cost_matrix, at_stake, cache.group)
-
-
-def _amounts(cache: FeatureCache, positive: int, metric: str) -> Float64[np.ndarray, "n"]:
-    """The amount at stake on each row: of a positive what missing it costs, of the others what a false alarm costs."""
-    missed, alarmed = cache.cost_fn, cache.cost_fp
-    if missed is None or (alarmed is None and not metric.startswith("recovered")):
-        raise MissingCosts(f"metric '{metric}' needs a cost per row: a cache with cost_fn and cost_fp")
-    alarmed = np.zeros(cache.rows) if alarmed is None else alarmed
-    amounts = np.where(cache.labels == positive, missed, alarmed)
-    return amounts if cache.sample_weight is None else amounts * cache.sample_weight
-
-
-def _model_scores(cache: FeatureCache, positive: str | None) -> dict[str, float]:
+def _model_scores(cache: FeatureCache, positive: str | None) -> dict[str, Interval]:
     """What no point changes; the ROC AUC also by the amounts at stake, where two classes have a cost per row."""
     index = None if positive is None else cache.classes.index(positive)
-    scores = threshold_free(cache.logits, cache.labels, index, cache.sample_weight)
+    scores = measure_scores(cache.logits, cache.labels, index, cache.sample_weight)
     if len(cache.classes) == 2 and cache.cost_fn is not None and cache.cost_fp is not None:
         index = 1 if index is None else index
-        margins = binary_margins(cache.logits)
-        amounts = _amounts(cache, index, "row_cost")
-        scores["cost_weighted_roc_auc"] = roc_auc(margins if index else -margins, cache.labels == index, amounts)
+        amounts = amounts_of(cache, index, "row_cost")
+        scores["cost_weighted_roc_auc"] = measure_scores(cache.logits, cache.labels, index, amounts)["roc_auc"]
     return scores
 
 

@@ -11,7 +11,7 @@ Source of the groups and of relative accuracy: Zhang et al., "Deep Long-Tailed L
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Literal
@@ -64,7 +64,9 @@ class Definition:
 
     `per_class` gives it from the cells of one class, `overall` of all classes at once. `monotone` says (of the
     arguments) that taking a false alarm away never makes it worse, `of_positives` that it never changes it at one
-    class. `reads` is what it needs beside the counts of rows.
+    class. `survives` says whether what is promised of it survives a change of prevalence, because it is made of the
+    rates at which each class is decided: in any number of classes, or in two only (in more, "the other rows" are a mix
+    of classes). `reads` is what it needs beside the counts of rows.
     """
 
     title: str
@@ -77,7 +79,12 @@ class Definition:
     of_positives: bool = False
     one_class: bool = False
     unqualified: str | None = None
+    survives: Literal["any classes", "two classes"] | None = None
     reads: Literal["rows", "amounts", "cost"] = "rows"
+
+    def survives_in(self, k: int) -> bool:
+        """Whether it survives a change of prevalence in k classes."""
+        return self.survives == "any classes" or (self.survives == "two classes" and k == 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +106,7 @@ class Metric:
     arguments: Mapping[str, float] = field(default_factory=dict)
     rate: Ratio | None = None
     sums: Sums | None = None
+    survives: bool = False
     reads: Literal["rows", "amounts", "cost"] = "rows"
 
     def gain(self, counts: Counts) -> Values:
@@ -185,6 +193,7 @@ METRICS: dict[str, Definition] = {
     "balanced_accuracy": Definition(
         "mean of the recalls of all classes",
         overall=Sums(lambda c: (_RECALL(c), np.ones_like(c.tp)), lambda recalls, classes: recalls / classes),
+        survives="any classes",
     ),
     "precision": Definition(
         "share of alerts that are right",
@@ -192,10 +201,17 @@ METRICS: dict[str, Definition] = {
         rate=(lambda c: c.tp, lambda c: c.tp + c.fp),
     ),
     "recall": Definition(
-        "share of the class that is found", _RECALL, rate=(lambda c: c.tp, lambda c: c.tp + c.fn), of_positives=True
+        "share of the class that is found",
+        _RECALL,
+        rate=(lambda c: c.tp, lambda c: c.tp + c.fn),
+        of_positives=True,
+        survives="any classes",
     ),
     "specificity": Definition(
-        "share of the other rows left alone", _SPECIFICITY, rate=(lambda c: c.tn, lambda c: c.tn + c.fp)
+        "share of the other rows left alone",
+        _SPECIFICITY,
+        rate=(lambda c: c.tn, lambda c: c.tn + c.fp),
+        survives="two classes",
     ),
     "npv": Definition(
         "share of the rows left alone that are not of the class",
@@ -207,6 +223,7 @@ METRICS: dict[str, Definition] = {
         lambda c: divide(c.fp, c.fp + c.tn),
         rate=(lambda c: c.fp, lambda c: c.fp + c.tn),
         larger_is_better=False,
+        survives="two classes",
     ),
     "fnr": Definition(
         "share of the class that is missed",
@@ -214,6 +231,7 @@ METRICS: dict[str, Definition] = {
         rate=(lambda c: c.fn, lambda c: c.tp + c.fn),
         larger_is_better=False,
         of_positives=True,
+        survives="any classes",
     ),
     "alert_rate": Definition(
         "share of all rows with an alert",
@@ -224,10 +242,16 @@ METRICS: dict[str, Definition] = {
     ),
     "f1": Definition("harmonic mean of precision and recall", _fbeta),
     "fbeta": Definition("the same, recall counting beta times as much", _fbeta, arguments=_BETA),
-    "g_mean": Definition("geometric mean of the recalls of all classes", overall=Sums(_g_mean_terms, _g_mean)),
+    "g_mean": Definition(
+        "geometric mean of the recalls of all classes", overall=Sums(_g_mean_terms, _g_mean), survives="any classes"
+    ),
     "mcc": Definition("Matthews' correlation coefficient", overall=Sums(_spread_terms, _mcc)),
     "kappa": Definition("Cohen's kappa, agreement beyond chance", overall=Sums(_spread_terms, _kappa)),
-    "youden": Definition("recall plus specificity less 1 (Youden's J)", lambda c: _RECALL(c) + _SPECIFICITY(c) - 1),
+    "youden": Definition(
+        "recall plus specificity less 1 (Youden's J)",
+        lambda c: _RECALL(c) + _SPECIFICITY(c) - 1,
+        survives="two classes",
+    ),
     "net_benefit": Definition(
         "true alerts less false ones at the odds of a threshold probability, per row",
         _net_benefit,
@@ -239,6 +263,7 @@ METRICS: dict[str, Definition] = {
         lambda c, reference: _RECALL(c) / reference,
         arguments={"reference": Argument(above=0, at_most=1)},
         unqualified="micro",
+        survives="any classes",
     ),
     "cost": Definition(
         "mean cost of a row, a cost for each kind of error",
@@ -269,6 +294,7 @@ METRICS: dict[str, Definition] = {
         lambda amounts, _: divide(amounts.tp, amounts.tp + amounts.fn),
         of_positives=True,
         one_class=True,
+        survives="any classes",
         reads="amounts",
     ),
 }
@@ -296,12 +322,14 @@ def of_one_class(definition: Definition, name: str, arguments: Mapping[str, floa
     """A definition at one of k classes, against the rest."""
     value = _per_class(definition, arguments)
     if definition.reads == "amounts":
-        return _metric(definition, name, arguments, partial(_of_amounts, value, index), index, one_class=True)
+        found = _metric(definition, name, arguments, partial(_of_amounts, value, index), index, one_class=True)
+        return replace(found, survives=definition.survives_in(k))
     share = np.zeros(k)
     share[index] = 1.0
     rate = definition.rate and _class_ratio(definition.rate, index)
     sums = Sums(_defined(value), _unless_undefined, share)
-    return _metric(definition, name, arguments, lambda c: value(c.cells_at(index)), index, rate, sums, True)
+    found = _metric(definition, name, arguments, lambda c: value(c.cells_at(index)), index, rate, sums, True)
+    return replace(found, survives=definition.survives_in(k))
 
 
 def over_classes(
@@ -310,13 +338,16 @@ def over_classes(
     arguments: Mapping[str, float],
     form: str,
     positive: int,
+    k: int,
     shares: Float64[np.ndarray, "k"] | None = None,
 ) -> Metric:
-    """A definition as one of `FORMS`: `shares` (k,) are those of a group, for `head`, `middle` and `tail`."""
+    """A definition as one of `FORMS`, over k classes: `shares` (k,) are a group's, for `head`, `middle` and `tail`."""
     value = _per_class(definition, arguments)
+    survives = definition.survives_in(k) and form not in ("micro", "weighted")
     if form == "worst":
         pick = np.min if definition.larger_is_better else np.max
-        return _metric(definition, name, arguments, lambda c: np.asarray(pick(value(c.cells), axis=-1)), positive)
+        found = _metric(definition, name, arguments, lambda c: np.asarray(pick(value(c.cells), axis=-1)), positive)
+        return replace(found, survives=survives)
     if form == "micro":
         sums = Sums(lambda c: (c.tp, c.fp, c.fn, c.tn), lambda *cells: value(Cells(*cells)))
     elif form == "weighted":
@@ -328,7 +359,7 @@ def over_classes(
         )
     else:
         sums = Sums(_defined(value), _unless_undefined, shares)
-    return _metric(definition, name, arguments, sums.value, positive, sums=sums)
+    return replace(_metric(definition, name, arguments, sums.value, positive, sums=sums), survives=survives)
 
 
 def over_all(definition: Definition, name: str, positive: int) -> Metric:
@@ -339,7 +370,8 @@ def over_all(definition: Definition, name: str, positive: int) -> Metric:
     if definition.rate is not None:
         successes, trials = definition.rate
         rate = Ratio(lambda c: np.asarray(successes(c.cells).sum(-1)), lambda c: np.asarray(trials(c.cells).sum(-1)))
-    return _metric(definition, name, {}, definition.overall.value, positive, rate, definition.overall)
+    found = _metric(definition, name, {}, definition.overall.value, positive, rate, definition.overall)
+    return replace(found, survives=definition.survives == "any classes")
 
 
 def _per_class(definition: Definition, arguments: Mapping[str, float]) -> PerClass:

@@ -151,7 +151,7 @@ def _named(form: re.Match[str], name: str, suffix: str | None, naming: Naming) -
         raise UnknownMetric(f"metric '{name}' is of one class: write {name}[CLASS] or say which is positive")
     suffix = suffix or definition.unqualified or "macro"
     shares = _group(suffix, naming, title) if suffix in ("head", "middle", "tail") else None
-    return over_classes(definition, title, arguments, suffix, positive, shares)
+    return over_classes(definition, title, arguments, suffix, positive, k, shares)
 
 
 def _arguments(text: str | None, definition: Definition, name: str) -> tuple[dict[str, float], str]:
@@ -232,4 +232,4 @@ def _written(function: Callable[[Cells], ArrayLike], name: str, naming: Naming) 
     definition = Definition("as written", value, monotone=lambda **_: False)
     if naming.positive is not None:
         return of_one_class(definition, name, {}, naming.positive, len(naming.classes))
-    return over_classes(definition, name, {}, "macro", 1)
+    return over_classes(definition, name, {}, "macro", 1, len(naming.classes))

@@ -170,7 +170,7 @@ def safe_range(
     labels: Int[np.ndarray, "n"],
     groups: Int[np.ndarray, "n"] | None,
     toward: int,
-) -> tuple[float, float, list[tuple[Promise, Float[np.ndarray, "m"]]]]:
+) -> tuple[float, float, list[tuple[Promise, Float[np.ndarray, "_units"]]]]:
     """The cuts that keep every promise of these rows: low <= cut < high, on margins (n,) towards class `toward`.
 
     Also each promise with the worst margin of each of its units, ascending. A promise that its units are too few for

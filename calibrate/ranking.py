@@ -24,7 +24,7 @@ _CHUNK_CELLS = 1 << 20
 Weights = Float64[np.ndarray, "n"] | None
 
 
-class _Side(NamedTuple):
+class Side(NamedTuple):
     """The rows of one side: margins ascending, their weights, and at i the weight of row i and all above it."""
 
     margins: Float[np.ndarray, "m"]
@@ -42,7 +42,7 @@ def roc_auc(margins: Float[np.ndarray, "n"], is_positive: Bool[np.ndarray, "n"],
     >>> roc_auc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
     0.875
     """
-    return _roc_auc(*_sides(margins, is_positive, weights))
+    return _roc_auc(*sides(margins, is_positive, weights))
 
 
 def average_precision(
@@ -54,12 +54,12 @@ def average_precision(
 
     Source: scikit-learn's `average_precision_score`, the sum of (R_i - R_(i-1)) P_i.
     """
-    return _average_precision(*_sides(margins, is_positive, weights))
+    return _average_precision(*sides(margins, is_positive, weights))
 
 
 def log_loss(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], weights: Weights = None) -> float:
     """The mean of -log softmax at the labels (n,), from the logits, so that nothing is clipped. NaN without weight."""
-    return _mean(_log_losses, logits, labels, weights)
+    return _mean(log_losses, logits, labels, weights)
 
 
 def brier(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], weights: Weights = None) -> float:
@@ -82,14 +82,11 @@ def threshold_free(
 
     Raises: `NotFinite` where a margin of two classes overflows.
     """
-    k = logits.shape[1]
-    ranked = list(range(k)) if positive is None and k > 2 else [1 if positive is None else positive]
-    mirror = 1 if ranked == [1] else -1
-    log_odds: Iterable[np.ndarray] = [binary_margins(logits) * mirror] if k == 2 else _log_odds(logits, ranked)
+    ranked, columns = log_odds_of(logits, positive)
     ranks = []
-    for index, odds in zip(ranked, log_odds, strict=True):
-        sides = _sides(odds, labels == index, weights)
-        ranks.append((_roc_auc(*sides), _average_precision(*sides)))
+    for index, odds in zip(ranked, columns, strict=True):
+        both = sides(odds, labels == index, weights)
+        ranks.append(ranks_of(*both))
     auc, precision = np.mean(ranks, axis=0).tolist()
     return {
         "roc_auc": auc,
@@ -99,9 +96,32 @@ def threshold_free(
     }
 
 
-def _sides(
-    margins: Float[np.ndarray, "n"], is_positive: Bool[np.ndarray, "n"], weights: Weights
-) -> tuple[_Side, _Side]:
+def log_odds_of(
+    logits: Float[np.ndarray, "n k"], positive: int | None
+) -> tuple[list[int], Iterable[Float[np.ndarray, "n"]]]:
+    """The classes that are ranked against the rest, and the log-odds of each: `positive` alone, unless it is given the
+    second of two classes, and all of more.
+    """
+    k = logits.shape[1]
+    ranked = list(range(k)) if positive is None and k > 2 else [1 if positive is None else positive]
+    mirror = 1 if ranked == [1] else -1
+    return ranked, [binary_margins(logits) * mirror] if k == 2 else log_odds(logits, ranked)
+
+
+def ranks_of(positives: Side, negatives: Side) -> tuple[float, float]:
+    """The ROC AUC and the average precision of two sides."""
+    return _roc_auc(positives, negatives), _average_precision(positives, negatives)
+
+
+def row_losses(
+    logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]
+) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+    """What each row (n,) puts into the log loss and into the Brier score."""
+    parts = [(log_losses(logits[rows], labels[rows]), _briers(logits[rows], labels[rows])) for rows in _chunks(logits)]
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def sides(margins: Float[np.ndarray, "n"], is_positive: Bool[np.ndarray, "n"], weights: Weights) -> tuple[Side, Side]:
     """The positives and the negatives that have weight."""
     if weights is None:
         return _side(margins[is_positive], None), _side(margins[~is_positive], None)
@@ -109,15 +129,15 @@ def _sides(
     return _side(margins[positives], weights[positives]), _side(margins[negatives], weights[negatives])
 
 
-def _side(margins: Float[np.ndarray, "m"], weights: Float64[np.ndarray, "m"] | None) -> _Side:
+def _side(margins: Float[np.ndarray, "m"], weights: Float64[np.ndarray, "m"] | None) -> Side:
     if weights is None:
-        return _Side(np.sort(margins), np.ones(margins.size), np.arange(margins.size, -1.0, -1.0))
+        return Side(np.sort(margins), np.ones(margins.size), np.arange(margins.size, -1.0, -1.0))
     order = np.argsort(margins)
     weights = weights[order]
-    return _Side(margins[order], weights, np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]]))
+    return Side(margins[order], weights, np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]]))
 
 
-def _roc_auc(positives: _Side, negatives: _Side) -> float:
+def _roc_auc(positives: Side, negatives: Side) -> float:
     few, many = (positives, negatives) if positives.margins.size <= negatives.margins.size else (negatives, positives)
     if not few.margins.size:
         return math.nan
@@ -130,7 +150,7 @@ def _roc_auc(positives: _Side, negatives: _Side) -> float:
     return (won if many is positives else pairs - won) / pairs
 
 
-def _average_precision(positives: _Side, negatives: _Side) -> float:
+def _average_precision(positives: Side, negatives: Side) -> float:
     if not positives.margins.size:
         return math.nan
     hits = positives.above[np.searchsorted(positives.margins, positives.margins, side="left")]
@@ -139,7 +159,7 @@ def _average_precision(positives: _Side, negatives: _Side) -> float:
     return float((positives.weights * precision).sum() / positives.weights.sum())
 
 
-def _log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[Float64[np.ndarray, "n"]]:
+def log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[Float64[np.ndarray, "n"]]:
     """The log-odds `z_c - logsumexp(other z)` of each class c in turn, from three numbers a row.
 
     A row's sums are taken in the order of size, so rows that hold the same logits in another order tie exactly.
@@ -157,7 +177,8 @@ def _log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[
         yield np.where(behind == 0, lead, behind - np.log(rest))
 
 
-def _log_losses(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+def log_losses(logits: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """-log softmax at the label of each row, (n,), from the logits, so that nothing is clipped."""
     rows = np.arange(labels.size)
     top = logits.argmax(axis=1)
     behind = logits.astype(np.float64) - logits[rows, top, np.newaxis]

@@ -16,15 +16,17 @@ from numpy.typing import ArrayLike
 from calibrate.ascent import Sample
 from calibrate.cache import CacheStream, FeatureCache, check_prior
 from calibrate.errors import BadCache, BadConstraint, Infeasible, MissingClass, UndefinedMetric
-from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, table_of
-from calibrate.fit import FEW_ROWS, FitResult, sample_of
+from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, measured
+from calibrate.fit import FEW_ROWS
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.methods.task import point_at
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
+from calibrate.paired import Paired
+from calibrate.result import FitResult
+from calibrate.samples import sample_of
 from calibrate.sweep import Cut, Rows, Tally, best_cut
-from calibrate.uncertainty import Kind, Table, measure
 
 Progress = Callable[[str, int], None]
 
@@ -40,7 +42,7 @@ def fit_stream(
     rng: np.random.Generator | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """The exact cut (bias adjustment) for a metric on a stream of two classes; as `fit` on the same rows in memory.
+    """The exact cut (bias adjustment) for a metric on a stream of two classes; as `fit` with search "exact" in memory.
 
     The evidence is cross-fitted in five folds. `progress` is called with what is being done and how many rows of it are
     done.
@@ -183,40 +185,19 @@ def _score(
     except (UndefinedMetric, Infeasible) as error:
         return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",)), _state_only(scan, point)
     plain = OperatingPoint.argmax(classes)
-    tables: dict[str, list[Table]] = {"point": [], "argmax": []}
-    weight, squares, state = 0.0, 0.0, np.zeros(2)
+    parts: list[Paired] = []
+    state = np.zeros(2)
     for cache, sample in scan.batches("scoring"):
         folds = _folds(scan.rows(sample).margins, cache.labels)
         decided = np.empty(cache.rows, dtype=np.intp)
         for fold in range(FOLDS):
             if (folds == fold).any():
                 decided[folds == fold] = fitted[fold].decide(cache.logits[folds == fold])
-        tables["point"].append(table_of(decided, sample))
-        tables["argmax"].append(table_of(plain.decide(cache.logits), sample))
-        w = np.ones(cache.rows) if cache.sample_weight is None else cache.sample_weight
-        weight, squares = weight + float(w.sum()), squares + float(w @ w)
+        parts.append(Paired.of(plain.decide(cache.logits), decided, sample))
         state += point.adjusted(cache.logits).sum(axis=0)
-    rng = np.random.default_rng(0) if rng is None else rng
     metrics = {each.name: each for each in (*standard_metrics(classes, named), *scan.objective.metrics)}
-    kinds: dict[str, Kind] = {"point": "cross_fitted", "argmax": "held_out"}
-    point_, argmax = (
-        measure(_sum(tables[which], weight / squares), metrics.values(), kinds[which], rng) for which in tables
-    )
-    return Evidence(point_, argmax), np.asarray(state / scan.stream.rows)
-
-
-def _sum(tables: Sequence[Table], per_weight: float) -> Table:
-    first = tables[0]
-    amounts = [each.amounts for each in tables if each.amounts is not None]
-    squares = [each.squares for each in tables if each.squares is not None]
-    return Table(
-        np.sum([each.confusion for each in tables], axis=0),
-        per_weight,
-        None,
-        first.positive,
-        np.sum(amounts, axis=0) if amounts else None,
-        np.sum(squares, axis=0) if squares else None,
-    )
+    found = measured(Paired.sum(parts), "cross_fitted", list(metrics.values()), rng)
+    return found, np.asarray(state / scan.stream.rows)
 
 
 def _state_only(scan: _Scan, point: OperatingPoint) -> np.ndarray:

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from calibrate.certify import Guarantee
-from calibrate.fit import FitResult
+from calibrate.reliability import Bin, CalibrationQuality
+from calibrate.result import FitResult
 from calibrate.uncertainty import Interval
 
 
@@ -24,12 +25,17 @@ def print_result(result: FitResult) -> None:
         markup=False,
     )
     classes = result.point.classes
-    if result.point.threshold is not None:
-        text = f"decides '{classes[1]}' where its probability is above {result.point.threshold:.6g}"
+    kept = None if result.calibration is None else result.calibration.kept
+    if result.threshold is not None:
+        which = "its probability" if kept is None else "its calibrated probability"
+        text = f"decides '{classes[1]}' where {which} is above {result.threshold:.6g}"
         console.print(text, highlight=False, markup=False)
-    table = Table("class", "scale", "bias", f"state before ({result.mis_rows})", "after")
+    maps = [] if kept is None else ["scale of the map", "bias of the map"]
+    table = Table("class", "scale", "bias", *maps, f"state before ({result.mis_rows})", "after")
     for i, name in enumerate(classes):
-        numbers = result.point.scale[i], result.point.bias[i], result.mis_before[i], result.mis_after[i]
+        numbers = [result.point.scale[i], result.point.bias[i]]
+        numbers += [] if kept is None else [kept.scale[i], kept.bias[i]]
+        numbers += [result.mis_before[i], result.mis_after[i]]
         table.add_row(Text(name), *(f"{number:.6g}" for number in numbers))
     console.print(table)
     if result.evidence:
@@ -42,7 +48,17 @@ def print_result(result: FitResult) -> None:
         console.print(table)
     if result.guarantees:
         console.print(_guarantees(result.guarantees))
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.model_scores.items())
+    if result.gain:
+        if result.prevalence is not None:
+            told = ", ".join(f"{share:.4g} {name}" for name, share in zip(classes, result.prevalence, strict=True))
+            text = f"at a prevalence of {told}; at any: {', '.join(result.survives)}"
+            console.print(text, highlight=False, markup=False)
+        gain = result.gain[result.metric]
+        text = f"gain in {result.metric} over the plain model, on the same rows: {_shown(gain, ' ')}"
+        console.print(text, highlight=False, markup=False)
+    for text in () if result.correction is None else result.correction.words:
+        console.print(f"the point corrects: {text}", highlight=False, markup=False)
+    scores = ", ".join(f"{name} {_shown(interval, ' ')}" for name, interval in result.model_scores.items())
     for text in (f"the plain model: {scores}", *result.notes):
         console.print(text, highlight=False, markup=False)
     for warning in result.warnings:
@@ -83,6 +99,55 @@ def print_intervals(columns: Mapping[str, Mapping[str, Interval]], title: str, c
             cells = [_shown(interval, gap) + ("" if shared else f"\n{interval.rows} rows") for interval in intervals]
             table.add_row(Text(metric), *map(Text, cells), str(intervals[0].rows) if shared else "")
         console.print(table)
+
+
+def print_calibration(columns: Mapping[str, CalibrationQuality], console: Console | None = None) -> None:
+    """How true the probabilities are, a column for each name, a table for each class; then the reliability diagrams."""
+    console = Console() if console is None else console
+    first = next(iter(columns.values()))
+    for name in first.classes:
+        table = Table(escape(f"'{name}'"), *map(escape, columns), title="calibration", title_justify="left")
+        overall = {"log loss": "log_loss", "log loss skill": "log_loss_skill"}
+        for title, field in overall.items():
+            table.add_row(title, *(_number(getattr(each, field)) for each in columns.values()))
+        found = [each.classes[name] for each in columns.values()]
+        for title, field in _OF_CLASS.items():
+            table.add_row(title, *(_number(getattr(each, field)) for each in found))
+        cells = ("-" if each.near is None else _bin(each.near) for each in found)
+        table.add_row("near the cut: predicted, observed", *cells)
+        console.print(table)
+        for who, each in zip(columns, found, strict=True):
+            bins = Table("rows", "predicted", "observed", title=Text(f"'{name}' by {who}"), title_justify="left")
+            for part in each.bins:
+                observed = f"{part.observed:.4f} [{part.low:.4f}, {part.high:.4f}]"
+                bins.add_row(str(part.rows), f"{part.predicted:.4f}", observed)
+            console.print(bins)
+
+
+_OF_CLASS = {
+    "base rate": "base_rate",
+    "mean probability": "mean_predicted",
+    "Brier score": "brier",
+    "Brier skill": "brier_skill",
+    "reliability (0 is best)": "reliability",
+    "resolution": "resolution",
+    "uncertainty": "uncertainty",
+    "calibration error, debiased": "calibration_error",
+    "debiased error of true probabilities": "null_calibration_error",
+    "ECE": "ece",
+    "ECE of true probabilities": "null_ece",
+    "slope": "slope",
+    "intercept": "intercept",
+    "intercept at slope 1": "intercept_at_slope_1",
+}
+
+
+def _bin(part: Bin) -> str:
+    return f"{part.predicted:.4f}, {part.observed:.4f} [{part.low:.4f}, {part.high:.4f}], {part.rows} rows"
+
+
+def _number(value: float) -> str:
+    return "undefined" if value != value else f"{value:.4f}"
 
 
 def _shown(interval: Interval, gap: str) -> str:

@@ -1,7 +1,7 @@
 """Calibration on request: the library's own fit, on data that came in, published as a new operating point."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from calibrate.errors import BadCache
 from calibrate.fit import fit
 from calibrate.io.model import Head
 from calibrate.logits import to_array
+from calibrate.methods import find_method
+from calibrate.prevalence import ByClass
 from service.domain import ModelVersion, PointRecord, check_point_name
 from service.inference import Rows, to_logits
 from service.registry import Registry
@@ -31,7 +33,11 @@ class Spec:
     tau: float | None = None
     positive: str | None = None
     prior: tuple[float, ...] | None = None
+    prevalence: ByClass | None = None
+    negatives_kept: ByClass | None = None
+    class_weights: ByClass | None = None
     cost_matrix: tuple[tuple[float, ...], ...] | None = None
+    calibration: str | None = None
     model_version: int | None = None
     make_default: bool = False
     reason: str = ""
@@ -45,6 +51,9 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
     check_point_name(spec.name)
     version = registry.model(spec.model).version(spec.model_version)
     cache = _cache(version, registry, arrays)
+    if cache.weight is None and find_method(spec.method).reads_head:
+        head = registry.head(version)
+        cache = cache if head is None else replace(cache, weight=head.weight, bias=head.bias)
     prior = spec.prior if spec.prior is not None else cache.prior
     result = fit(
         cache,
@@ -56,7 +65,11 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
         tau=spec.tau,
         positive=spec.positive,
         prior=version.prior if prior is None else prior,
+        prevalence=spec.prevalence,
+        negatives_kept=spec.negatives_kept,
+        class_weights=spec.class_weights,
         cost_matrix=spec.cost_matrix,
+        calibration=spec.calibration,
     )
     details = result.to_dict()
     del details["point"], details["threshold"]

@@ -1,4 +1,4 @@
-"""The `setpoint` command: extract, fit, evaluate, bench, serve, publish."""
+"""The `setpoint` command: extract, fit, evaluate, bench, export, serve, publish."""
 
 import errno
 import json
@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from calibrate import cli as library
+from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
@@ -38,13 +39,16 @@ def setpoint(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
     ] = False,
 ) -> None:
-    """Operating points for trained classifiers: extract, fit, evaluate, bench, publish, serve."""
+    """Operating points for trained classifiers: extract, fit, evaluate, curve, bench, retrain, export, publish."""
 
 
 app.command()(extract)
 app.command()(library.fit)
 app.command()(library.evaluate)
+app.command()(library.curve)
 app.command()(bench)
+app.command()(cli_export.export)
+app.command()(cli_retrain.retrain)
 
 
 @app.command()

@@ -9,11 +9,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64
 
 from calibrate.errors import InputError, SetpointError
 from calibrate.io.description import Description
 from calibrate.io.model import OutputKind, Port
+from calibrate.logits import softmax
+from calibrate.maps import CalibrationMap
 from calibrate.operating_point import OperatingPoint
 
 ARGMAX = "argmax"
@@ -123,6 +129,23 @@ class PointRecord:
     def label(self) -> str:
         """`name@version`, unique within the model."""
         return f"{self.name}@{self.version}"
+
+    @cached_property
+    def calibration(self) -> CalibrationMap | None:
+        """The calibration map that the point contains, where its details name one.
+
+        Raises: `BadPoint`; what is published was checked, so only where the store holds something else.
+        """
+        return CalibrationMap.from_dict(self.details.get("calibration"), self.point.classes)
+
+    @property
+    def threshold(self) -> float | None:
+        """The point's threshold on the probability that is answered: the calibrated one where there is a map."""
+        return (self.point if self.calibration is None else self.calibration.rest_of(self.point)).threshold
+
+    def probabilities(self, logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
+        """Softmax of the logits, of the mapped ones where there is a map: what may be read as a risk."""
+        return softmax(logits if self.calibration is None else self.calibration.apply(logits))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 
 from calibrate.errors import WrongShape
-from calibrate.logits import head_logits, softmax, to_array, to_columns
+from calibrate.logits import head_logits, to_array, to_columns
 from service.domain import BadRequest, Model, ModelVersion, PointRecord
 from service.registry import Registry
 
@@ -28,7 +28,9 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Decisions on n rows: class indices, probabilities, adjusted probabilities, margins, and what others would say."""
+    """Decisions on n rows: class indices, probabilities (of the mapped logits where the point contains a calibration
+    map), adjusted probabilities, margins, and what others would say.
+    """
 
     version: ModelVersion
     points: tuple[PointRecord, ...]
@@ -83,10 +85,12 @@ def answer(
         points = tuple(asked[reference] for reference in references)
         labels = np.array([record.label for record in points])
         groups = [(record, np.flatnonzero(labels == record.label)) for record in asked.values()]
-    decided, adjusted, margin = np.empty(n, dtype=np.intp), np.empty((n, k)), np.empty(n)
+    decided, margin = np.empty(n, dtype=np.intp), np.empty(n)
+    probabilities, adjusted = np.empty((n, k)), np.empty((n, k))
     for record, rows in groups:
         decided[rows] = record.point.decide(logits[rows])
+        probabilities[rows] = record.probabilities(logits[rows])
         adjusted[rows] = record.point.adjusted(logits[rows])
         margin[rows] = record.point.margin(logits[rows])
     compared = {reference: model.point(version, reference).point.decide(logits) for reference in compare}
-    return Answer(version, points, decided, softmax(logits), adjusted, margin, compared)
+    return Answer(version, points, decided, probabilities, adjusted, margin, compared)

@@ -43,9 +43,8 @@ def make_app(settings: Settings) -> Doorway:
     """
     check_guarded(settings)
     store = SqlStore(settings.data / "setpoint.db")
-    registry = Registry(
-        store, FolderArtifacts(settings.data / "artifacts"), OnnxEngine(settings.threads, settings.run_s)
-    )
+    engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
+    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

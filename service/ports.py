@@ -4,13 +4,14 @@ Each has one contract, which every implementation passes (`tests/contracts`).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
-from calibrate.io.model import OutputKind
-from service.domain import AuditEntry, Default, Model, ModelVersion, PointRecord
+from calibrate.io.model import OutputKind, Port
+from service.domain import AuditEntry, Default, HeadInfo, Model, ModelVersion, PointRecord
 
 
 class Store(Protocol):
@@ -75,8 +76,31 @@ class Session(Protocol):
         """The logits of the rows. Raises: `ModelFailed`."""
 
 
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """A model file that was read, loaded and run on two rows: `data` is the graph as it is served.
+
+    `labels` are the graph's own, `width` is the number of classes; each None where it is not told.
+    """
+
+    data: bytes
+    inputs: tuple[Port, ...]
+    output: str
+    kind: OutputKind
+    head: HeadInfo | None
+    metadata: dict[str, str]
+    labels: tuple[str, ...] | None
+    width: int | None
+
+
 class Engine(Protocol):
-    """Loads models."""
+    """Tries models out, and loads those that passed."""
+
+    def examine(self, data: bytes, *, output: str | None = None, output_kind: str | None = None) -> Examined:
+        """What is known of a model file once it has run by itself, within limits of memory and time.
+
+        Raises: `BadModel`, `NoHead`, `ModelFailed`, `WrongShape`.
+        """
 
     def load(self, data: bytes, output: str, kind: OutputKind) -> Session:
         """A session of a graph, one output of which holds logits or probabilities.

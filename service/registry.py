@@ -12,18 +12,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import numpy as np
-
 from calibrate.cache import check_prior
-from calibrate.errors import BadModel, BadPoint, NotFinite, SetpointError
+from calibrate.errors import BadModel, BadPoint, SetpointError
 from calibrate.io.description import read_description
-from calibrate.io.model import Head, ModelGraph, Port
+from calibrate.io.model import Head
 from calibrate.operating_point import OperatingPoint, check_classes
 from service.domain import (
     AuditEntry,
     BadRequest,
     Default,
-    HeadInfo,
     Model,
     ModelVersion,
     PointRecord,
@@ -150,14 +147,11 @@ class Registry:
 
         Raises: `BadName`, `BadModel`, `NoHead`, `BadPrior`, `BadPoint` for bad class names, `StorageFailed`.
         """
-        from calibrate.io.graph import read_model  # onnx takes long to import, and a server seldom registers
-
         check_name(name, "the name of a model")
-        graph = read_model(data, output=output, output_kind=output_kind)
+        graph = self._engine.examine(data, output=output, output_kind=output_kind)
         description = read_description(graph.metadata)
         session = self._engine.load(graph.data, graph.output, graph.kind)
-        width = _trial(session, graph)
-        names = _names(classes if classes is not None else description.classes, graph.labels, width)
+        names = _names(classes if classes is not None else description.classes, graph.labels, graph.width)
         shares = prior if prior is not None else description.prior
         checked = None if shares is None else tuple(check_prior(shares, names).tolist())
         version = ModelVersion(
@@ -170,7 +164,7 @@ class Registry:
             classes=names,
             output=graph.output,
             output_kind=graph.kind,
-            head=_head_info(graph.head),
+            head=graph.head,
             prior=checked,
             description=description,
             created_at=datetime.now(UTC),
@@ -242,20 +236,6 @@ class Registry:
         self._models = {**self._models, changed.name: changed}
 
 
-def _trial(session: Session, graph: ModelGraph) -> int | None:
-    """The number of classes, as two rows of zeros come out; without a trial where an inner length is free."""
-    width = None if graph.head is None else len(graph.head.bias)
-    if any(length is None for port in graph.inputs for length in port.shape[1:]):
-        return width
-    try:
-        made = session.run({port.name: _zeros(port) for port in graph.inputs})
-    except NotFinite:
-        return width  # zeros need not be rows that the model understands
-    if width is not None and made.shape[1] != width:
-        raise BadModel(f"the head has {width} classes, but the model puts out {made.shape[1]} columns")
-    return int(made.shape[1])
-
-
 def _names(given: Sequence[str] | None, labels: tuple[str, ...] | None, width: int | None) -> tuple[str, ...]:
     """The class names of a model: those given, else the graph's labels, else numbers.
 
@@ -279,15 +259,6 @@ def _names(given: Sequence[str] | None, labels: tuple[str, ...] | None, width: i
             "in the model's order, or leave them out"
         )
     return names
-
-
-def _zeros(port: Port) -> np.ndarray:
-    shape = (2, *(length or 0 for length in port.shape[1:]))
-    return np.full(shape, "", dtype=object) if port.dtype == "str" else np.zeros(shape, dtype=port.dtype)
-
-
-def _head_info(head: Head | None) -> HeadInfo | None:
-    return None if head is None else HeadInfo(head.features, head.logits, int(head.weight.shape[1]))
 
 
 def _check_reason(reason: str) -> None:

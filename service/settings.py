@@ -20,6 +20,9 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(None, description="The bearer token that every call but health must carry.")
     threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
     run_s: float = Field(30, gt=0, le=3600, description="The most seconds that one run of a model may take.")
+    trial_bytes: int = Field(
+        2 * 2**30, ge=2**28, description="The most memory a model may take while it is tried out at registration."
+    )
     body_bytes: int = Field(64 * 2**20, ge=1024, description="The largest request body in bytes; more is refused.")
     predict_rows: int = Field(100_000, ge=1, description="The most rows of one call of predict; more is refused.")
     unpacked_bytes: int = Field(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from calibrate import errors
 from calibrate.errors import InputError, SetpointError
+from calibrate.heads import HEADS
 from calibrate.io.files import CACHE_KEYS
 from calibrate.methods import METHODS
 from calibrate.methods.bias_adjustment import SEARCHES
@@ -38,6 +39,11 @@ def test_metrics_and_methods() -> None:
             assert f"`{option}`" in methods[name][1]
     for search in SEARCHES:
         assert f"`{search}`" in methods["bias_adjustment"][1]
+
+
+def test_heads() -> None:
+    """Every retrained head."""
+    assert rows("Retrained heads").keys() == HEADS.keys()
 
 
 def test_cache_keys() -> None:

@@ -18,10 +18,10 @@ from calibrate.bench.summary import Score, summarize
 from calibrate.bench.trials import Trial
 from calibrate.errors import InputError, SetpointError
 from calibrate.evidence import table_of
-from calibrate.fit import frequencies, sample_of
 from calibrate.metrics import Metric
 from calibrate.naming import parse_metric
 from calibrate.operating_point import OperatingPoint
+from calibrate.samples import frequencies, sample_of
 
 Progress = Callable[[int, int], None]
 

@@ -35,7 +35,8 @@ class Port:
 class ModelGraph:
     """A model ready to serve: `data` is the graph with `output`, which holds `kind`, and the head's features.
 
-    `labels` are the classes as the graph itself names them, in the order of its columns, None where it names none.
+    `labels` are the classes as the graph itself names them, in the order of its columns, None where it names none;
+    `columns` the width of `output`, 1 for one logit of two classes, None where it cannot be told.
     """
 
     data: bytes
@@ -45,3 +46,4 @@ class ModelGraph:
     head: Head | None
     metadata: dict[str, str]
     labels: tuple[str, ...] | None = None
+    columns: int | None = None

@@ -2,28 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from calibrate.errors import UnknownMethod
+from calibrate.maps import MAPS
 from calibrate.methods.auto import fit_argmax, fit_auto
 from calibrate.methods.bias_adjustment import fit_bias_adjustment
+from calibrate.methods.calibration import after_map, fit_map_alone
+from calibrate.methods.head_scaling import fit_lws, fit_tau_normalization
 from calibrate.methods.logit_adjustment import fit_logit_adjustment
 from calibrate.methods.minimum_risk import fit_minimum_risk
 from calibrate.methods.plug_in import fit_plug_in
 from calibrate.methods.prior_threshold import fit_prior_threshold
 from calibrate.methods.task import Fitted, Task
 
-__all__ = ["METHODS", "Fitted", "Method", "Task", "find_method"]
+__all__ = ["METHODS", "Fitted", "Method", "Task", "after_map", "find_method"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: what a method is and which options of a task it reads."""
+    """One row of the table: what a method is, which options of a task it reads, and whether it reads the head."""
 
     title: str
     fit: Callable[[Task], Fitted]
     options: frozenset[str] = frozenset()
     keeps_constraints: bool = True
     certifies: bool = False
+    reads_head: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -47,6 +52,33 @@ METHODS: dict[str, Method] = {
     "plug_in": Method(
         "a weight and an offset per class on the probabilities, climbed along the metric's gradient", fit_plug_in
     ),
+    "tau_normalization": Method(
+        "scale |w|^-tau of each class's weight, the head's bias dropped",
+        fit_tau_normalization,
+        frozenset({"tau"}),
+        reads_head=True,
+    ),
+    "tau_normalization_keep_bias": Method(
+        "the same, the head's bias kept",
+        partial(fit_tau_normalization, keep_bias=True),
+        frozenset({"tau"}),
+        reads_head=True,
+    ),
+    "lws": Method(
+        "a scale per class that also scales the head's bias, by class-balanced cross-entropy",
+        fit_lws,
+        keeps_constraints=False,
+    ),
+    "lws_keep_bias": Method(
+        "the same, the head's bias kept as it is",
+        partial(fit_lws, keep_bias=True),
+        keeps_constraints=False,
+        reads_head=True,
+    ),
+    **{
+        name: Method("a calibration map, and argmax behind it", partial(fit_map_alone, name), keeps_constraints=False)
+        for name in MAPS
+    },
     "argmax": Method("the plain model's own decision; nothing is fitted", fit_argmax, keeps_constraints=False),
 }
 

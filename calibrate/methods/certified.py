@@ -37,9 +37,10 @@ from calibrate.sweep import Tally, best_cut, tabulate
 
 _PARTS = 5
 _MOST_CUTS = 100
+_SURE = 1e-12  # of what the p-value may be: a fifth of the rows may be far off, but not so far
 _TIGHTER = (0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 1.0)  # of the errors that a bound allows
 
-Worst = list[tuple[Promise, Float[np.ndarray, "m"]]]
+Worst = list[tuple[Promise, Float[np.ndarray, "_units"]]]
 
 
 def fit_certified(task: Task) -> Fitted:
@@ -47,7 +48,7 @@ def fit_certified(task: Task) -> Fitted:
 
     Raises: `BadConstraint` for what cannot be certified, `Infeasible`, `UndefinedMetric`.
     """
-    if task.weights is not None and np.ptp(task.weights) > 0:
+    if task.weights is not None and not _weighted_alike(task):
         raise BadConstraint(
             f"'{task.objective.certified[0].text}' cannot be certified on rows of different weight: their numbers are "
             "not those of a binomial; leave sample_weight out, or the confidence"
@@ -65,6 +66,17 @@ def fit_certified(task: Task) -> Fitted:
     if len(task.classes) == 2:
         return _with_one_cut(task, ordered, tested)
     return _with_one_class(task, ordered) if ordered else _with_tested_points(task, tested)
+
+
+def _weighted_alike(task: Task) -> bool:
+    """Whether the rows that a promise counts have one weight; within each class, where every promise is about rates
+    within a class: those survive a change of prevalence.
+    """
+    if task.weights is None or np.ptp(task.weights) == 0:
+        return True
+    if not all(constraint.metric.survives for constraint in task.objective.certified):
+        return False
+    return all(np.ptp(task.weights[task.labels == label]) == 0 for label in range(len(task.classes)))
 
 
 def _unit(task: Task) -> Unit:
@@ -198,17 +210,17 @@ def candidate_cuts(margins: Float[np.ndarray, "n"]) -> Float64[np.ndarray, "m"]:
 
 
 def walk_order(promises: list[Promise], counts: Counts, scale: float) -> Int[np.ndarray, "m"]:
-    """In which order to test cuts (ascending): from the one most likely to pass towards more trials; by how likely each
-    is, where there is no such direction.
+    """In which order to test cuts (ascending): from the one most likely to pass, or that of fewest trials among those
+    that are all but sure to, towards more trials; by how likely each is, where there is no such direction.
     """
     expected = np.max([each.expected_p(counts, scale) / each.delta for each in promises], axis=0)
-    start = int(expected.argmin())
     if len(promises) == 1 and promises[0].constraint.metric.rate is not None:
         trials = promises[0].constraint.metric.rate.trials(counts)
+        sure = np.flatnonzero(expected <= max(_SURE, float(expected.min())))
         if trials[0] > trials[-1]:
-            return np.arange(start, -1, -1)
+            return np.arange(sure[-1], -1, -1)
         if trials[0] < trials[-1]:
-            return np.arange(start, expected.size)
+            return np.arange(sure[0], expected.size)
     return np.argsort(expected, kind="stable")
 
 

@@ -4,20 +4,26 @@ In two classes with unequal priors every cut is some tau, so the best tau is rea
 searched on a fine grid from 0 to 4 (which holds argmax and the published tau = 1), finer again around the best of a
 large problem's coarser grid, and then placed in the middle of the stretch in which no row changes its decision.
 
+A fitted tau does no harm: it is kept only where it gains, by cross-fitting, over tau = 0 (argmax) and the published
+tau = 1, which fit nothing. Under constraints those two, which aim at none, are no match, and the fitted tau stays. The
+decisions on the grid are taken once, for all folds.
+
 Source: Menon et al., "Long-tail learning via logit adjustment" (2021), eq. 9 (the post-hoc form).
 """
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 
 from calibrate.ascent import LARGE
-from calibrate.counts import stacked
-from calibrate.errors import UnknownMethod
+from calibrate.counts import Counts, stacked
+from calibrate.errors import UndefinedMetric, UnknownMethod
+from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods.task import Fitted, Task, check_reached, exact_cut
 from calibrate.operating_point import OperatingPoint
 
 _MOST_TAU = 4.0
 _STEP, _COARSE_STEP = 0.01, 0.1
+_FOLDS = 3
 
 
 def fit_logit_adjustment(task: Task) -> Fitted:
@@ -27,13 +33,71 @@ def fit_logit_adjustment(task: Task) -> Fitted:
     """
     log_prior = np.log(task.needed_prior())
     tau = task.tau
+    notes: tuple[str, ...] = ()
     if tau is None:
         tau = _cut_tau(task, log_prior) if len(task.classes) == 2 else best_tau(task, log_prior)
+        tau, notes = _kept(task, log_prior, tau)
         check_reached(task, -tau * log_prior, f"at a tau from 0 to {_MOST_TAU:g}")
     elif not np.isfinite(tau):
         raise UnknownMethod(f"tau must be a finite number, got {tau}")
     point = OperatingPoint(task.classes, np.ones(log_prior.size), -tau * log_prior)
-    return Fitted(point, {"tau": float(tau)}, rows_had_a_say=task.tau is None)
+    return Fitted(point, {"tau": float(tau)}, notes, rows_had_a_say=task.tau is None)
+
+
+def _kept(task: Task, log_prior: Float64[np.ndarray, "k"], tau: float) -> tuple[float, tuple[str, ...]]:
+    """The fitted tau, or 0 or 1 where it does not gain over them on rows that did not fit it; and what to say of it."""
+    if task.objective.constraints:
+        return tau, ()
+    folds = min(_FOLDS, int(parts_of_each_class(task.labels, task.groups, len(task.classes)).min()))
+    if folds < 2:
+        return tau, ("a class has one row, so whether a fitted tau gains could not be tried: it is kept",)
+    assigned = stratified_folds(task.labels, folds, np.random.default_rng(0), task.groups)
+    fit = _left_out_by_cut if len(task.classes) == 2 else _left_out_by_grid
+    try:
+        decided = fit(task, log_prior, assigned)
+    except UndefinedMetric as error:
+        return tau, (f"whether a fitted tau gains could not be tried, it is kept: without a part of the rows, {error}",)
+    fitted = task.objective.score(task.sample.counts(decided))
+    fixed = {each: task.sample.score(-each * log_prior, task.objective) for each in (0.0, 1.0)}
+    best = max(fixed, key=lambda each: fixed[each].key)
+    keep = fitted.key > fixed[best].key
+    sign = 1 if task.objective.metric.larger_is_better else -1
+    told = ", ".join(
+        f"{name} {sign * float(score.gain):.4f}"
+        for name, score in (("the fitted tau", fitted), ("tau = 0", fixed[0.0]), ("tau = 1", fixed[1.0]))
+    )
+    what = f"kept the fitted tau {tau:.4g}" if keep else f"rejected the fitted tau {tau:.4g} for tau = {best:g}"
+    return tau if keep else best, (f"{what}: cross-fitted '{task.objective.metric.name}' of {told}",)
+
+
+def _left_out_by_cut(
+    task: Task, log_prior: Float64[np.ndarray, "2"], assigned: Int[np.ndarray, "n"]
+) -> Int[np.ndarray, "n"]:
+    """Each row of two classes decided by the tau of the other folds. Raises: `UndefinedMetric`."""
+    decided = np.empty_like(task.labels)
+    for fold in range(assigned.max() + 1):
+        tau = _cut_tau(task.with_rows(np.flatnonzero(assigned != fold)), log_prior)
+        decided[assigned == fold] = task.sample.decide(-tau * log_prior)[assigned == fold]
+    return decided
+
+
+def _left_out_by_grid(
+    task: Task, log_prior: Float64[np.ndarray, "k"], assigned: Int[np.ndarray, "n"]
+) -> Int[np.ndarray, "n"]:
+    """Each row of more classes decided by the best tau of the other folds on the coarser grid."""
+    taus = np.linspace(0.0, _MOST_TAU, round(_MOST_TAU / _COARSE_STEP) + 1)
+    rows = [np.flatnonzero(assigned != fold) for fold in range(assigned.max() + 1)]
+    samples = [task.with_rows(kept).sample for kept in rows]
+    each: list[list[Counts]] = [[] for _ in rows]
+    for tau in taus:
+        decided = task.sample.decide(-tau * log_prior)
+        for counts, sample, kept in zip(each, samples, rows, strict=True):
+            counts.append(sample.counts(decided[kept]))
+    best = taus[[task.objective.score(stacked(counts)).best() for counts in each]]
+    found = np.empty_like(task.labels)
+    for fold, tau in enumerate(best):
+        found[assigned == fold] = task.sample.decide(-tau * log_prior)[assigned == fold]
+    return found
 
 
 def best_tau(task: Task, log_prior: Float64[np.ndarray, "k"]) -> float:

@@ -18,10 +18,11 @@ from calibrate.operating_point import OperatingPoint
 def fit_minimum_risk(task: Task) -> Fitted:
     """The rule of least expected cost.
 
-    Raises: `MissingCosts` without a cost matrix, `BadCosts` where in two classes a wrong decision is not dearer than
-    the right one, so that one class is never worth deciding.
+    Raises: `MissingCosts` without a cost matrix, `MissingPrior` for a prevalence without a prior, `BadCosts` where in
+    two classes a wrong decision is not dearer than the right one, so that one class is never worth deciding.
     """
     cost = task.needed_costs()
+    task.check_probabilities()
     k = len(task.classes)
     if k > 2:
         return Fitted(OperatingPoint(task.classes, np.ones(k), np.zeros(k), cost=cost), rows_had_a_say=False)

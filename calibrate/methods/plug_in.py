@@ -25,7 +25,11 @@ _STEPS = 30
 
 
 def fit_plug_in(task: Task) -> Fitted:
-    """The best deterministic rule on the way. Raises: `UndefinedMetric`, `Infeasible`, `UnknownMethod`."""
+    """The best deterministic rule on the way.
+
+    Raises: `UndefinedMetric`, `Infeasible`, `UnknownMethod`; `MissingPrior` for a prevalence without a prior.
+    """
+    task.check_probabilities()
     if any(metric.reads != "rows" for metric in task.objective.metrics):
         raise UnknownMethod(
             f"method 'plug_in' is for metrics of the counts of rows, not '{task.objective.metric.name}'"

@@ -1,8 +1,9 @@
 """What every method is given and what it gives back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -10,8 +11,9 @@ from jaxtyping import Float, Float64, Int
 from calibrate.ascent import Climb, Sample
 from calibrate.certify import Guarantee
 from calibrate.counts import Counts
-from calibrate.errors import Infeasible, MissingCosts, MissingPrior, Nearest, UndefinedMetric
+from calibrate.errors import Infeasible, MissingCosts, MissingHead, MissingPrior, Nearest, UndefinedMetric
 from calibrate.logits import binary_margins
+from calibrate.map_choice import Calibration
 from calibrate.objective import Objective
 from calibrate.operating_point import OperatingPoint
 from calibrate.sweep import Cut, Rows, sweep_cut
@@ -24,7 +26,9 @@ class Task:
     `logits` (n, k) and `labels` (n,) are the fitting rows, with `weights` (n,) and `amounts` at stake (n,), weighted,
     where there are any: those of `at_stake` as the positive class; rows of one of `groups` (n,) belong together.
     `state_logits` are the rows on which the model imbalance state and the bias that reaches a target are taken: the
-    training rows where there are any, else the fitting rows.
+    training rows where there are any, else the fitting rows. `prevalence` (k,) is how frequent the classes are where
+    the point is used, if that is known: the weights hold it already. `head_weight` (k, d) and `head_bias` (k,) are the
+    model's last layer, where the cache has it.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -39,7 +43,18 @@ class Task:
     search: str = "exact"
     digits: int | None = None
     tau: float | None = None
+    head_weight: Float[np.ndarray, "k d"] | None = None
+    head_bias: Float[np.ndarray, "k"] | None = None
     groups: Int[np.ndarray, "n"] | None = None
+    prevalence: Float64[np.ndarray, "k"] | None = None
+
+    def check_probabilities(self) -> None:
+        """Raises `MissingPrior` where the probabilities cannot be those of the prevalence, for want of the prior."""
+        if self.prevalence is not None and self.prior is None:
+            raise MissingPrior(
+                "this method rests on the model's probabilities, and moving them to another prevalence needs the prior "
+                "that they were trained under: pass prior=, or a cache that has one"
+            )
 
     def needed_prior(self) -> Float64[np.ndarray, "k"]:
         """The prior. Raises: `MissingPrior` where there is none."""
@@ -49,6 +64,15 @@ class Task:
                 "pass prior=, or a cache that has one"
             )
         return self.prior
+
+    def needed_head(self) -> tuple[Float64[np.ndarray, "k d"], Float64[np.ndarray, "k"]]:
+        """Weight and bias of the model's last layer, in float64. Raises: `MissingHead` where there is none."""
+        if self.head_weight is None or self.head_bias is None:
+            raise MissingHead(
+                "this method needs the model's last layer: a cache with its weight (k, d) and bias (k,), "
+                "beside features or logits"
+            )
+        return self.head_weight.astype(np.float64), self.head_bias.astype(np.float64)
 
     def needed_costs(self) -> Float64[np.ndarray, "k k"]:
         """The cost matrix, or in two classes that of the metric `cost(fp=..., fn=...)`, a row for each decision.
@@ -86,9 +110,10 @@ class Task:
 @dataclass(frozen=True)
 class Fitted:
     """The point, the few numbers of its method by name (`tau`, `cut`, `gap`, `target[fraud]`), what is to be said of
-    the search, and whether the fitting rows had a say: where they had none, they are held-out rows for it. Where
-    several methods were weighed, `method` is the winner's name and `compared` the cross-fitted decisions of each, (n,).
-    `guarantees` are the promises that the point keeps.
+    the search, whether the fitting rows had a say (where they had none, they are held-out rows for it), and what became
+    of a calibration map, if one was asked for: the point contains it. Where several methods were weighed, `method` is
+    the winner's name and `compared` the cross-fitted decisions of each, (n,). `guarantees` are the promises that the
+    point keeps.
     """
 
     point: OperatingPoint
@@ -98,6 +123,7 @@ class Fitted:
     method: str | None = None
     compared: Mapping[str, Int[np.ndarray, "n"]] = field(default_factory=dict)
     guarantees: tuple[Guarantee, ...] = ()
+    calibration: Calibration | None = None
 
 
 def binary_rows(task: Task) -> Rows:
@@ -111,17 +137,27 @@ def binary_rows(task: Task) -> Rows:
     )
 
 
+T = TypeVar("T")
+
+
+def on_the_margin(task: Task, find: Callable[[Rows], T]) -> T:
+    """What a search finds on the rows of a two-class task, their margins turned towards its positive class.
+
+    Raises: what `find` raises; the cuts of `Infeasible` are turned back to the margin `z1 - z0`.
+    """
+    try:
+        return find(binary_rows(task))
+    except Infeasible as error:
+        raise turned(error, task.objective.positive) from None
+
+
 def exact_cut(task: Task) -> Cut:
     """The best cut of a two-class task on the margin `z1 - z0`, whichever of its classes is positive.
 
     Raises: `UndefinedMetric`, `Infeasible`.
     """
-    positive = task.objective.positive
-    try:
-        cut = sweep_cut(binary_rows(task), task.objective)
-    except Infeasible as error:
-        raise turned(error, positive) from None
-    return cut if positive == 1 else cut.mirrored()
+    cut = on_the_margin(task, lambda rows: sweep_cut(rows, task.objective))
+    return cut if task.objective.positive == 1 else cut.mirrored()
 
 
 def turned(error: Infeasible, positive: int) -> Infeasible:

@@ -6,7 +6,7 @@ the point's own numbers come from its evidence, never from the rows that fitted 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from calibrate.curve import Curve, curve
 from calibrate.metrics import Metric
 from calibrate.naming import parse_metric
 from calibrate.operating_point import OperatingPoint
+from calibrate.reliability import calibration_quality
 from calibrate.uncertainty import Interval, Kind, Table, measure
 
 CASES = 100_000
@@ -33,6 +34,7 @@ KINDS: dict[Kind, str] = {
 }
 _CURVE_POINTS = 400
 _CONFIDENCE = 0.95
+_MOST_DIAGRAMS = 4
 Quality = Mapping[str, Sequence[Mapping[str, float]]]
 _NEIGHBOURS = 3
 
@@ -74,6 +76,7 @@ class Content:
     points: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     quality: Quality = field(default_factory=dict)
     guarantees: tuple[str, ...] = ()
+    gain: Mapping[str, Interval] = field(default_factory=dict)
     neighbours: tuple[Mapping[str, float], ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -90,6 +93,7 @@ class Content:
             "points": {column.name: column.point.to_dict() for column in self.columns},
             f"per_{CASES}": {name: _plain(found) for name, found in self.cases.items()},
             "evidence": {name: _plain(found) for name, found in self.evidence.items()},
+            "gain": _plain(self.gain),
             "guarantees": list(self.guarantees),
             "states": {name: state.tolist() for name, state in self.states.items()},
             "model_scores": {
@@ -126,11 +130,13 @@ def content_of(
     model_scores: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    prevalence: Float64[np.ndarray, "k"] | None = None,
     rng: np.random.Generator | None = None,
 ) -> Content:
     """Everything a report says of these ways of deciding; the first column is what the others are compared with.
 
-    `rows` are those of the curve; `metric` is the objective, `standard` what is shown beside it.
+    `rows` are those of the curve; `metric` is the objective, `standard` what is shown beside it; `prevalence` (k,) says
+    how frequent the classes are where the point is used, which the tables hold already.
     """
     rng = np.random.default_rng(0) if rng is None else rng
     counted = np.bincount(rows.labels, minlength=len(rows.classes)).tolist()
@@ -147,27 +153,44 @@ def content_of(
         evidence={c.name: measure(c.table, shown, c.kind, rng) for c in columns},
         states=dict(states or {}),
         metric=metric.name,
+        prevalence="" if prevalence is None else _listed(rows.classes, prevalence),
+        quality=_quality(rows, positive, rng),
         model_scores=dict(model_scores or {}),
         notes=tuple(notes),
         warnings=tuple(warnings),
     )
-    return _with_curve(content, rows, metric, rng) if len(rows.classes) == 2 else content
+    if len(rows.classes) > 2:
+        return content
+    share = None if prevalence is None else float(prevalence[rows.classes.index(content.positive)])
+    return _with_curve(content, rows, metric, share, rng)
 
 
-def _with_curve(content: Content, rows: FeatureCache, metric: Metric, rng: np.random.Generator) -> Content:
+def _quality(rows: FeatureCache, positive: str | None, rng: np.random.Generator) -> Quality:
+    """The bins of a reliability diagram, of the positive class of two or the most frequent few of more."""
+    found = calibration_quality(rows, positive=positive, rng=rng).classes
+    frequent = sorted(found, key=lambda name: -int((rows.labels == rows.classes.index(name)).sum()))[:_MOST_DIAGRAMS]
+    return {name: [asdict(each) for each in found[name].bins] for name in frequent}
+
+
+def _listed(classes: tuple[str, ...], shares: Float64[np.ndarray, "k"]) -> str:
+    return ", ".join(f"{name} {share:.4g}" for name, share in zip(classes, shares.tolist(), strict=True))
+
+
+def _with_curve(
+    content: Content, rows: FeatureCache, metric: Metric, prevalence: float | None, rng: np.random.Generator
+) -> Content:
     """What there is only in two classes: the curve, where each way of deciding lies on it, and the cuts beside it."""
     named = [parse_metric(name, rows.classes, content.positive) for name in ("precision", "recall", "fpr")]
     alert_rate = parse_metric("alert_rate", rows.classes, content.positive)
     everything = curve(
         rows, list({each.name: each for each in (*named, alert_rate, metric)}.values()), content.positive
     )
-    if rows.sample_weight is None:
-        everything = everything.with_bands(_CONFIDENCE)
+    everything = everything if prevalence is None else everything.at_prevalence(prevalence)
     found = {column.name: cut_of(column.point, rows, content.positive) for column in content.columns}
     cuts = {name: cut for name, cut in found.items() if cut is not None}
     return replace(
         content,
-        curve=everything.thinned(_CURVE_POINTS),
+        curve=everything.thinned(_CURVE_POINTS).with_bands(_CONFIDENCE),
         cuts=cuts,
         points={column.name: measure(column.table, named, column.kind, rng) for column in content.columns},
         neighbours=_neighbours(everything, cuts.get(content.columns[-1].name), metric.name),

@@ -6,13 +6,13 @@ import numpy as np
 
 from calibrate.cache import FeatureCache
 from calibrate.evidence import table_of
-from calibrate.fit import frequencies, sample_of
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, parse_metric, standard_metrics
 from calibrate.operating_point import OperatingPoint
-from calibrate.ranking import threshold_free
 from calibrate.report import Report
 from calibrate.report.content import PLAIN, Column, content_of
+from calibrate.samples import frequencies, sample_of
+from calibrate.scores import measure_scores
 from calibrate.state import model_imbalance_state
 
 
@@ -56,6 +56,6 @@ def held_out_report(
             positive=positive,
             facts={**(facts or {}), "rows digest": rows.digest},
             states=states,
-            model_scores=threshold_free(rows.logits, rows.labels, index, rows.sample_weight),
+            model_scores=measure_scores(rows.logits, rows.labels, index, rows.sample_weight),
         )
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from calibrate.report.content import CASES, KINDS, Content
+from calibrate.report.content import CASES, KINDS, PLAIN, Content
 from calibrate.report.figures import figures, to_svg
 from calibrate.uncertainty import Interval
 
@@ -39,13 +39,14 @@ def _sentences(content: Content) -> list[str]:
     plain = content.cases[content.columns[0].name]
     if "alerts" not in plain:
         return []
-    name, said = content.columns[0].name, []
+    first, said = content.columns[0].name, []
+    other = f"the {first}" if first == PLAIN else first
     for column in content.columns[1:]:
         now = content.cases[column.name]
         ill = now["caught"].value + now["missed"].value
         said.append(
             f"Of {CASES:,} cases such as these about {_count(ill)} are '{content.positive}'. "
-            f"Under {column.name} there are {_alerts(now)}. Under {name} there are {_alerts(plain)}."
+            f"Under {column.name} there are {_alerts(now)}. Under {other} there are {_alerts(plain)}."
         )
     return said
 

@@ -25,8 +25,9 @@ from rich.progress import track
 from rich.table import Table
 
 from calibrate.cache import FeatureCache
-from calibrate.fit import FitResult, fit
+from calibrate.fit import fit
 from calibrate.io.files import write_cache
+from calibrate.result import FitResult
 from calibrate.uncertainty import Interval
 from service.demo import picture
 from service.demo.network import to_cache, to_onnx, train
@@ -37,6 +38,7 @@ RUNNING = FOLDER / "server.address"  # there while the server runs
 MODEL = "thyroid"
 POINTS = {"best-f1": "f1", "screening": "fbeta(2)", "balanced": "g_mean"}
 WAYS: dict[str, dict[str, Any]] = {
+    "bias adjustment": {"method": "bias_adjustment"},
     "bias adjustment (decimal)": {"method": "bias_adjustment", "search": "decimal"},
     "bias adjustment (exact)": {"method": "bias_adjustment", "search": "exact"},
     "logit adjustment": {"method": "logit_adjustment"},
@@ -124,6 +126,9 @@ def fit_points(caches: dict[str, FeatureCache]) -> dict[str, FitResult]:
     for name, metric in POINTS.items():
         results[name] = fit(validation, train=train_, metric=metric, evidence=test)
         results[name].save(FOLDER / f"{name}.json")
+    page = FOLDER / "screening.html"
+    results["screening"].report("Screening for hypothyroidism").write(page)
+    out.print(f"   a page to sign, of what the screening point does to 100,000 patients: {page}")
     return results
 
 

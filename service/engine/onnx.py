@@ -23,6 +23,8 @@ from calibrate.io.model import OutputKind
 from calibrate.logits import logits_from_probabilities, to_columns
 from service.domain import ModelFailed
 from service.engine.deadlines import Deadlines
+from service.engine.workshop import shared_workshop
+from service.ports import Examined
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +72,29 @@ class OnnxSession:
 
 
 class OnnxEngine:
-    """Makes sessions that all use `threads` threads a run, and `run_s` seconds at most."""
+    """Makes sessions that all use `threads` threads a run, and `run_s` seconds at most.
 
-    def __init__(self, threads: int = 1, run_s: float = 30) -> None:
+    A model that is tried out may take `memory_bytes` beyond what its process has.
+    """
+
+    def __init__(self, threads: int = 1, run_s: float = 30, *, memory_bytes: int = 2**31, gpu: bool = True) -> None:
         self._threads, self._deadlines = threads, Deadlines(run_s)
-        self._providers = _providers()
+        self._memory_bytes = memory_bytes
+        self._providers = _providers() if gpu else ["CPUExecutionProvider"]
+
+    def examine(self, data: bytes, *, output: str | None = None, output_kind: str | None = None) -> Examined:
+        """What is known of a model file once it has run by itself, in a process with limits.
+
+        Raises: `BadModel`, `NoHead`, `ModelFailed`, `WrongShape`.
+        """
+        workshop = shared_workshop()
+        if workshop is None:
+            from service.engine.trial import try_out  # it imports onnx, which a server seldom needs
+
+            return try_out(self, data, output, output_kind)
+        run_s = self._deadlines.run_s
+        memory_bytes = self._memory_bytes + 8 * len(data)
+        return workshop.examine(data, output=output, output_kind=output_kind, run_s=run_s, memory_bytes=memory_bytes)
 
     def load(self, data: bytes, output: str, kind: OutputKind) -> OnnxSession:
         """A session of a graph, one output of which holds logits or probabilities.

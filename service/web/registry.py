@@ -111,8 +111,10 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
     _check_extras(wanted.details.model_extra or {})
     details = wanted.details.model_dump(mode="json")
     promised = [guarantee["interval"] for guarantee in details["guarantees"]]
-    for interval in (*details["evidence"].values(), *details["before"].values(), *promised):
-        interval["kind"] = "submitted"
+    told = [each for name in ("evidence", "before", "gain", "model_scores") for each in details[name].values()]
+    for interval in (*told, *promised):
+        if isinstance(interval, dict):
+            interval["kind"] = "submitted"
     found = registry.model(model)
     version = found.version(wanted.model_version).version
     draft = PointRecord(model, version, wanted.name, 0, point, details, datetime.now(UTC))
@@ -173,7 +175,7 @@ def point_reply(model: Model, record: PointRecord) -> PointReply:
     """A point as it goes over the wire; where its stored details cannot be read, without them."""
     try:
         return _point_reply(model, record)
-    except ValidationError as error:
+    except (ValidationError, BadPoint) as error:
         log.error("the details of %s of model '%s' cannot be read: %s", record.label, record.model, error)
         return _point_reply(model, replace(record, details={"warnings": ["the stored details cannot be read"]}))
 
@@ -188,7 +190,7 @@ def _point_reply(model: Model, record: PointRecord) -> PointReply:
         "is_default": model.default == Default(record.model_version, record.name, record.version),
         "point": Point(**record.point.to_dict()),
         "digest": record.point.digest,
-        "threshold": record.point.threshold,
+        "threshold": record.threshold,
         "created_at": record.created_at,
     }
     return PointReply.model_validate({**record.details, **said_by_us})

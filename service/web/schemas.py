@@ -16,6 +16,8 @@ Matrix = list[list[float]]
 # JSON has no infinity: a text "inf" taken for a number would be stored as null, which nobody could read back.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
+ByClass = Number | list[Number] | dict[str, Number]
+
 
 class Wire(BaseModel):
     """Unknown fields are refused: a typing error must not pass as an option left out."""
@@ -105,7 +107,9 @@ class CalibrateSpec(Wire):
     )
     method: StrictStr = "bias_adjustment"
     search: StrictStr | None = Field(
-        None, min_length=1, description="For bias_adjustment: exact (the default) or decimal."
+        None,
+        min_length=1,
+        description="For bias_adjustment: exact, committee, bagged, smoothed, expected, decimal; auto is the default.",
     )
     digits: StrictInt | None = Field(None, description="For search decimal: 1 to 6, else 3.")
     tau: StrictFloat | None = Field(None, description="For logit_adjustment; fitted for the metric where left out.")
@@ -113,8 +117,24 @@ class CalibrateSpec(Wire):
     prior: list[StrictFloat] | None = Field(
         None, description="Training class frequencies; else the data's, the model's."
     )
+    prevalence: ByClass | None = Field(
+        None,
+        description="Class frequencies where the point will be used, by class or in order; of two classes also the "
+        "share of the positive one.",
+    )
+    negatives_kept: ByClass | None = Field(
+        None, description="The rate at which training kept the rows of each class; of two also that of the negatives."
+    )
+    class_weights: dict[str, Number] | list[Number] | None = Field(
+        None, description="The weight of each class in the training loss."
+    )
     cost_matrix: list[list[Number]] | None = Field(
         None, description="For mean_cost and minimum_risk: a row for each decision, a column for each true class."
+    )
+    calibration: StrictStr | None = Field(
+        None,
+        description="A calibration map before the method (temperature, bias_corrected_temperature, platt, "
+        "vector_scaling, or auto), kept only where cross-fitted log loss gains.",
     )
     model_version: StrictInt | None = None
     make_default: StrictBool = Field(False, description="Make it the default in the same step.")
@@ -155,7 +175,7 @@ class CertifiedInterval(BaseModel):
 
 
 class Interval(BaseModel):
-    """A measured number with its interval; null where undefined. `kind` says which rows it comes from."""
+    """A measured number with its pointwise interval; null where undefined. `kind` says which rows it comes from."""
 
     value: Number | None
     low: Number | None
@@ -197,6 +217,25 @@ class Point(Wire):
     cost: list[list[Number]] | None = Field(None, description="A row for each decision, a column for each true class.")
 
 
+class MapTrial(BaseModel):
+    """What a calibration map gains in cross-fitted log loss per row."""
+
+    name: str
+    gain: Number
+    standard_error: Number
+
+
+class MapReply(BaseModel):
+    """The calibration map `scale * logits + bias` that a point contains, null where none was kept, and what was tried.
+    The `probabilities` of a prediction are the softmax of the mapped logits.
+    """
+
+    name: StrictStr | None
+    scale: list[Number] | None
+    bias: list[Number] | None
+    trials: list[MapTrial] = []
+
+
 class PointDetails(BaseModel):
     """What a fit says of a point beside the point itself; more than is listed here may come along."""
 
@@ -206,8 +245,17 @@ class PointDetails(BaseModel):
     metric: str | None = None
     evidence: dict[str, Interval] = {}
     before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
+    gain: dict[str, Interval] = Field(
+        {}, description="How much better the point is than the plain model on the same rows; above 0 is better."
+    )
+    model_scores: dict[str, Interval | Number | None] = Field(
+        {}, description="What no point changes: ROC AUC and the like; a bare number where it came without an interval."
+    )
+    prevalence: list[Number] | None = Field(None, description="The class frequencies that all of these are told for.")
+    survives: list[StrictStr] = Field([], description="Metrics whose promise holds at any prevalence.")
     mis_before: list[Number] | None = Field(None, description="Mean predicted probability per class without the point.")
     mis_after: list[Number] | None = None
+    calibration: MapReply | None = None
     guarantees: list[GuaranteeReply] = Field([], max_length=100)
     warnings: list[str] = []
 

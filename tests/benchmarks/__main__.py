@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tests.benchmarks.classes import beside_a_loop, beside_the_peer, many_classes
+from tests.benchmarks.epochs import epochs
 from tests.benchmarks.search import beside_the_tuner, best_f1, everything_on, ten_times_more
 from tests.benchmarks.start import start_to_ready
 from tests.benchmarks.state import newton_and_descent
@@ -24,6 +25,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "classes_100": many_classes,
     "classes_1000": partial(many_classes, 50_000, 1000),
     "from_parquet": from_parquet,
+    "epochs": epochs,
+    "epochs_half_split": partial(epochs, None, "half_split"),
     "start_to_ready": start_to_ready,
 }
 

@@ -65,7 +65,7 @@ def test_cross_fitted_evidence_is_lower_than_the_fitting_rows_own_score() -> Non
     gaps = []
     for seed in range(30):
         problem = draw((0.9, 0.1), 150, seed)
-        result = fit(cache_of(problem), metric="f1")
+        result = fit(cache_of(problem), metric="f1", search="exact")
         own = binary_metric("f1", *cells(problem.labels, result.point.decide(problem.logits)))
         gaps.append(own - result.evidence["f1"].value)
     assert np.mean(gaps) > 0.02
@@ -120,7 +120,7 @@ def test_a_metric_that_asks_for_one_class_only_is_called_out() -> None:
 def test_margins_that_float32_cannot_tell_apart_are_called_out() -> None:
     """The neighbours of the cut are one step of float64 apart."""
     margins = np.array([1.0, 1.0 + 1e-12, 0.0, 2.0])
-    result = fit(logits=margins, labels=[0, 1, 0, 1], metric="f1", evidence=False)
+    result = fit(logits=margins, labels=[0, 1, 0, 1], metric="f1", search="exact", evidence=False)
     assert any("a float32 model may decide them either way" in text for text in result.warnings)
 
 
@@ -191,12 +191,13 @@ def test_caches_of_different_models_do_not_mix() -> None:
 
 @pytest.mark.parametrize("metric", ["f1", "g_mean", "tp - fp"])
 def test_scaling_or_shifting_all_logits_changes_no_decision(metric: str) -> None:
-    """In two classes and in more, by powers of two, which are exact."""
+    """The exact search, in two classes and in more, by powers of two, which are exact."""
     for problem in (BINARY[1], MULTICLASS[2]):
         logits = problem.logits.astype(np.float64)
         if logits.ndim == 1:
             logits = np.stack([logits * 0, logits], axis=1)
-        options = {"labels": problem.labels, "classes": problem.classes, "metric": metric, "evidence": False}
+        options = {"labels": problem.labels, "classes": problem.classes, "metric": metric, "search": "exact"}
+        options["evidence"] = False
         plain = fit(logits=logits, **options).point.decide(logits)  # type: ignore[arg-type]
         for moved in (logits * 4, logits / 8, logits + 1024):
             assert np.array_equal(fit(logits=moved, **options).point.decide(moved), plain)  # type: ignore[arg-type]
@@ -220,9 +221,9 @@ def test_the_models_own_scores_are_reported_by_amounts_too() -> None:
     logits, fp, fn = rng.normal(size=500) + labels, rng.random(500), rng.gamma(1, 9, 500)
     cache = feature_cache(logits=logits, labels=labels, cost_fp=fp, cost_fn=fn)
     scores = fit(cache, metric="savings", evidence=False).model_scores
-    assert scores["roc_auc"] == pytest.approx(roc_auc_score(labels, logits))
+    assert scores["roc_auc"].value == pytest.approx(roc_auc_score(labels, logits))
     weighted = roc_auc_score(labels, logits, sample_weight=np.where(labels == 1, fn, fp))
-    assert scores["cost_weighted_roc_auc"] == pytest.approx(weighted)
+    assert scores["cost_weighted_roc_auc"].value == pytest.approx(weighted)
 
 
 def test_amounts_are_of_the_class_that_their_metric_names() -> None:

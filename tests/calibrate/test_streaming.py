@@ -47,7 +47,8 @@ def test_the_point_is_that_of_the_rows_in_memory(metric: str, options: dict[str,
     data = rows()
     if not weighted:
         del data["sample_weight"]
-    whole = fit(feature_cache(classes=["no", "yes"], **data), metric=metric, evidence=False, **options)  # type: ignore[arg-type]
+    cache = feature_cache(classes=["no", "yes"], **data)
+    whole = fit(cache, metric=metric, search="exact", evidence=False, **options)  # type: ignore[arg-type]
     results = [
         fit_stream(stream_of(data, parts, seed), metric=metric, **options)  # type: ignore[arg-type]
         for parts, seed in ((1, 0), (7, 1), (100, 2))
@@ -65,7 +66,7 @@ def test_the_evidence_is_about_that_of_the_rows_in_memory() -> None:
     """Other folds, the same procedure; the plain model's figures are the same to the last digit."""
     data = rows(20_000)
     ours = fit_stream(stream_of(data, 5), metric="f1")
-    theirs = fit(feature_cache(classes=["no", "yes"], **data), metric="f1")
+    theirs = fit(feature_cache(classes=["no", "yes"], **data), metric="f1", search="exact")
     assert ours.before["f1"].value == theirs.before["f1"].value
     assert abs(ours.evidence["f1"].value - theirs.evidence["f1"].value) < 0.02
     assert ours.evidence["recall"].rows == theirs.evidence["recall"].rows

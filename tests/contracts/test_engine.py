@@ -87,13 +87,13 @@ def test_a_run_without_end_is_ended(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_output_that_is_not_a_row_per_row_is_refused(engine: Engine) -> None:
-    """Three axes, or rows summed up."""
+    """Three axes, which reading the file did not tell, or rows summed up."""
     from onnx import helper
 
     stacked = build([*body(), helper.make_node("Unsqueeze", ["features", "axes"], ["z"])],
                     {**weights(2), "axes": np.array([1])}, ["z"])  # fmt: skip
     with pytest.raises(WrongShape, match="1 or 2 axes"):
-        load(engine, stacked, output="z", output_kind="logits").run({"x": X})
+        engine.load(stacked, "z", "logits").run({"x": X})
     summed = build([*body(), helper.make_node("ReduceSum", ["features", "axes"], ["z"])],
                    {**weights(2), "axes": np.array([0])}, ["z"])  # fmt: skip
     with pytest.raises(ModelFailed, match="1 rows for 9"):

@@ -25,8 +25,9 @@ from tests.servers import Server, free_port, running
 def test_it_tells_the_whole_path(demo: Demo) -> None:
     """F1 and G-mean of the plain model and of every method on held-out rows, and decisions that agree."""
     for text in ("3163 patients, 151", "plain model", "bias adjustment (decimal)", "bias adjustment (exact)",
-                 "logit adjustment", "prior threshold", "head of 16 features found", "the same as in Python: True",
-                 "validation: 2373 of 2373 served decisions", "as ONCE=1 asks"):  # fmt: skip
+                 "a page to sign", "logit adjustment", "prior threshold", "head of 16 features found",
+                 "the same as in Python: True", "validation: 2373 of 2373 served decisions",
+                 "as ONCE=1 asks"):  # fmt: skip
         assert text in demo.said, text
     assert "/console" not in demo.said  # the server is gone by then
 

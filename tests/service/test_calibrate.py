@@ -55,7 +55,12 @@ def call(client: TestClient, data: dict[str, Any], **spec: Any) -> Any:
         {"metric": "2*tp/(2*tp + fp + 3*fn)"},
         {"metric": "mean_cost", "cost_matrix": [[0.0, 9.0], [1.0, 0.0]], "method": "minimum_risk"},
         {"metric": "cost(fp=1, fn=9)"},
+        {"metric": "precision", "prevalence": 0.02, "prior": [0.8, 0.2]},
+        {"metric": "f1", "prevalence": {"clear": 0.9, "fraud": 0.1}, "negatives_kept": 0.5},
+        {"metric": "cost(fp=1, fn=9)", "method": "minimum_risk", "class_weights": {"clear": 1, "fraud": 7}},
         {"metric": "f1", "method": "plug_in"},
+        {"metric": "f1", "method": "temperature"},
+        {"metric": "cost(fp=1, fn=9)", "method": "minimum_risk", "calibration": "auto"},
     ],
 )
 def test_the_answer_is_the_librarys(fraud: TestClient, spec: dict[str, Any]) -> None:
@@ -76,6 +81,7 @@ def test_the_answer_is_the_librarys(fraud: TestClient, spec: dict[str, Any]) -> 
         "warnings",
         "metric",
         "method",
+        "calibration",
         "guarantees",
     ):
         assert said[key] == expected[key], key
@@ -103,6 +109,15 @@ def test_inputs_features_logits_and_files_come_to_the_same_point(fraud: TestClie
     assert answers[-1].json()["operating_point"] == "p@7"
     file_cache = feature_cache(features=FEATURES, labels=Y, **HEAD)
     assert points[3] == fit(file_cache, metric="f1").point.bias[1]
+
+
+def test_a_method_that_reads_the_head_takes_the_models(fraud: TestClient) -> None:
+    """Tau-normalisation of logits alone, with the head of the version that is calibrated."""
+    said = call(fraud, {"logits": LOGITS.tolist(), "labels": Y.tolist()}, method="tau_normalization")
+    assert said.status_code == 201, said.text
+    cache = feature_cache(logits=LOGITS.astype(np.float64), labels=Y, classes=["clear", "fraud"], **HEAD)
+    expected = fit(cache, method="tau_normalization", metric="f1", evidence=False).point
+    assert OperatingPoint.from_dict(said.json()["point"]) == expected
 
 
 def test_the_new_point_can_become_the_default_in_the_same_step(fraud: TestClient) -> None:
@@ -172,7 +187,7 @@ def test_groups_count_as_one(fraud: TestClient) -> None:
         (guarantee,) = response.json()["guarantees"]
         assert (guarantee["unit"], guarantee["rows"]) == ("groups", np.unique(np.arange(400)[Y == 1] % 100).size)
         assert response.json()["evidence"]["accuracy"]["rows"] <= 100
-    assert in_json.json()["data_digest"] == in_file.json()["data_digest"]
+    assert in_json.json()["guarantees"] == in_file.json()["guarantees"]
     refused(call(fraud, {**data, "group": [1.5] * 400}), 422, "bad-cache")
     refused(call(fraud, {**data, "group": names[:3]}), 422, "wrong-shape")
 
@@ -189,6 +204,44 @@ def test_a_rule_with_weights_or_costs_is_published_and_served(fraud: TestClient)
         call_ = {"model": "fraud", "logits": LOGITS.tolist(), "operating_point": "rule"}
         labels = [row["label"] for row in fraud.post("/predict", json=call_).json()["predictions"]]
         assert labels == [names[i] for i in point.decide(LOGITS)]
+
+
+def test_behind_a_map_the_probabilities_are_the_calibrated_ones(fraud: TestClient) -> None:
+    """Those of the rows' own point, one by one; the threshold is on them; `adjusted` stays what the rule saw."""
+    data = {"logits": LOGITS.tolist(), "labels": Y.tolist()}
+    reply = call(fraud, data, metric="cost(fp=1, fn=9)", method="minimum_risk", calibration="platt").json()
+    found = reply["calibration"]
+    assert found["name"] == "platt"
+    assert found["trials"][0]["gain"] > found["trials"][0]["standard_error"]
+    assert reply["threshold"] == pytest.approx(0.1)
+    references = ["p", "argmax"] * 200
+    asked = {"model": "fraud", "logits": LOGITS.tolist(), "operating_point": references}
+    said = fraud.post("/predict", json=asked).json()["predictions"]
+    mapped = softmax(LOGITS * np.array(found["scale"]) + np.array(found["bias"]))
+    expected = np.where(np.arange(400)[:, None] % 2 == 0, mapped, softmax(LOGITS))
+    assert np.allclose([row["probabilities"] for row in said], expected)
+    point = OperatingPoint.from_dict(reply["point"])
+    assert np.allclose([row["adjusted"] for row in said[::2]], point.adjusted(LOGITS[::2]))
+    assert [row["label"] == "fraud" for row in said[::2]] == (mapped[::2, 1] > 0.1).tolist()
+
+
+def test_a_published_point_brings_its_map_along(fraud: TestClient) -> None:
+    """What a saved fit says of its map is served; one that does not fit the classes is refused."""
+    result = fit(
+        logits=LOGITS.astype(np.float64), labels=Y, classes=["clear", "fraud"], metric="f1", calibration="platt"
+    ).to_dict()
+    point, details = result.pop("point"), {key: value for key, value in result.items() if key != "threshold"}
+    body = {"name": "theirs", "point": point, "details": details}
+    reply = fraud.post("/models/fraud/operating-points", json=body).json()
+    assert reply["threshold"] == pytest.approx(result["threshold"])
+    kept = details["calibration"]
+    asked = {"model": "fraud", "logits": LOGITS[:9].tolist(), "operating_point": "theirs"}
+    said = fraud.post("/predict", json=asked).json()["predictions"]
+    mapped = softmax(LOGITS[:9] * np.array(kept["scale"]) + np.array(kept["bias"]))
+    assert np.allclose([row["probabilities"] for row in said], mapped)
+    for wrong in ({**kept, "scale": [1.0, -1.0]}, {**kept, "bias": [0.0]}):
+        body = {"name": "wrong", "point": point, "details": {**details, "calibration": wrong}}
+        refused(fraud.post("/models/fraud/operating-points", json=body), 422, "bad-point")
 
 
 def test_a_staged_version_is_calibrated_by_number(fraud: TestClient) -> None:
@@ -243,7 +296,7 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         (GOOD, {"metric": None}, 400, "bad-request", "metric: Input should be a valid string"),
         (GOOD, {"metric": "f1[x]"}, 422, "unknown-class", "got 'x'"),
         (GOOD, {"method": "magic"}, 422, "unknown-method", "method must be one of"),
-        (GOOD, {"search": "grid"}, 422, "unknown-method", "search must be one of exact, decimal"),
+        (GOOD, {"search": "grid"}, 422, "unknown-method", "search must be one of exact, committee"),
         (GOOD, {"positive": "froud"}, 422, "unknown-class", "got 'froud'"),
         (GOOD, {"prior": [1.0, 0.0]}, 422, "bad-prior", "prior of class 'fraud' must be > 0"),
         (GOOD, {"model": "nope"}, 404, "unknown-model", "no model 'nope'"),

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibrate import OperatingPoint, feature_cache, fit, write_cache
+from calibrate import OperatingPoint, calibration_quality, feature_cache, fit, read_cache, write_cache
+from calibrate.maps import CalibrationMap
 from tests.models import network
 from tests.problems import draw
 from tests.servers import Server
@@ -49,13 +50,11 @@ def test_fit_prints_the_librarys_answer(caches: Path, tmp_path: Path) -> None:
     """As JSON every number; as a table the threshold, the states and the evidence; saved, the point itself."""
     arguments: list[str | Path] = ["fit", caches / "val.npz", "--metric", "f1", "--out", tmp_path / "f1.json"]
     said = json.loads(setpoint(*arguments, "--json").stdout)
-    from calibrate import read_cache
-
     expected = fit(read_cache(caches / "val.npz"), metric="f1")
     assert said == json.loads(json.dumps(expected.to_dict()))
     assert OperatingPoint.load(tmp_path / "f1.json") == expected.point
     table = setpoint(*arguments).stdout
-    assert "bias_adjustment (exact) for f1 on 400 rows" in table
+    assert "bias_adjustment (committee) for f1 on 400 rows" in table
     assert f"decides 'fraud' where its probability is above {expected.point.threshold:.6g}" in table
     assert "evidence: cross-fitted" in table
     assert f"{expected.evidence['recall'].value:.3f}" in table
@@ -77,6 +76,42 @@ def test_fit_takes_every_option(caches: Path) -> None:
     )  # fmt: skip
     assert said["point"]["bias"] == pytest.approx([-np.log(0.8), -np.log(0.2)])
     assert said["positive"] == "clear"
+
+
+def test_fit_is_told_for_another_prevalence(caches: Path) -> None:
+    """And corrects what training sampled: as the library, and in words."""
+    from calibrate import read_cache
+
+    arguments: list[str | Path] = ["fit", caches / "val.npz", "--metric", "cost(fp=1, fn=50)"]
+    arguments += ["--method", "minimum_risk"]
+    arguments += ["--prevalence", "0.02", "--negatives-kept", "0.1", "--class-weights", "1,20"]
+    expected = fit(
+        read_cache(caches / "val.npz"),
+        metric="cost(fp=1, fn=50)",
+        method="minimum_risk",
+        prevalence=0.02,
+        negatives_kept=0.1,
+        class_weights=[1, 20],
+    )
+    assert json.loads(setpoint(*arguments, "--json").stdout) == json.loads(json.dumps(expected.to_dict()))
+    said = " ".join(setpoint(*arguments).stdout.split())
+    assert "at a prevalence of 0.98 clear, 0.02 fraud; at any: balanced_accuracy, recall, specificity, g_mean" in said
+    assert "the point corrects: the training loss weighted the classes: clear 1, fraud 20" in said
+    assert "gain in cost(fp=1, fn=50) over the plain model, on the same rows" in said
+
+
+def test_a_curve_is_written_with_its_bands(caches: Path, tmp_path: Path) -> None:
+    """Thinned, and at another prevalence."""
+    out = tmp_path / "curve.csv"
+    options = ["--metric", "precision", "--metric", "recall", "--points", "40", "--prevalence", "0.01"]
+    said = setpoint("curve", caches / "val.npz", "--out", out, *options).stdout
+    lines = out.read_text().splitlines()
+    assert lines[0] == (
+        "margin,threshold,tp,fp,fn,tn,precision,precision low,precision high,recall,recall low,recall high"
+    )
+    assert f"{len(lines) - 1} cuts at a prevalence of 0.01" in said
+    assert 10 < len(lines) < 100
+    assert "two classes" in setpoint("curve", caches / "three.npz", "--out", out, code=1).stderr
 
 
 def test_fit_certifies(caches: Path, tmp_path: Path) -> None:
@@ -116,12 +151,30 @@ def test_evaluate_compares_points_on_rows_that_did_not_fit_them(caches: Path, tm
     assert "is for clear, fraud; the rows have a, b, [c]" in refused.stderr
 
 
+def test_evaluate_tells_how_true_the_probabilities_are(caches: Path, tmp_path: Path) -> None:
+    """The model's, and those behind the map that a point contains, as a table or as JSON."""
+    out = tmp_path / "mapped.json"
+    shown = setpoint("fit", caches / "val.npz", "--metric", "f1", "--calibration", "auto", "--out", out).stdout
+    assert "log loss saved per row, cross-fitted" in shown
+    arguments = ("evaluate", caches / "test.npz", "--point", out, "--calibration")
+    said = json.loads(setpoint(*arguments, "--json").stdout)["calibration"]
+    rows, kept = read_cache(caches / "test.npz"), json.loads(out.read_text())["calibration"]
+    by = CalibrationMap.from_dict(kept, rows.classes)
+    assert by is not None
+    assert said["plain model"] == calibration_quality(rows).to_dict()
+    assert said["mapped"] == calibration_quality(rows, by, point=OperatingPoint.load(out)).to_dict()
+    assert said["mapped"]["log_loss"] < said["plain model"]["log_loss"]
+    table = setpoint(*arguments).stdout
+    assert f"{said['mapped']['classes']['fraud']['slope']:.4f}" in table
+    assert "near the cut" in table
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["fit", "missing.npz", "--metric", "f1"], "there is no file missing.npz"),
         (["fit", "VAL", "--metric", "auc"], "metric must be one of accuracy"),
-        (["fit", "VAL", "--metric", "f1", "--prior", "x"], "prior must be numbers with commas between"),
+        (["fit", "VAL", "--metric", "f1", "--prior", "x"], "shares must be numbers with commas between"),
         (["fit", "VAL", "--metric", "f1", "--method", "magic"], "method must be one of"),
         (["fit", "VAL", "--metric", "f1", "--out", "no/such/folder/f.json"], "no/such/folder/f.json: No such file"),
         (["evaluate", "VAL", "--point", "missing.json"], "missing.json"),
@@ -190,8 +243,6 @@ def test_publish_registers_models_and_points_and_moves_the_default(
 
 def test_fit_streams_files(caches: Path, tmp_path: Path) -> None:
     """Parquet in parts: the same point as of the whole in memory, with constraints; what it cannot do is refused."""
-    from calibrate import read_cache
-
     whole = read_cache(caches / "val.npz")
     for part in range(3):
         rows = slice(part * 150, (part + 1) * 150)
@@ -199,7 +250,7 @@ def test_fit_streams_files(caches: Path, tmp_path: Path) -> None:
         write_cache(tmp_path / f"{part}.parquet", cache)
     common = ["--metric", "precision", "--constraint", "recall >= 0.5", "--json"]
     said = json.loads(setpoint("fit", tmp_path / "*.parquet", "--stream", *common).stdout)
-    expected = json.loads(setpoint("fit", caches / "val.npz", *common).stdout)
+    expected = json.loads(setpoint("fit", caches / "val.npz", *common, "--search", "exact").stdout)
     assert said["point"] == expected["point"]
     assert said["constraints"] == ["recall >= 0.5"]
     assert said["evidence"]["precision"]["kind"] == "cross_fitted"

@@ -1,11 +1,13 @@
 """95 % means 95 % for a whole curve: bands hold at every cut at once, also at one that was chosen by looking."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from calibrate import feature_cache
-from calibrate.bands import has_band, simultaneous_band, simultaneous_level
+from calibrate.bands import has_band, rectangle_band, simultaneous_band, simultaneous_level
 from calibrate.counts import Counts
 from calibrate.curve import curve
 from calibrate.metrics import METRICS
@@ -58,6 +60,55 @@ def test_a_band_is_clopper_pearson_at_its_level_and_narrower_at_the_ends_than_ko
     )
     assert simultaneous_band(np.array([0]), 100, 0.95)[0] == 0
     assert simultaneous_band(np.array([100]), 100, 0.95)[1] == 1
+
+
+@pytest.mark.parametrize("n", [15, 100, 1000])
+@pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "ten values"])
+def test_precision_elsewhere_holds_at_the_worst_cut_of_all(n: int, discrete: bool) -> None:
+    """2,000 draws of n rows per class: both rates and the precision at a prevalence of 0.01, each at its worst cut."""
+    rng = np.random.default_rng(n)
+    elsewhere, shift, each = 0.01, 1.5, 1 - 0.05 / 2
+    counted = np.arange(n + 1)
+    low, high = simultaneous_band(counted, n, each)
+    precision = parse_metric("precision", ["no", "yes"])
+    steps = np.linspace(-2, 3, 10)
+    inside = 0
+    for _ in range(DRAWS):
+        positives, negatives = np.sort(rng.normal(shift, 1, n)), np.sort(rng.normal(0, 1, n))
+        if discrete:  # a score is the highest step that is reached: cuts lie at the steps
+            positives, negatives = (steps[np.maximum(np.searchsorted(steps, x) - 1, 0)] for x in (positives, negatives))
+            cuts = steps[1:]
+        else:  # just above each row, where every rate is nearest to one end of its band
+            cuts = np.concatenate([positives, negatives])
+            cuts = np.concatenate([cuts, np.nextafter(cuts, -np.inf)])
+            cuts = cuts if n < 1000 else cuts[:: n // 250]
+        side: Literal["left", "right"] = "left" if discrete else "right"
+        tp, fp = n - np.searchsorted(positives, cuts, side), n - np.searchsorted(negatives, cuts, side)
+        tpr, fpr = norm.sf(cuts - shift), norm.sf(cuts)
+        bottom, top = rectangle_band(precision, (low[tp], high[tp]), (low[fp], high[fp]), elsewhere, 1)
+        truth = elsewhere * tpr / (elsewhere * tpr + (1 - elsewhere) * fpr)
+        rates = (low[tp] <= tpr) & (tpr <= high[tp]) & (low[fp] <= fpr) & (fpr <= high[fp])
+        assert ((bottom <= truth + 1e-12) & (truth - 1e-12 <= top))[rates].all()  # corners are enough
+        inside += bool(rates.all())
+    assert inside >= DRAWS * (0.95 - noise(0.95, DRAWS)), inside
+
+
+def test_weights_that_are_alike_within_a_class_change_no_band_and_others_widen_it() -> None:
+    """As rows at another prevalence; Kish's number of rows for the rest."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [200, 60])
+    margins = rng.normal(labels * 1.5)
+    plain = curve(feature_cache(logits=margins, labels=labels), ["recall", "precision"], confidence=0.95)
+    for weights, alike in [(np.where(labels == 1, 0.2, 3.0), True), (rng.gamma(1, 1, 260), False)]:
+        cache = feature_cache(logits=margins, labels=labels, sample_weight=weights)
+        found = curve(cache, ["recall", "precision"], confidence=0.95).at_prevalence(60 / 260)
+        for name in ("recall", "precision"):
+            widths = [np.subtract(*each.bands[name][::-1]) for each in (plain, found)]
+            if alike:
+                assert np.allclose(plain.bands[name], found.bands[name])
+            else:
+                assert widths[1].mean() > 1.2 * widths[0].mean()
+            assert (found.bands[name][0] <= np.nan_to_num(found.metrics[name], nan=1) + 1e-9).all()
 
 
 def test_bands_hold_after_the_cut_was_chosen_and_at_another_prevalence() -> None:

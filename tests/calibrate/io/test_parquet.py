@@ -370,8 +370,20 @@ def test_a_damaged_size_in_the_footer_does_not_end_the_process() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_a_stream_refuses_groups(suffix: str, tmp_path: Path) -> None:
+    """Rows of a group may lie in different batches; the file as a whole is read."""
+    file = tmp_path / f"cache{suffix}"
+    write_cache(file, CACHES["groups"])
+    with pytest.raises(BadCache, match="cannot keep groups together"):
+        next(open_cache(file).batches())
+    assert read_cache(file).group is not None
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 @pytest.mark.parametrize("batch_rows", [1, 5, 7, N, 10**9])
-@pytest.mark.parametrize("cache", CACHES.values(), ids=CACHES.keys())
+@pytest.mark.parametrize(
+    "cache", [c for c in CACHES.values() if c.group is None], ids=[c for c in CACHES if c != "groups"]
+)
 def test_a_stream_is_the_whole_file(cache: FeatureCache, batch_rows: int, suffix: str, tmp_path: Path) -> None:
     """Whatever the size of a batch, and again at each call."""
     file = tmp_path / f"cache{suffix}"

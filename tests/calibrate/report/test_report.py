@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibrate import FeatureCache, OperatingPoint, feature_cache
+from calibrate import FeatureCache, OperatingPoint, feature_cache, fit
 from calibrate.errors import BadReport
 from calibrate.report.held_out import held_out_report
 from tests.problems import draw
 
 
-def rows(k: int = 2) -> tuple[FeatureCache, OperatingPoint]:
+def rows(k: int = 2, seed: int = 3) -> tuple[FeatureCache, OperatingPoint]:
     """A cache and a point that alerts more than the model does."""
     prior = (0.9, 0.1) if k == 2 else (0.6, 0.3, 0.1)
-    problem = draw(prior, 400, 3, lead=1.5)
+    problem = draw(prior, 400, seed, lead=1.5)
     cache = feature_cache(logits=problem.logits, labels=problem.labels, classes=["clear", "<ill>", "odd & even"][:k])
     return cache, OperatingPoint(cache.classes, np.ones(k), np.arange(k) * 1.5)
 
@@ -106,7 +106,7 @@ def test_the_page_needs_nothing_else_and_escapes_names() -> None:
     assert "Fraud <script>alert(1)</script>" in text
     assert "rows that had no part in choosing" in text
     assert "approve" in text
-    assert html.count("<svg") == 4
+    assert html.count("<svg") == 5
     assert html == held_out_report(cache, {"mine": point}, title="Fraud <script>alert(1)</script>").to_html()
 
 
@@ -123,3 +123,39 @@ def test_a_report_is_written_as_its_name_ends(tmp_path: Path) -> None:
     assert len(read["curve"]) > 50
     with pytest.raises(BadReport, match=r"\.html, \.png, \.json; got '.*a\.pdf'"):
         report.write(tmp_path / "a.pdf")
+
+
+def test_a_fit_reports_its_evidence_and_says_what_it_scores() -> None:
+    """Cross-fitted decisions, not those of the point on its own rows; the promises; the gain over the plain model."""
+    cache, _ = rows()
+    result = fit(cache, metric="precision", constraints=["recall >= 0.6 @ 90%"])
+    content = result.report("To be signed").content
+    for column, found in {"plain model": result.before, "this point": result.evidence}.items():
+        assert content.cases[column]["alerts"].value == pytest.approx(1e5 * found["alert_rate"].value)
+        assert content.evidence[column]["precision"].value == pytest.approx(found["precision"].value)
+    html = result.report("To be signed").to_html()
+    assert "They score the procedure that chose this operating point" in html
+    assert "recall &gt;= 0.6 @ 90%: holds for new cases" in html
+    assert content.gain.keys() == result.gain.keys()
+    held_out = fit(cache, metric="f1", evidence=rows(seed=9)[0]).report().to_html()
+    assert "rows that had no part in choosing" in held_out
+    assert "score the procedure" not in held_out
+
+
+def test_a_report_at_another_prevalence_is_of_that_prevalence() -> None:
+    """The curve and the cases are those of the prevalence, and the page says so."""
+    cache, _ = rows()
+    result = fit(cache, metric="f1", prevalence=0.02, prior=[0.9, 0.1])
+    content = result.report().content
+    assert content.curve is not None
+    assert content.curve.prevalence == pytest.approx(0.02)
+    caught, missed = (content.cases["this point"][what].value for what in ("caught", "missed"))
+    assert caught + missed == pytest.approx(0.02 * 1e5)
+    assert "clear 0.98, &lt;ill&gt; 0.02" in result.report().to_html()
+
+
+def test_no_evidence_is_no_report() -> None:
+    """It would have nothing to rest on."""
+    cache, _ = rows()
+    with pytest.raises(BadReport, match="rests on evidence, and there is none: fit with evidence"):
+        fit(cache, metric="f1", evidence=False).report()
