@@ -21,7 +21,6 @@ from textwrap import fill
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from calibrate import fit
 from calibrate.bench import Comparison, Rule, Score, Trial, bench, named_rules, summarize
 from calibrate.bench.plots import write_plots
 from calibrate.bench.tables import comparison_to_markdown
@@ -34,21 +33,17 @@ PEER = "scikit-learn tuner"
 OPPONENTS = ("bias_adjustment:decimal", "bias_adjustment:exact", PEER)
 PACKAGES = ("setpoint", "numpy", "scipy", "scikit-learn")
 LEVEL = 0.05
-
-
-def default_rule() -> str:
-    """The search that `fit` takes unless told, as a rule's name."""
-    options = fit(logits=[-1.0, 1.0], labels=[0, 1], metric="f1", evidence=False).options
-    return f"bias_adjustment:{options['search']}"
+DEFAULT = "bias_adjustment"  # with the search that it takes unless told
 
 
 def rules_of(names: Sequence[str] | None) -> dict[str, Rule]:
     """Those named, or argmax, the prior threshold and every search; and the peer.
 
-    Logit adjustment is not among them: in two classes its fitted tau is the exact sweep and `tau = 1` the prior
-    threshold, and a twin would distort the ranks.
+    A twin would distort the ranks. So logit adjustment is not among them (in two classes its fitted tau is the exact
+    sweep and `tau = 1` the prior threshold), nor are the searches that the default takes, other than exact.
     """
-    every = ["argmax", "prior_threshold", *(f"bias_adjustment:{search}" for search in SEARCHES)]
+    every = ["argmax", "prior_threshold", DEFAULT]
+    every += [f"{DEFAULT}:{search}" for search in SEARCHES if search not in ("auto", "committee")]
     return {**named_rules(names or every), PEER: scikit_learn_tuner}
 
 
@@ -155,7 +150,7 @@ def page(out: Path, groups: dict[str, list[Score]], reference: str, command: str
     folder.mkdir(parents=True, exist_ok=True)
     overall = {name: compared(scores, reference) for name, scores in groups.items()}
     seeds = len({score.seed for scores in groups.values() for score in scores})
-    is_default = "It is" if reference == default_rule() else f"It is not: `{default_rule()}` is"
+    is_default = "It is" if reference == DEFAULT else f"It is not: `{DEFAULT}` is"
     versions = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)])
     introduction = INTRODUCTION.format(models=" or a ".join(MODELS), seeds="1 seed" if seeds == 1 else f"{seeds} seeds")
     text = PAGE.format(
@@ -217,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", type=int, help="at most so many sets of each folder, spread over its names")
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args(arguments)
-    rules, reference = rules_of(given.rule), given.reference or default_rule()
+    rules, reference = rules_of(given.rule), given.reference or DEFAULT
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     groups: dict[str, list[Score]] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
