@@ -67,20 +67,18 @@ class Sample:
         """The sum of the squared weights of each class's rows, which tells how many rows they are worth (Kish's
         sum(w)^2 / sum(w^2)); None where there are neither weights nor groups.
 
-        Rows of a group count as if they were all the same, in the class, or over all rows, where that costs most.
+        Rows of one class in one group count as if they were all the same.
         """
         if self.weights is None and self.groups is None:
             return None
         w = np.ones(self.labels.size) if self.weights is None else self.weights
-        of_rows = np.bincount(self.labels, w**2, self.k)
         if self.groups is None:
-            return of_rows
-        number = int(self.groups.max()) + 1
-        sides = [np.ones(w.size, dtype=bool), *(self.labels == label for label in range(self.k))]
-        of_groups = [np.bincount(self.groups[side], w[side], number) for side in sides]
-        squares = [of_rows.sum(), *of_rows]
-        times = [float(each @ each) / float(one) for each, one in zip(of_groups, squares, strict=True) if one]
-        return of_rows * max(times)
+            return np.bincount(self.labels, w**2, self.k)
+        _, members = np.unique(self.groups * self.k + self.labels, return_inverse=True)
+        together = np.bincount(members, w)
+        of_class = np.zeros(together.size, dtype=np.intp)
+        of_class[members] = self.labels
+        return np.bincount(of_class, together**2, self.k)
 
     def counts(self, decided: Int[np.ndarray, "n"]) -> Counts:
         """The counts of these decisions."""

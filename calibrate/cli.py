@@ -9,7 +9,7 @@ import typer
 
 from calibrate.curve import USUAL
 from calibrate.curve import curve as trade_off
-from calibrate.errors import BadCache, BadCosts, BadPrior
+from calibrate.errors import BadCache, BadCosts, BadPrior, BadReport
 from calibrate.evidence import held_out
 from calibrate.fit import fit as fit_point
 from calibrate.io.files import read_cache
@@ -79,6 +79,8 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit an operating point for a metric on labelled rows."""
+    if out is not None and out in (report or []):
+        raise BadReport(f"--out and a report would be the same file, {out}")
     known = None if prior is None else shares(prior)
     if stream:
         others = {"--search": search, "--digits": digits, "--tau": tau, "--train": train, "--test": test}
@@ -151,6 +153,7 @@ def evaluate(
     found: dict[str, Mapping[str, Interval]] = {}
     quality: dict[str, CalibrationQuality] = {}
     points: dict[str, OperatingPoint] = {}
+    promised: dict[str, str] = {}
     for path in point:
         chosen = OperatingPoint.load(path)
         if chosen.classes != rows.classes:
@@ -163,6 +166,8 @@ def evaluate(
         found.setdefault("plain model", evidence.argmax)
         name = path.stem if path.stem not in found else str(path)
         found[name], points[name] = evidence.point, chosen
+        if promise := _promised(path):
+            promised[name] = promise
         if calibration:
             quality[name] = calibration_quality(rows, _map_of(path, chosen), point=chosen, positive=positive)
     if calibration:
@@ -170,7 +175,8 @@ def evaluate(
     for path in report or []:
         from calibrate.report.held_out import held_out_report
 
-        held_out_report(rows, points, metrics=metric or ["f1"], positive=positive, title=title).write(path)
+        facts = {f"{name} promises": promise for name, promise in promised.items()}
+        held_out_report(rows, points, metrics=metric or ["f1"], positive=positive, title=title, facts=facts).write(path)
     if as_json:
         said = {name: _plain(intervals) for name, intervals in found.items()}
         if calibration:
@@ -233,6 +239,13 @@ def _one_or_more(text: str | None) -> float | list[float] | None:
 
 def _plain(intervals: Mapping[str, Interval]) -> dict[str, Any]:
     return {name: interval.to_dict() for name, interval in intervals.items()}
+
+
+def _promised(path: Path) -> str:
+    """The guarantees that a saved result holds, in words."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    listed = value.get("guarantees", []) if isinstance(value, dict) else []
+    return "; ".join(f"{each['constraint']}, by {each['rule']} on {each['rows']} {each['unit']}" for each in listed)
 
 
 def _fitted_on(path: Path) -> str | None:

@@ -101,6 +101,8 @@ class Curve:
         """
         of_negatives, of_positives = self.worth
         positives, negatives = (self.tp + self.fn)[-1] * of_positives, (self.fp + self.tn)[-1] * of_negatives
+        if not isinstance(confidence, int | float) or not 0 < confidence < 1:
+            raise WrongShape(f"the confidence of a band must be above 0 and below 1, got {confidence!r}")
         each = 1 - (1 - confidence) / 2  # the two rates share the doubt
         tpr = simultaneous_band(self.tp * of_positives, max(1, round(positives)), each)
         fpr = simultaneous_band(self.fp * of_negatives, max(1, round(negatives)), each)

@@ -137,8 +137,10 @@ def _compare(
 
 def measured(paired: Paired, kind: Kind, metrics: Sequence[Metric], rng: np.random.Generator | None) -> Evidence:
     """Both decisions on the same rows, measured, and what is between them."""
-    rng = np.random.default_rng(0) if rng is None else rng
-    point = measure(paired.table("point"), metrics, kind, rng)
-    argmax = measure(paired.table("plain"), metrics, "held_out", rng)
-    gain = measure_gain(paired, metrics, kind, rng)
+    # Without a generator each draws alike, so that equal decisions have equal intervals.
+    point, argmax = (
+        measure(paired.table(which), metrics, of, np.random.default_rng(0) if rng is None else rng)
+        for which, of in (("point", kind), ("plain", "held_out"))
+    )
+    gain = measure_gain(paired, metrics, kind, np.random.default_rng(0) if rng is None else rng)
     return Evidence(point, argmax, gain, kind=kind, metrics=tuple(metrics), paired=paired)

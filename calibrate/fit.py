@@ -191,9 +191,8 @@ def fit(
 
 
 def _comparison(fitted: Fitted, sample: Sample, metric: Metric) -> dict[str, Interval]:
-    rng = np.random.default_rng(0)
     return {
-        name: measure(table_of(decided, sample), [metric], "cross_fitted", rng)[metric.name]
+        name: measure(table_of(decided, sample), [metric], "cross_fitted", np.random.default_rng(0))[metric.name]
         for name, decided in fitted.compared.items()
     }
 

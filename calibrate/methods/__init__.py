@@ -85,7 +85,7 @@ METHODS: dict[str, Method] = {
 _BY_FREEDOM = ("argmax", "prior_threshold", "minimum_risk", "logit_adjustment", "bias_adjustment", "plug_in")
 METHODS["auto"] = Method(
     "the best of " + ", ".join(_BY_FREEDOM) + " by cross-fitting",
-    lambda task: fit_auto(task, _candidates(task)),
+    lambda task: fit_auto(task, _candidates(task), _unable(task)),
     frozenset({"search", "digits"}),
     certifies=True,
 )
@@ -94,6 +94,11 @@ METHODS["auto"] = Method(
 def _candidates(task: Task) -> dict[str, Callable[[Task], Fitted]]:
     """What `auto` weighs: where a promise is asked for, those that can make one."""
     return {name: METHODS[name].fit for name in _BY_FREEDOM if METHODS[name].certifies or not task.objective.certified}
+
+
+def _unable(task: Task) -> tuple[str, ...]:
+    """What `auto` leaves out because it can make no promise."""
+    return tuple(name for name in _BY_FREEDOM if name not in _candidates(task))
 
 
 def find_method(name: str) -> Method:

@@ -5,7 +5,7 @@ no costs) is left out and said so. The winner is fitted again on all rows. Its s
 several and flatters it; the evidence of a fit cross-fits the whole choice, so that does not.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,8 +25,9 @@ def fit_argmax(task: Task) -> Fitted:
     return Fitted(OperatingPoint.argmax(task.classes), rows_had_a_say=False)
 
 
-def fit_auto(task: Task, candidates: Mapping[str, Callable[[Task], Fitted]]) -> Fitted:
-    """The best of these methods by the cross-fitted objective, with the decisions of each as `compared`.
+def fit_auto(task: Task, candidates: Mapping[str, Callable[[Task], Fitted]], unable: Sequence[str] = ()) -> Fitted:
+    """The best of these methods by the cross-fitted objective, with the decisions of each as `compared`; `unable` are
+    those that cannot certify what is asked for.
 
     Raises: what the first candidate raised where none can be fitted, `Infeasible` among it.
     """
@@ -44,7 +45,10 @@ def fit_auto(task: Task, candidates: Mapping[str, Callable[[Task], Fitted]]) -> 
         raise next(iter(left_out.values()))
     scores = {name: task.objective.score(task.sample.counts(rows)) for name, rows in decided.items()}
     winner = max(scores, key=lambda name: scores[name].key)
-    notes = tuple(f"auto left out {name}: {error}" for name, error in left_out.items())
+    notes = (
+        *(f"auto left out {name}: it cannot certify" for name in unable),
+        *(f"auto left out {name}: {error}" for name, error in left_out.items()),
+    )
     return replace(
         fitted[winner],
         method=winner,

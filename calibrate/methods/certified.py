@@ -51,7 +51,7 @@ def fit_certified(task: Task) -> Fitted:
     if task.weights is not None and not _weighted_alike(task):
         raise BadConstraint(
             f"'{task.objective.certified[0].text}' cannot be certified on rows of different weight: their numbers are "
-            "not those of a binomial; leave sample_weight out, or the confidence"
+            "not those of a binomial; leave out sample_weight, or a prevalence, or the confidence"
         )
     promises = [Promise.of(constraint, len(task.classes)) for constraint in task.objective.certified]
     ordered = [each for each in promises if each.errs_when is not None]

@@ -131,14 +131,12 @@ def content_of(
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
     prevalence: Float64[np.ndarray, "k"] | None = None,
-    rng: np.random.Generator | None = None,
 ) -> Content:
     """Everything a report says of these ways of deciding; the first column is what the others are compared with.
 
     `rows` are those of the curve; `metric` is the objective, `standard` what is shown beside it; `prevalence` (k,) says
     how frequent the classes are where the point is used, which the tables hold already.
     """
-    rng = np.random.default_rng(0) if rng is None else rng
     counted = np.bincount(rows.labels, minlength=len(rows.classes)).tolist()
     shown = list({each.name: each for each in (metric, *standard)}.values())
     per_case = _per_case(rows.classes, positive, metric)
@@ -149,12 +147,12 @@ def content_of(
         positive=positive or rows.classes[1],
         rows=dict(zip(rows.classes, counted, strict=True)),
         columns=tuple(columns),
-        cases={c.name: _per_hundred_thousand(c, per_case, rng) for c in columns},
-        evidence={c.name: measure(c.table, shown, c.kind, rng) for c in columns},
+        cases={c.name: _per_hundred_thousand(c, per_case) for c in columns},
+        evidence={c.name: _measured(c, shown) for c in columns},
         states=dict(states or {}),
         metric=metric.name,
         prevalence="" if prevalence is None else _listed(rows.classes, prevalence),
-        quality=_quality(rows, positive, rng),
+        quality=_quality(rows, positive),
         model_scores=dict(model_scores or {}),
         notes=tuple(notes),
         warnings=tuple(warnings),
@@ -162,12 +160,12 @@ def content_of(
     if len(rows.classes) > 2:
         return content
     share = None if prevalence is None else float(prevalence[rows.classes.index(content.positive)])
-    return _with_curve(content, rows, metric, share, rng)
+    return _with_curve(content, rows, metric, share)
 
 
-def _quality(rows: FeatureCache, positive: str | None, rng: np.random.Generator) -> Quality:
+def _quality(rows: FeatureCache, positive: str | None) -> Quality:
     """The bins of a reliability diagram, of the positive class of two or the most frequent few of more."""
-    found = calibration_quality(rows, positive=positive, rng=rng).classes
+    found = calibration_quality(rows, positive=positive).classes
     frequent = sorted(found, key=lambda name: -int((rows.labels == rows.classes.index(name)).sum()))[:_MOST_DIAGRAMS]
     return {name: [asdict(each) for each in found[name].bins] for name in frequent}
 
@@ -176,9 +174,7 @@ def _listed(classes: tuple[str, ...], shares: Float64[np.ndarray, "k"]) -> str:
     return ", ".join(f"{name} {share:.4g}" for name, share in zip(classes, shares.tolist(), strict=True))
 
 
-def _with_curve(
-    content: Content, rows: FeatureCache, metric: Metric, prevalence: float | None, rng: np.random.Generator
-) -> Content:
+def _with_curve(content: Content, rows: FeatureCache, metric: Metric, prevalence: float | None) -> Content:
     """What there is only in two classes: the curve, where each way of deciding lies on it, and the cuts beside it."""
     named = [parse_metric(name, rows.classes, content.positive) for name in ("precision", "recall", "fpr")]
     alert_rate = parse_metric("alert_rate", rows.classes, content.positive)
@@ -192,7 +188,7 @@ def _with_curve(
         content,
         curve=everything.thinned(_CURVE_POINTS).with_bands(_CONFIDENCE),
         cuts=cuts,
-        points={column.name: measure(column.table, named, column.kind, rng) for column in content.columns},
+        points={column.name: _measured(column, named) for column in content.columns},
         neighbours=_neighbours(everything, cuts.get(content.columns[-1].name), metric.name),
     )
 
@@ -219,13 +215,16 @@ def _per_case(classes: tuple[str, ...], positive: str | None, metric: Metric) ->
     return {**found, "cost": metric} if costs else found
 
 
-def _per_hundred_thousand(
-    column: Column, per_case: Mapping[str, Metric], rng: np.random.Generator
-) -> dict[str, Interval]:
+def _measured(column: Column, metrics: Sequence[Metric]) -> dict[str, Interval]:
+    """Every column from the same draws, those of a fit: equal decisions have equal intervals."""
+    return measure(column.table, metrics, column.kind, np.random.default_rng(0))
+
+
+def _per_hundred_thousand(column: Column, per_case: Mapping[str, Metric]) -> dict[str, Interval]:
     renamed = [replace(metric, name=what) for what, metric in per_case.items()]
     return {
         what: replace(one, value=one.value * CASES, low=one.low * CASES, high=one.high * CASES)
-        for what, one in measure(column.table, renamed, column.kind, rng).items()
+        for what, one in _measured(column, renamed).items()
     }
 
 

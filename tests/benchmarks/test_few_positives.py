@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from calibrate import feature_cache
 from tests.benchmarks.contenders import SHARES, deal, encoded, network, scikit_learn_tuner, trials_of_table
-from tests.benchmarks.few_positives import default_rule, main
+from tests.benchmarks.few_positives import DEFAULT, main
 from tests.benchmarks.tabular import RealTable, keel_tables, table
 
 
@@ -125,12 +125,12 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(2):
         write_keel(tmp_path / "keel", f"set{seed}", seed=seed)
     out = tmp_path / "bench.md"
-    rules = ["argmax", "bias_adjustment:decimal:1", default_rule()]
+    rules = ["argmax", "bias_adjustment:decimal:1", DEFAULT]
     chosen = [text for rule in rules for text in ("--rule", rule)]
     main(["--keel", str(tmp_path / "keel"), "--out", str(out), "--seeds", "1", "--jobs", "1", *chosen])
     assert f"written to {out}" in capsys.readouterr().out
     text = out.read_text()
-    assert f"## What `{default_rule()}` gains" in text
+    assert f"## What `{DEFAULT}` gains" in text
     assert "| KEEL | f1 | `scikit-learn tuner` |" in text
     assert "python -m tests.benchmarks.few_positives --keel KEEL --rule argmax" in text
     assert str(tmp_path) not in text

@@ -23,11 +23,11 @@ def test_copies_of_a_row_are_one_row() -> None:
 
 
 def test_groups_of_one_row_change_nothing_and_uneven_ones_count_by_their_squares() -> None:
-    """sum(n)^2 / sum(n^2) groups, of the class for which that is the smaller share."""
+    """sum(n)^2 / sum(n^2) groups in each class: the other class's rows of a group have no part in it."""
     alone = table_of(LABELS, Sample(LOGITS, LABELS, groups=np.arange(60)))
     assert alone.per_weight is not None
     assert alone.per_weight.tolist() == [1, 1]
     labels, groups = np.array([0, 0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 2, 3, 3, 3])
     table = table_of(labels, Sample(np.zeros((7, 2)), labels, groups=groups))
     assert table.per_weight is not None
-    assert table.per_weight.tolist() == [4 / 12, 3 / 9]
+    assert table.per_weight.tolist() == [4 / 6, 3 / 9]

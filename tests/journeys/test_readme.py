@@ -65,7 +65,7 @@ def test_the_table_is_the_demos(demo: Demo) -> None:
         ]
         for text, edge in ((README, r"\|"), (demo.said, "│"))
     )
-    assert len(told) == 5
+    assert len(told) == 6
     assert np.array(told) == pytest.approx(np.array(shown), abs=0.05)
 
 
