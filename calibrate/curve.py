@@ -55,6 +55,7 @@ class Curve:
     bands: Mapping[str, tuple[Float64[np.ndarray, "m"], Float64[np.ndarray, "m"]]] = field(default_factory=dict)
     parsed: tuple[Metric, ...] = field(default=(), repr=False)
     positive: int = 1
+    cost_matrix: Float64[np.ndarray, "2 2"] | None = field(default=None, repr=False)
     worth: tuple[float, float] = (1.0, 1.0)
 
     @property
@@ -87,7 +88,8 @@ class Curve:
             raise BadPrior(f"a prevalence is a share between 0 and 1, got {prevalence}")
         tpr, fpr = self.tp / (self.tp + self.fn)[-1], self.fp / (self.fp + self.tn)[-1]
         counts = Counts.of_binary(prevalence * tpr, (1 - prevalence) * fpr, prevalence, 1 - prevalence, self.positive)
-        values = {m.name: m.value(counts) if m.reads == "rows" else self.metrics[m.name] for m in self.parsed}
+        counts = _costed(counts, self.cost_matrix)
+        values = {m.name: self.metrics[m.name] if m.reads == "amounts" else m.value(counts) for m in self.parsed}
         found = replace(self, prevalence=prevalence, metrics=values, best=_all_best(self.parsed, values))
         return found if self.confidence is None else found.with_bands(self.confidence)
 
@@ -157,11 +159,13 @@ def curve(
     *,
     prevalence: float | None = None,
     confidence: float | None = None,
+    cost_matrix: Float64[np.ndarray, "2 2"] | None = None,
 ) -> Curve:
     """Every cut of a two-class cache with these metrics; `positive` is the second class unless named.
 
     `prevalence` is the share of positives where the metrics are to hold, that of the rows unless told; with
-    `confidence` there are simultaneous bands too.
+    `confidence` there are simultaneous bands too. `cost_matrix`, a row for each decision and a column for each true
+    class, is what `mean_cost` reads.
 
     Raises: `UnknownClass` in more than two classes, `UnknownMetric`, `BadExpression`, `MissingClass`, `MissingCosts`,
     `BadPrior`, `WrongShape` for a confidence that is not between 0 and 1.
@@ -177,11 +181,11 @@ def curve(
     known = frequencies(cache) if cache.prior is None else cache.prior.tolist()
     parsed = [parse_metric(metric, cache.classes, positive, known) for metric in metrics]
     index = 1 if positive is None else cache.classes.index(positive)
-    sample = sample_of(cache, parsed)
+    sample = sample_of(cache, parsed, cost_matrix)
     margins = binary_margins(cache.logits)
     rows = Rows(margins if index == 1 else -margins, cache.labels == index, sample.weights, sample.amounts)
     tally = tabulate(rows, every_cut=True)
-    counts = tally.counts(index)
+    counts = _costed(tally.counts(index), cost_matrix)
     cells = counts.cells_at(index)
     places = np.arange(tally.cuts)[::-1]
     margin = _midway(tally.highest[places], np.append(tally.edges.astype(np.float64), np.inf)[places])
@@ -198,6 +202,7 @@ def curve(
         prevalence=float((cells.tp + cells.fn)[-1] / counts.rows),
         parsed=tuple(parsed),
         positive=index,
+        cost_matrix=cost_matrix,
         worth=_worth(sample, index),
     )
     found = found if prevalence is None else found.at_prevalence(prevalence)
@@ -234,6 +239,10 @@ def _worth(sample: Sample, positive: int) -> tuple[float, float]:
         return 1.0, 1.0
     of_class = rows_per_weight(sample.actual, sample.squares)
     return float(of_class[1 - positive]), float(of_class[positive])
+
+
+def _costed(counts: Counts, cost_matrix: Float64[np.ndarray, "2 2"] | None) -> Counts:
+    return counts if cost_matrix is None else counts.costed(cost_matrix)
 
 
 def _all_best(metrics: Sequence[Metric], values: Mapping[str, Float64[np.ndarray, "m"]]) -> dict[str, int]:

@@ -179,7 +179,10 @@ def _with_curve(content: Content, rows: FeatureCache, metric: Metric, prevalence
     named = [parse_metric(name, rows.classes, content.positive) for name in ("precision", "recall", "fpr")]
     alert_rate = parse_metric("alert_rate", rows.classes, content.positive)
     everything = curve(
-        rows, list({each.name: each for each in (*named, alert_rate, metric)}.values()), content.positive
+        rows,
+        list({each.name: each for each in (*named, alert_rate, metric)}.values()),
+        content.positive,
+        cost_matrix=content.columns[0].table.cost_matrix,
     )
     everything = everything if prevalence is None else everything.at_prevalence(prevalence)
     found = {column.name: cut_of(column.point, rows, content.positive) for column in content.columns}

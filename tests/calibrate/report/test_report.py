@@ -159,3 +159,18 @@ def test_no_evidence_is_no_report() -> None:
     cache, _ = rows()
     with pytest.raises(BadReport, match="rests on evidence, and there is none: fit with evidence"):
         fit(cache, metric="f1", evidence=False).report()
+
+
+def test_a_cost_matrix_is_drawn_against_the_cut_too() -> None:
+    """The cost of the chosen cut on the curve is that of the decisions, also at another prevalence."""
+    cache, _ = rows()
+    costs = np.array([[0.0, 30.0], [1.0, 0.0]])
+    result = fit(cache, metric="mean_cost", cost_matrix=costs, search="exact")
+    content = result.report().content
+    (chosen,) = [row for row in content.neighbours if row["chosen"]]
+    decided = result.point.decide(cache.logits)
+    assert chosen["mean_cost"] == pytest.approx(costs[decided, cache.labels].mean())
+    elsewhere = result.at_prevalence(0.01).report().content
+    (there,) = [row for row in elsewhere.neighbours if row["chosen"]]
+    missed, alarmed = (decided == 0)[cache.labels == 1].mean(), (decided == 1)[cache.labels == 0].mean()
+    assert there["mean_cost"] == pytest.approx(0.01 * 30 * missed + 0.99 * alarmed)
