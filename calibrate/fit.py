@@ -118,7 +118,9 @@ def fit(
         prior=checked_prior,
         prevalence=shares,
     )
-    fit_task = corrected(chosen.fit if calibration is None else after_map(chosen.fit, calibration), correction)
+    fit_task = chosen.fit if calibration is None else after_map(chosen.fit, calibration)
+    if not (objective.certified or (len(cache.classes) == 2 and method == "bias_adjustment" and search == "exact")):
+        fit_task = corrected(fit_task, correction)  # a swept cut does not move with it, and ties must stay ties
     sample = sample_of(rows, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
@@ -166,7 +168,7 @@ def fit(
         before=found.argmax,
         gain=found.gain,
         prevalence=shares,
-        survives=tuple(name for name, each in metrics.items() if each.survives and name in found.point),
+        survives=tuple(name for name, each in metrics.items() if each.survives),
         correction=correction,
         found=found,
         model_scores=_model_scores(rows, positive),

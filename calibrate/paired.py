@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int
 
 from calibrate.ascent import Sample
 from calibrate.counts import Counts
+from calibrate.errors import MissingClass
 from calibrate.metrics import Metric
 from calibrate.uncertainty import Interval, Kind, Table, interval_of, rows_per_weight
 
@@ -165,7 +166,10 @@ def _summed(
 
 def class_factors(actual: Float64[np.ndarray, "k"], shares: Float64[np.ndarray, "k"]) -> Float64[np.ndarray, "k"]:
     """By how much the rows of each class, `actual` (k,), count for more so that they have these `shares` (k,)."""
-    return np.asarray(np.divide(shares * actual.sum(), actual, out=np.zeros_like(actual), where=actual > 0))
+    if (actual == 0).any():
+        missing = int(np.flatnonzero(actual == 0)[0])
+        raise MissingClass(f"class {missing} has no rows to be weighted to a prevalence of {shares[missing]:g}")
+    return np.asarray(shares * actual.sum() / actual)
 
 
 def measure_gain(

@@ -87,7 +87,22 @@ class FitResult:
             raise BadCache("there is no evidence to tell for another prevalence: fit with evidence")
         shares = read_prevalence(prevalence, self.point.classes, self.positive)
         found = self.found.at_prevalence(shares)
-        return replace(self, evidence=found.point, before=found.argmax, gain=found.gain, found=found, prevalence=shares)
+        kept = tuple(each for each in self.guarantees if each.metric in self.survives)
+        lost = tuple(
+            f"'{each.constraint}' is no longer promised: it does not survive a change of prevalence"
+            for each in self.guarantees
+            if each not in kept
+        )
+        return replace(
+            self,
+            evidence=found.point,
+            before=found.argmax,
+            gain=found.gain,
+            found=found,
+            prevalence=shares,
+            guarantees=kept,
+            warnings=(*self.warnings, *lost),
+        )
 
     def report(self, title: str | None = None) -> Report:
         """A page to sign: what happens to 100,000 cases under the point and under the plain model, with intervals.

@@ -25,6 +25,7 @@ from calibrate.metrics import Metric, Ratio
 
 Kind = Literal["held_out", "cross_fitted", "certified", "submitted"]
 _DRAWS = 1000
+_ALIKE = 1.25
 
 
 @dataclass(frozen=True)
@@ -216,15 +217,21 @@ class _Share(NamedTuple):
 
 
 def _share(rate: Ratio, table: Table) -> _Share:
-    """A share in effective rows: binomial where all classes that its trials come from are weighted alike."""
+    """A share in effective rows: binomial where the classes that its trials come from are weighted alike.
+
+    Weights that have nothing to do with the class leave the classes nearly alike, and how many of each there are is
+    chance too; weights by class (a prevalence, a sample of the negatives) do not, and there it is not.
+    """
     worth = table.worth
-    if (worth == worth[0]).all():
-        counts = table.counts
-        return _Share(float(rate.successes(counts)) * worth[0], float(rate.trials(counts)) * worth[0], True)
     trials, successes = rate.trials(table.class_counts), rate.successes(table.class_counts)
-    of_these = worth[trials > 0]
-    alike = bool((of_these == of_these[:1]).all())
-    return _Share(float(successes @ worth), float(trials @ worth), alike)
+    there = trials > 0
+    if not there.any():
+        return _Share(0.0, 0.0, True)
+    of_these = worth[there]
+    if of_these.max() > _ALIKE * of_these.min():
+        return _Share(float(successes @ worth), float(trials @ worth), False)
+    number = float(trials.sum() ** 2 / (trials[there] / of_these).sum())  # Kish, over all of them
+    return _Share(number * float(successes.sum() / trials.sum()), number, True)
 
 
 def _or_none(value: float) -> float | None:

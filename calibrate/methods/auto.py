@@ -31,6 +31,11 @@ def fit_auto(task: Task, candidates: Mapping[str, Callable[[Task], Fitted]], una
 
     Raises: what the first candidate raised where none can be fitted, `Infeasible` among it.
     """
+    if len(candidates) == 1:  # nothing to weigh
+        ((only, fit),) = candidates.items()
+        alone = fit(task)
+        notes = tuple(f"auto left out {name}: it cannot certify" for name in unable)
+        return replace(alone, method=only, notes=(*notes, *alone.notes))
     fitted: dict[str, Fitted] = {}
     left_out: dict[str, Exception] = {}
     decided: dict[str, Int[np.ndarray, "n"]] = {}
@@ -45,10 +50,7 @@ def fit_auto(task: Task, candidates: Mapping[str, Callable[[Task], Fitted]], una
         raise next(iter(left_out.values()))
     scores = {name: task.objective.score(task.sample.counts(rows)) for name, rows in decided.items()}
     winner = max(scores, key=lambda name: scores[name].key)
-    notes = (
-        *(f"auto left out {name}: it cannot certify" for name in unable),
-        *(f"auto left out {name}: {error}" for name, error in left_out.items()),
-    )
+    notes = tuple(f"auto left out {name}: {error}" for name, error in left_out.items())
     return replace(
         fitted[winner],
         method=winner,

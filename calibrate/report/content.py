@@ -14,6 +14,7 @@ from jaxtyping import Float64
 
 from calibrate.cache import FeatureCache
 from calibrate.curve import Curve, curve
+from calibrate.logits import binary_margins
 from calibrate.metrics import Metric
 from calibrate.naming import parse_metric
 from calibrate.operating_point import OperatingPoint
@@ -88,6 +89,8 @@ class Content:
             "facts": dict(self.facts),
             "classes": list(self.classes),
             "positive": self.positive,
+            "metric": self.metric,
+            "prevalence": self.prevalence,
             "rows": dict(self.rows),
             "kinds": {column.name: column.kind for column in self.columns},
             "points": {column.name: column.point.to_dict() for column in self.columns},
@@ -192,7 +195,7 @@ def _with_curve(content: Content, rows: FeatureCache, metric: Metric, prevalence
         curve=everything.thinned(_CURVE_POINTS).with_bands(_CONFIDENCE),
         cuts=cuts,
         points={column.name: _measured(column, named) for column in content.columns},
-        neighbours=_neighbours(everything, cuts.get(content.columns[-1].name), metric.name),
+        neighbours=_neighbours(everything, rows, cuts.get(content.columns[-1].name), metric.name),
     )
 
 
@@ -231,12 +234,12 @@ def _per_hundred_thousand(column: Column, per_case: Mapping[str, Metric]) -> dic
     }
 
 
-def _neighbours(all_cuts: Curve | None, cut: float | None, metric: str) -> tuple[Mapping[str, float], ...]:
+def _neighbours(all_cuts: Curve, rows: FeatureCache, cut: float | None, metric: str) -> tuple[Mapping[str, float], ...]:
     """The chosen cut on the curve's rows, and on each side the nearest cuts that catch more, or fewer."""
-    if all_cuts is None or cut is None:
+    if cut is None:
         return ()
-    chosen = int(np.searchsorted(-all_cuts.margin, -cut))
-    chosen = min(chosen, all_cuts.cuts - 1)
+    margins = np.unique(binary_margins(rows.logits) * (1 if all_cuts.positive == 1 else -1))
+    chosen = int((margins > cut).sum())  # cuts are in the order of how many margins are above
     changes = np.flatnonzero(np.diff(all_cuts.tp) > 0) + 1
     below, above = changes[changes > chosen][:_NEIGHBOURS], changes[changes <= chosen][::-1]
     places = [*(int(i) - 1 for i in above[:_NEIGHBOURS][::-1]), chosen, *map(int, below)]

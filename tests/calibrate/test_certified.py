@@ -165,3 +165,42 @@ def test_groups_count_as_one_trial_and_stay_on_one_side() -> None:
     assert alone.point == fit(**data, metric="f1", evidence=False).point
     tested = fit(feature_cache(**data, group=groups), metric="f1", constraints="precision >= 0.5 @ 80%", evidence=False)
     assert tested.guarantees[0].unit == "groups"
+
+
+def test_what_another_prevalence_breaks_is_no_longer_promised() -> None:
+    """A share of alerts changes with the prevalence, a share of the class does not."""
+    rng = np.random.default_rng(3)
+    labels = (rng.random(1500) < 0.3).astype(np.int64)
+    logits = rng.normal(labels * 2.5)
+    constraints = ["recall >= 0.6 @ 90%", "precision >= 0.5 @ 90%"]
+    result = fit(logits=logits, labels=labels, metric="f1", constraints=constraints)
+    there = result.at_prevalence(0.01)
+    assert [each.constraint for each in there.guarantees] == ["recall >= 0.6 @ 90%"]
+    assert any("no longer promised" in warning for warning in there.warnings)
+
+
+def test_a_correction_of_the_training_leaves_ties_and_promises_as_they_are() -> None:
+    """Logits with one decimal: what the point decides on its own rows is what was allowed."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        labels = (rng.random(300) < 0.3).astype(np.int64)
+        logits = np.round(rng.normal(size=(300, 2)) + labels[:, np.newaxis] * [0.0, 1.5], 1)
+        options: dict[str, Any] = {"metric": "f1", "constraints": ["fpr <= 0.2 @ 80%"], "evidence": False}
+        plain = fit(logits=logits, labels=labels, **options)
+        corrected = fit(logits=logits, labels=labels, class_weights=[1, 3], **options)
+        alarms = (corrected.point.decide(logits) == 1)[labels == 0].sum()
+        assert alarms == corrected.guarantees[0].errors_seen <= corrected.guarantees[0].errors_allowed
+        assert np.array_equal(corrected.point.decide(logits), plain.point.decide(logits))
+
+
+def test_auto_makes_the_promise_that_bias_adjustment_makes() -> None:
+    """With barely enough positives too: there is one method to take, and nothing to weigh it against."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [300, 32])
+    arrays: dict[str, Any] = {"logits": rng.normal(labels * 2.0), "labels": labels}
+    one, other = (
+        fit(**arrays, metric="precision", constraints="recall >= 0.9 @ 95%", method=method, evidence=False)
+        for method in ("auto", "bias_adjustment")
+    )
+    assert (one.point, one.method) == (other.point, "bias_adjustment")
+    assert any("cannot certify" in note for note in one.notes)

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest
 
+from calibrate.ascent import Sample
 from calibrate.counts import confusion_matrix
+from calibrate.evidence import held_out
 from calibrate.naming import parse_metric, standard_metrics
+from calibrate.operating_point import OperatingPoint
 from calibrate.uncertainty import Table, clopper_pearson, measure
 
 
@@ -77,3 +80,20 @@ def test_each_interval_rests_on_its_own_rows() -> None:
     assert found["mcc"].to_dict()["low"] is None
     assert found["accuracy"].rows == found["f1"].rows == 100
     assert found["accuracy"].low < 0.9 < found["accuracy"].high
+
+
+def test_weights_that_have_nothing_to_do_with_the_class_leave_a_share_binomial() -> None:
+    """Every row counting a tenth changes no interval, and uneven weights give Kish's number of rows."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(600) < 0.1).astype(np.int64)
+    margins = rng.normal(labels * 2.0)
+    logits = np.stack([np.zeros(600), margins], axis=1)
+    point = OperatingPoint(("no", "yes"), np.ones(2), np.array([0.0, -1.0]))
+    metrics = standard_metrics(point.classes)
+    plain = held_out(point, Sample(logits, labels), metrics).point
+    tenth = held_out(point, Sample(logits, labels, np.full(600, 0.1)), metrics).point
+    uneven = held_out(point, Sample(logits, labels, rng.uniform(0.8, 1.2, 600)), metrics).point
+    for name in ("accuracy", "precision", "recall", "alert_rate"):
+        assert (tenth[name].low, tenth[name].high) == pytest.approx((plain[name].low, plain[name].high)), name
+        wide = uneven[name].high - uneven[name].low
+        assert wide == pytest.approx(plain[name].high - plain[name].low, rel=0.15), name
