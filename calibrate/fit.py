@@ -118,9 +118,6 @@ def fit(
         prior=checked_prior,
         prevalence=shares,
     )
-    fit_task = chosen.fit if calibration is None else after_map(chosen.fit, calibration)
-    if not (objective.certified or (len(cache.classes) == 2 and method == "bias_adjustment" and search == "exact")):
-        fit_task = corrected(fit_task, correction)  # a swept cut does not move with it, and ties must stay ties
     sample = sample_of(rows, objective.metrics, objective.cost_matrix)
     task = Task(
         logits=cache.logits,
@@ -140,6 +137,9 @@ def fit(
         head_bias=cache.bias,
         groups=cache.group,
     )
+    fit_task = chosen.fit if calibration is None else after_map(chosen.fit, calibration)
+    if not chosen.by_order(task):
+        fit_task = corrected(fit_task, correction)
     if isinstance(evidence, FeatureCache):
         _same_model(evidence, cache, "evidence")
         if evidence.digest == cache.digest:

@@ -21,7 +21,11 @@ __all__ = ["METHODS", "Fitted", "Method", "Task", "after_map", "find_method"]
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: what a method is, which options of a task it reads, and whether it reads the head."""
+    """One row of the table: what a method is, which options of a task it reads, and whether it reads the head.
+
+    `by_order` tells whether nothing but the order of the margins decides on a task. Then a shift of the logits must not
+    touch them: it would not move the point, and its rounding would tell rows apart that are tied.
+    """
 
     title: str
     fit: Callable[[Task], Fitted]
@@ -29,6 +33,7 @@ class Method:
     keeps_constraints: bool = True
     certifies: bool = False
     reads_head: bool = False
+    by_order: Callable[[Task], bool] = lambda _: False
 
 
 METHODS: dict[str, Method] = {
@@ -37,6 +42,7 @@ METHODS: dict[str, Method] = {
         fit_bias_adjustment,
         frozenset({"search", "digits"}),
         certifies=True,
+        by_order=lambda task: task.objective.certified != () or (len(task.classes) == 2 and task.search == "exact"),
     ),
     "logit_adjustment": Method(
         "bias -tau log(prior), tau fitted for the metric or given", fit_logit_adjustment, frozenset({"tau"})
@@ -88,6 +94,7 @@ METHODS["auto"] = Method(
     lambda task: fit_auto(task, _candidates(task), _unable(task)),
     frozenset({"search", "digits"}),
     certifies=True,
+    by_order=lambda task: task.objective.certified != (),
 )
 
 
@@ -98,7 +105,7 @@ def _candidates(task: Task) -> dict[str, Callable[[Task], Fitted]]:
 
 def _unable(task: Task) -> tuple[str, ...]:
     """What `auto` leaves out because it can make no promise."""
-    return tuple(name for name in _BY_FREEDOM if name not in _candidates(task))
+    return tuple(name for name in _BY_FREEDOM if task.objective.certified and not METHODS[name].certifies)
 
 
 def find_method(name: str) -> Method:
