@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -58,6 +58,10 @@ class Unauthorized(SetpointError):
     """The call carries no token, or a wrong one."""
 
 
+class Forbidden(SetpointError):
+    """The caller is known, but may not do this."""
+
+
 class ForeignOrigin(SetpointError):
     """A web page of another site, or another host name, speaks to a server that trusts this machine."""
 
@@ -80,6 +84,31 @@ class StorageFailed(SetpointError):
 
 class ModelFailed(SetpointError):
     """A model could not be run on this input."""
+
+
+Scope = Literal["predict", "calibrate", "approve", "manage", "audit", "metrics"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who calls, and what they may do: with every model where `models` is None, else with those."""
+
+    name: str
+    scopes: frozenset[Scope] = frozenset(SCOPES)
+    models: frozenset[str] | None = None
+
+    def check(self, scope: Scope) -> None:
+        """Raises `Forbidden` where the caller may not do that with any model."""
+        if scope not in self.scopes:
+            raise Forbidden(
+                f"{self.name} needs the scope '{scope}', and has {', '.join(sorted(self.scopes)) or 'none'}"
+            )
+
+    def check_model(self, model: str) -> None:
+        """Raises `Forbidden` where the caller may not do anything with the model, whether there is one or not."""
+        if self.models is not None and model not in self.models:
+            raise Forbidden(f"{self.name} may not use model {model[:100]!r}, only {', '.join(sorted(self.models))}")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from service.domain import ForeignOrigin, TooLarge, Unauthorized
+from service.domain import ForeignOrigin, Principal, TooLarge, Unauthorized
 from service.settings import Settings
 from service.web.errors import problem, to_fact
 
@@ -52,7 +52,7 @@ class Doorway:
         given = request.headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         request.state.request_id = request_id
-        request.state.actor = "local" if self._token is None else "token"
+        request.state.principal = Principal("local" if self._token is None else "token")
         started, received = False, 0
 
         async def bounded() -> Message:

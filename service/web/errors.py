@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 STATUS: dict[type[SetpointError], int] = {
     domain.BadRequest: 400,
     domain.Unauthorized: 401,
+    domain.Forbidden: 403,
     domain.ForeignOrigin: 403,
     domain.UnknownModel: 404,
     domain.UnknownVersion: 404,

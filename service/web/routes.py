@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from service import domain
 from service.web import calibrate, health, predict, registry, schemas
-
-Scope = Literal["open", "predict", "calibrate", "manage", "audit"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Route:
     verb: Literal["GET", "POST", "PUT"]
     path: str
     handler: Callable[..., Any]
-    scope: Scope
+    scope: domain.Scope | Literal["open"]
     reply: Any
     status: int = 200
     json: type[BaseModel] | None = None

@@ -5,6 +5,7 @@ from typing import cast
 
 from starlette.requests import Request
 
+from service.domain import Principal
 from service.registry import Registry
 from service.settings import Settings
 from service.web.lanes import Lanes
@@ -29,6 +30,11 @@ def request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 
+def principal(request: Request) -> Principal:
+    """Who is calling."""
+    return cast("Principal", request.state.principal)
+
+
 def actor(request: Request) -> str:
     """Who is calling, for the audit trail."""
-    return str(request.state.actor)
+    return principal(request).name
