@@ -60,10 +60,13 @@ class Registry:
             except SetpointError as error:
                 log.error("model '%s' is not served: %s", model.name, error)
 
-    def not_ready(self) -> list[str]:
-        """Why the service is not ready, one sentence a reason; empty when it is. Raises: `StorageFailed`."""
+    def check(self) -> None:
+        """Raises `StorageFailed` where the store or the artifacts do not answer, or could not be written."""
         self._store.check()
         self._artifacts.check()
+
+    def missing(self) -> list[str]:
+        """Which default versions are not loaded, one sentence each."""
         return [
             f"the default version of model '{name}' is not loaded"
             for name, model in self._models.items()
