@@ -11,6 +11,7 @@ from service.engine.onnx import OnnxEngine
 from service.registry import Registry
 from service.settings import Settings
 from service.storage.artifacts import FolderArtifacts
+from service.storage.database import Database, sqlite_address
 from service.storage.lock import only_server
 from service.storage.sql import SqlStore
 from service.web.app import make_web
@@ -42,7 +43,7 @@ def make_app(settings: Settings) -> Doorway:
     Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
     """
     check_guarded(settings)
-    store = SqlStore(settings.data / "setpoint.db")
+    store = SqlStore(Database(sqlite_address(settings.data / "setpoint.db")))
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
     registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine)
 

@@ -205,7 +205,9 @@ class Registry:
             )
         if make_default:
             _check_reason(reason)
-        record = PointRecord(model, version.version, name, 0, point, details, datetime.now(UTC))
+        record = PointRecord(
+            model, version.version, name, 0, point, details, datetime.now(UTC), model_digest=version.digest
+        )
         if make_default:
             self.session(version)
         with self._changes:
