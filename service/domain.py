@@ -143,6 +143,9 @@ class ModelVersion:
     created_at: datetime
 
 
+PointState = Literal["draft", "shadow", "approved", "retired"]
+
+
 @dataclass(frozen=True)
 class PointRecord:
     """A published operating point: the value, and around it where it came from and what it achieved.
@@ -157,6 +160,10 @@ class PointRecord:
     point: OperatingPoint
     details: Mapping[str, Any]
     created_at: datetime
+    state: PointState = "approved"
+    author: str = ""
+    approved_by: str | None = None
+    model_digest: str = ""
 
     @property
     def label(self) -> str:
@@ -246,13 +253,15 @@ class Model:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """Who changed what, when, and why."""
+    """Who changed what, when, and why; its place in the trail, and the hash that the next entry holds on to."""
 
     at: datetime
     actor: str
     action: str
     model: str
     details: Mapping[str, Any]
+    number: int
+    hash: str
 
 
 def check_name(name: str, what: str) -> str:

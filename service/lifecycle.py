@@ -39,6 +39,7 @@ class Lifecycle:
         self._registry = registry
         self.is_started = self.is_draining = False
         self.failure: SetpointError | None = None
+        self.audit_entries = 0  # as of the last look
         self._look: asyncio.Future[list[str]] | None = None
         self._looked_at = -FRESH_S
         self._reasons: list[str] = []
@@ -94,6 +95,7 @@ class Lifecycle:
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             self._registry.check()
+            self.audit_entries = self._registry.audit_entries()
             reasons: list[str] = []
         except SetpointError as error:
             reasons = [str(error)]

@@ -19,6 +19,7 @@ from service.registry import Registry
 from service.server import check_tls
 from service.settings import Settings
 from service.storage.artifacts import FolderArtifacts
+from service.storage.database import Database, sqlite_address
 from service.storage.lock import only_server
 from service.storage.sql import SqlStore
 from service.web.app import make_web
@@ -59,7 +60,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     check_guarded(settings)
     traces = open_traces(settings.traces)
     artifacts = FolderArtifacts(settings.data / "artifacts")
-    store = SqlStore(settings.data / "setpoint.db")
+    store = SqlStore(Database(sqlite_address(settings.data / "setpoint.db")))
     store.check()
     artifacts.check()
     metrics = Metrics()
@@ -67,6 +68,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     registry = Registry(store, artifacts, MeasuredEngine(engine, metrics))
     metrics.watch(registry)
     lifecycle = Lifecycle(registry)
+    metrics.audit_length = lambda: lifecycle.audit_entries
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
 
     @asynccontextmanager

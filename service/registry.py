@@ -34,6 +34,7 @@ from service.ports import Artifacts, Engine, Session, Store
 log = logging.getLogger(__name__)
 
 MOST_STAGED = 8
+LAST = 2**62  # no audit entry comes after it
 Key = tuple[str, int]
 T = TypeVar("T")
 
@@ -59,6 +60,10 @@ class Registry:
                 self.session(model.version(None))
             except SetpointError as error:
                 log.error("model '%s' is not served: %s", model.name, error)
+
+    def audit_entries(self) -> int:
+        """How many entries the audit trail has. Raises: `StorageFailed`."""
+        return self._store.changed_since(LAST)[0]
 
     def check(self) -> None:
         """Raises `StorageFailed` where the store or the artifacts do not answer, or could not be written."""
@@ -208,7 +213,9 @@ class Registry:
             )
         if make_default:
             _check_reason(reason)
-        record = PointRecord(model, version.version, name, 0, point, details, datetime.now(UTC))
+        record = PointRecord(
+            model, version.version, name, 0, point, details, datetime.now(UTC), model_digest=version.digest
+        )
         if make_default:
             self.session(version)
         with self._changes:

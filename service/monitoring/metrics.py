@@ -81,7 +81,7 @@ class Metrics:
         self._children: dict[Any, Any] = {}
         gauge = partial(Gauge, registry=self.registry)
         gauge("setpoint_http_requests_in_flight", "Requests being answered.").set_function(lambda: self.in_flight)
-        self._ready = gauge("setpoint_ready", "1 where the last look found the server ready, else 0.")
+        self._ready = gauge("setpoint_ready", "1 where the server is ready, else 0.")
         about = gauge("setpoint_build_info", "What is running.", ("version", "python", "onnxruntime"))
         about.labels(version("setpoint"), platform.python_version(), onnxruntime.__version__).set(1)
         ProcessCollector(registry=self.registry)
@@ -140,7 +140,7 @@ class Metrics:
         self._dropped.inc()
 
     def looked(self, ready: bool) -> None:
-        """Somebody asked whether the server is ready."""
+        """Whether the server is ready, asked just before the metrics are read."""
         self._ready.set(ready)
 
     def _child(self, metric: Any, model: str, model_version: int) -> Any:

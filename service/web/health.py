@@ -31,7 +31,6 @@ async def ready(request: Request) -> Response:
     """
     service = parts(request)
     found = await service.lifecycle.ready()
-    service.monitor.metrics.looked(not found.reasons)
     return _answer(found.reasons, found.providers)
 
 
@@ -40,6 +39,8 @@ async def metrics(request: Request) -> Response:
     service = parts(request)
     if not service.settings.metrics:
         raise UnknownRoute("there is nothing at /metrics: it is switched off by SETPOINT_METRICS")
+    found = await service.lifecycle.ready()
+    service.monitor.metrics.looked(not found.reasons)
     text = await service.lanes.health.run(service.monitor.metrics.text)
     return Response(text, media_type=CONTENT_TYPE)
 
