@@ -6,7 +6,7 @@ point belongs to the model version that it was fitted on or published for.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -52,6 +52,10 @@ class UnknownRoute(SetpointError, LookupError):
 
 class WrongVerb(SetpointError):
     """An address does not take that HTTP method."""
+
+    def __init__(self, message: str, allowed: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
 
 
 class Unauthorized(SetpointError):
