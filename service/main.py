@@ -6,14 +6,17 @@ from contextlib import asynccontextmanager, contextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
+from service.auth.ring import KeyRing
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
 from service.registry import Registry
 from service.settings import Settings
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import Database, sqlite_address
+from service.storage.keys import SqlKeys
 from service.storage.lock import only_server
 from service.storage.sql import SqlStore
+from service.web.admission import Admission
 from service.web.app import make_web
 from service.web.doorway import Doorway
 from service.web.lanes import make_lanes
@@ -23,35 +26,49 @@ from service.web.state import Parts
 @contextmanager
 def opened(settings: Settings) -> Iterator[Doorway]:
     """The application, and its folder for this process alone. Raises: what `make_app` raises."""
-    check_guarded(settings)
     with only_server(settings.data):
         yield make_app(settings)
 
 
-def check_guarded(settings: Settings) -> None:
-    """Raises `Unguarded` where others could reach the server and it has no token."""
-    if settings.token is None and not settings.is_loopback:
+def open_database(settings: Settings) -> Database:
+    """The database that the settings name. Raises: `StorageFailed`."""
+    return Database(sqlite_address(settings.data / "setpoint.db"))
+
+
+def check_guarded(settings: Settings, ring: KeyRing) -> None:
+    """Raises `Unguarded` where others could reach the server, and it has neither a token nor keys."""
+    if not ring.guarded and not settings.is_loopback:
         raise Unguarded(
-            f"{settings.host} can be reached from other machines, so a token is needed: set SETPOINT_TOKEN to a secret "
-            "of 16 characters or more, or listen on 127.0.0.1"
+            f"{settings.host} can be reached from other machines, so callers need keys: make the first with 'setpoint "
+            "keys create', or set SETPOINT_TOKEN to a secret of 16 characters or more, or listen on 127.0.0.1"
         )
 
 
 def make_app(settings: Settings) -> Doorway:
     """The whole service as an ASGI application.
 
-    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
+    Raises: `Unguarded` where others could reach it and it has neither a token nor keys, `StorageFailed` where the store
+    does not open.
     """
-    check_guarded(settings)
-    store = SqlStore(Database(sqlite_address(settings.data / "setpoint.db")))
+    database = open_database(settings)
+    ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
+    try:
+        ring.refresh()
+        check_guarded(settings, ring)
+    except BaseException:
+        database.close()
+        raise
+    store = SqlStore(database)
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
     registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(registry.start)
+        ring.start()
         yield
+        ring.stop()
         store.close()
 
-    web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)
-    return Doorway(web, settings, open_paths)
+    web, rules = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)
+    return Doorway(web, settings, Admission(settings, ring, rules))

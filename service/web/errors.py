@@ -5,6 +5,7 @@ message. What is not in the table is a fault of ours: it is logged whole and ans
 """
 
 import logging
+import math
 import re
 from dataclasses import asdict
 from http import HTTPStatus
@@ -32,7 +33,10 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownPoint: 404,
     domain.UnknownRoute: 404,
     domain.WrongVerb: 405,
+    domain.TooSlow: 408,
     domain.TooLarge: 413,
+    domain.UnknownEncoding: 415,
+    domain.TooMany: 429,
     domain.ModelFailed: 422,
     domain.Busy: 503,
     domain.StorageFailed: 503,
@@ -59,6 +63,8 @@ def problem(error: SetpointError, request_id: str) -> Response:
     if isinstance(error, Infeasible):
         body["nearest"] = [asdict(each) for each in error.nearest]
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
+    if isinstance(error, domain.TooMany):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(orjson.dumps(body), status, headers, "application/problem+json")

@@ -9,9 +9,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import BadRequest, Model, ModelVersion, TooLarge
+from service.domain import BadRequest, Model, ModelVersion, Principal, TooLarge
 from service.inference import Answer, Rows, answer, to_logits
-from service.web.state import Parts, parts, request_id
+from service.web.state import Parts, parts, principal, request_id
 from service.web.tensors import read_inputs, read_json, read_numbers
 
 _KEYS = {"model", "model_version", "inputs", "features", "logits", "operating_point", "compare"}
@@ -25,16 +25,20 @@ async def predict(request: Request) -> Response:
     One run of the model serves all of them. `null` in `inputs` is a missing value.
     """
     body = await request.body()
-    service, call_id = parts(request), request_id(request)
-    reply = await service.lanes.predictions.run(lambda: orjson.dumps({**_decide(service, body), "request_id": call_id}))
+    service, call_id, who = parts(request), request_id(request), principal(request)
+    reply = await service.lanes.predictions.run(
+        lambda: orjson.dumps({**_decide(service, body, who), "request_id": call_id})
+    )
     return Response(reply, media_type="application/json")
 
 
-def _decide(service: Parts, body: bytes) -> dict[str, Any]:
+def _decide(service: Parts, body: bytes, who: Principal) -> dict[str, Any]:
     registry, call = service.registry, read_json(body)
     if unknown := sorted(call.keys() - _KEYS):
         raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
-    model = registry.model(_text(call.get("model"), "model"))
+    name = _text(call.get("model"), "model")
+    who.check_model(name)
+    model = registry.model(name)
     number = call.get("model_version")
     if number is not None and type(number) is not int:
         raise BadRequest(f"model_version must be a whole number, got {number!r}"[:200])
