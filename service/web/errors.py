@@ -5,6 +5,7 @@ message. What is not in the table is a fault of ours: it is logged whole and ans
 """
 
 import logging
+import math
 import re
 from dataclasses import asdict
 from http import HTTPStatus
@@ -33,7 +34,10 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownPoint: 404,
     domain.UnknownRoute: 404,
     domain.WrongVerb: 405,
+    domain.TooSlow: 408,
     domain.TooLarge: 413,
+    domain.UnknownEncoding: 415,
+    domain.TooMany: 429,
     domain.ModelFailed: 422,
     domain.Busy: 503,
     domain.Starting: 503,
@@ -62,8 +66,12 @@ def problem(error: SetpointError, request_id: str, call: Call) -> Response:
     if isinstance(error, Infeasible):
         body["nearest"] = [asdict(each) for each in error.nearest]
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
+    if isinstance(error, domain.TooMany):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, domain.WrongVerb):
+        headers["Allow"] = ", ".join(error.allowed)
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
 
 
@@ -87,8 +95,6 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
     if isinstance(error, HTTPException):
         if error.status_code == HTTPStatus.NOT_FOUND:
             return domain.UnknownRoute(f"there is nothing at {request.url.path[:200]}")
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            return domain.WrongVerb(f"{request.url.path[:200]} does not take {request.method}")
         if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return domain.BadRequest(str(error.detail))
     if isinstance(error, MemoryError):
