@@ -114,19 +114,20 @@ def everything(caller: Caller) -> set[int]:
         {TEXT: NUMBER},
     ):
         seen.add(caller.json("POST", "/calibrate", {**spec, "data": data}))
-    for change in ({"metric": f"{NUMBER} * {TEXT}"}, {"constraints": [TEXT]}, {"prior": [NUMBER, 1]}, {TEXT: 1}):
+    for wrong in ({"metric": f"{NUMBER} * {TEXT}"}, {"constraints": [TEXT]}, {"prior": [NUMBER, 1]}, {TEXT: 1}):
         data = {"logits": rows, "labels": [i % 2 for i in range(40)]}
-        seen.add(caller.json("POST", "/calibrate", {**spec, **change, "data": data}))
-    for data in (TEXT.encode(), np.array([TEXT]).tobytes()):
-        seen.add(caller.form("/calibrate", {"spec": json.dumps({**spec, "metric": TEXT})}, data=data))
+        seen.add(caller.json("POST", "/calibrate", {**spec, **wrong, "data": data}))
+    for file in (TEXT.encode(), np.array([TEXT]).tobytes()):
+        seen.add(caller.form("/calibrate", {"spec": json.dumps({**spec, "metric": TEXT})}, data=file))
     seen.add(caller.form("/calibrate", {TEXT: TEXT}, data=b""))
     seen.add(caller.send("POST", "/calibrate", TEXT.encode(), content_type="multipart/form-data; boundary=x"))
     point = {"classes": ["0", "1"], "scale": [1, 1], "bias": [0, NUMBER]}
-    for change in ({}, {"bias": [TEXT, 0]}, {"classes": [TEXT, "1"]}, {"scale": [-NUMBER, 1]}):
+    changes: list[dict[str, Any]] = [{}, {"bias": [TEXT, 0]}, {"classes": [TEXT, "1"]}, {"scale": [-NUMBER, 1]}]
+    for change in changes:
         body = {"name": "p", "point": {**point, **change}, "details": {"note": TEXT, "prior": [NUMBER]}}
         seen.add(caller.json("POST", "/models/m/operating-points", body))
-    for body in ({"model_version": NUMBER, "operating_point": TEXT, "reason": TEXT}, TEXT, {TEXT: NUMBER}):
-        seen.add(caller.json("PUT", "/models/m/default", body))
+    for move in ({"model_version": NUMBER, "operating_point": TEXT, "reason": TEXT}, TEXT, {TEXT: NUMBER}):
+        seen.add(caller.json("PUT", "/models/m/default", move))
     seen.add(caller.form("/models", {"name": TEXT, "prior": str(NUMBER)}, file=TEXT.encode()))
     seen.add(caller.form("/models", {"name": "n", "classes": f'["{TEXT}"]'}, file=network(2)))
     for path in (f"/models/{TEXT}", f"/models/m/operating-points/{TEXT}", f"/{TEXT}", f"/audit?limit={TEXT}"):
