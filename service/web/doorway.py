@@ -82,6 +82,8 @@ class Doorway:
             await problem(to_fact(error, request), request_id, call)(scope, receive, marked)
         finally:
             self.monitor.end(call, scope)
+            if call.problem == "storage-failed":
+                self.lifecycle.doubt()
 
     def _check_length(self, request: Request) -> None:
         length = request.headers.get("content-length", "0")
