@@ -62,6 +62,7 @@ def serve(
     """Serve the models and operating points in a folder. Every setting is also a variable, as SETPOINT_PORT."""
     import uvicorn
 
+    from service.connections import guarded
     from service.main import opened
 
     given = {"host": host, "port": port, "data": data}
@@ -70,6 +71,7 @@ def serve(
     with opened(settings) as application:
         config = uvicorn.Config(
             application,
+            http=guarded(settings.head_bytes, settings.head_s),
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=10,

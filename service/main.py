@@ -60,7 +60,7 @@ def make_app(settings: Settings) -> Doorway:
         raise
     store = SqlStore(database)
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine)
+    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine, settings.classes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

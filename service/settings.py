@@ -40,7 +40,14 @@ class Settings(BaseSettings):
         2 * 2**30, ge=2**28, description="The most memory a model may take while it is tried out at registration."
     )
     body_bytes: int = Field(64 * 2**20, ge=1024, description="The largest request body in bytes; more is refused.")
+    body_s: float = Field(120.0, gt=0, le=3600, description="The most seconds that a request body may take to come.")
+    head_bytes: int = Field(
+        32 * 2**10, ge=1024, le=2**20, description="The largest head of a request, its address and headers, in bytes."
+    )
+    head_s: float = Field(20.0, gt=0, le=600, description="The most seconds that the head of a request may take.")
     predict_rows: int = Field(100_000, ge=1, description="The most rows of one call of predict; more is refused.")
+    calibrate_rows: int = Field(5_000_000, ge=1, description="The most rows that a point may be fitted on.")
+    classes: int = Field(10_000, ge=2, description="The most classes that a model may have.")
     unpacked_bytes: int = Field(
         512 * 2**20, ge=1024, description="The most bytes that an uploaded .npz file may unpack to."
     )

@@ -36,6 +36,7 @@ ALLOWED |= {
     "service.domain": set(),
     "service.settings": set(),
     "service.client": set(),
+    "service.connections": set(),
     "service.keys": {"service.domain"},
     "service.ports": {"service.domain", "service.keys"},
     "service.auth": {"service.domain", "service.keys", "service.ports"},
@@ -45,7 +46,7 @@ ALLOWED |= {
     "service.engine": {"service.domain", "service.ports"},
     "service.storage": {"service.domain", "service.keys", "service.ports"},
     "service.web": BEHIND_HTTP | {"service.auth", "service.keys", "service.settings"},
-    "service.cli": {"service.settings", "service.client", "service.cli_keys", "service.main"},
+    "service.cli": {"service.settings", "service.client", "service.cli_keys", "service.connections", "service.main"},
     "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
     "service.demo": {"service.client"},
 }

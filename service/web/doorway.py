@@ -11,9 +11,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from service.domain import TooLarge
 from service.settings import Settings
 from service.web.admission import Admission
+from service.web.bounded import bounded, check_head
 from service.web.errors import problem, to_fact
 
 Message = MutableMapping[str, Any]
@@ -24,7 +24,9 @@ _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 ]
+_NOT_KEPT = (b"cache-control", b"no-store")  # what a model says of somebody stays out of caches
 
 
 class Doorway:
@@ -33,7 +35,7 @@ class Doorway:
     def __init__(self, app: App, settings: Settings, admission: Admission) -> None:
         self._app = app
         self._admission = admission
-        self._body_bytes = settings.body_bytes
+        self._body_bytes, self._body_s = settings.body_bytes, settings.body_s
 
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
@@ -46,39 +48,26 @@ class Doorway:
         given = request.headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         request.state.request_id = request_id
-        started, received = False, 0
-
-        async def bounded() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._body_bytes:
-                raise self._too_large(received)
-            return message
+        started = False
 
         async def marked(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = [(b"x-request-id", request_id.encode()), *_SECURITY]
-                message = {**message, "headers": [*message.get("headers", []), *headers]}
+                given_headers = list(message.get("headers", ()))
+                own = [(b"x-request-id", request_id.encode()), *_SECURITY]
+                if not any(name == b"cache-control" for name, _ in given_headers):
+                    own.append(_NOT_KEPT)
+                message = {**message, "headers": [*given_headers, *own]}
             await send(message)
 
         try:
-            self._check_length(request)
             request.state.principal = self._admission.admit(scope)
-            await self._app(scope, bounded, marked)
+            check_head(scope, self._body_bytes)
+            await self._app(scope, bounded(receive, self._body_bytes, self._body_s), marked)
         except Exception as error:  # the outermost edge: nothing leaves it unanswered
             if started:
                 if not getattr(request.state, "told", False):
                     raise
                 return
             await problem(to_fact(error, request), request_id)(scope, receive, marked)
-
-    def _check_length(self, request: Request) -> None:
-        length = request.headers.get("content-length", "0")
-        if length.isdecimal() and int(length[:20]) > self._body_bytes:
-            raise self._too_large(int(length[:20]))
-
-    def _too_large(self, size: int) -> TooLarge:
-        return TooLarge(f"the body may have at most {self._body_bytes} bytes, got {size} or more")
