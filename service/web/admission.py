@@ -82,17 +82,19 @@ class Admission:
                 "this call needs a key: the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY', with a key of this "
                 "server or its token"
             )
-        address = _address(scope)
-        wait_s = self._failures.wait_s(address)
+        wait_s = self._failures.wait_s(_address(scope)) if self._failures.are_any else 0.0
         principal = self._ring.find(presented, may_be_token=not wait_s)
         if principal is not None:
             return principal
         if wait_s:
             raise TooMany("too many calls from this address came with a wrong key", wait_s)
-        self._failures.take(address)
+        self._failures.take(_address(scope))
         raise Unauthorized("the key is not one of this server's, or it has expired or was revoked")
 
     def _refuse_other_sites(self, told: Mapping[bytes, bytes], scope: Mapping[str, Any], guarded: bool) -> None:
+        origin, site = told.get(b"origin"), told.get(b"sec-fetch-site", b"none")
+        if guarded and origin is None and site == b"none" and not self._named_hosts:
+            return  # no browser, and any host will do
         host = told.get(b"host", b"").decode("latin-1").lower()
         named = _PORT.sub("", host)
         if (not guarded and named not in LOOPBACK_NAMES and named not in self._named_hosts) or (
@@ -100,8 +102,7 @@ class Admission:
         ):
             known = sorted(self._named_hosts if guarded else LOOPBACK_NAMES | self._named_hosts)
             raise ForeignOrigin(f"the host must be one of {', '.join(known)}, got {named[:100]!r}")
-        origin = told.get(b"origin")
-        if told.get(b"sec-fetch-site", b"none") not in _SAME_SITE or (
+        if site not in _SAME_SITE or (
             origin is not None and not _is_own(origin.decode("latin-1").lower(), host, scope["scheme"], guarded)
         ):
             raise ForeignOrigin("a web page of another site may not call this server")
