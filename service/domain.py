@@ -82,6 +82,10 @@ class Busy(SetpointError):
     """Everything that could do this is at work; nothing was queued."""
 
 
+class Starting(SetpointError):
+    """The server is still loading its models; nothing was done."""
+
+
 class StorageFailed(SetpointError):
     """What is stored could not be read or written; nothing was changed."""
 

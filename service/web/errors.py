@@ -19,6 +19,7 @@ from starlette.routing import Match
 
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from service import domain
+from service.monitoring.monitor import Call
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ STATUS: dict[type[SetpointError], int] = {
     domain.TooLarge: 413,
     domain.ModelFailed: 422,
     domain.Busy: 503,
+    domain.Starting: 503,
     domain.StorageFailed: 503,
     NotConverged: 422,
     InputError: 422,
@@ -47,8 +49,9 @@ class Fault(SetpointError):
     """Something went wrong in the server; its log says what."""
 
 
-def problem(error: SetpointError, request_id: str) -> Response:
-    """The response for an error."""
+def problem(error: SetpointError, request_id: str, call: Call) -> Response:
+    """The response for an error; the call is told which."""
+    call.problem = problem_type(type(error)).rsplit(":", 1)[1]
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     body = {
         "type": problem_type(type(error)),
@@ -75,7 +78,7 @@ def problem_type(kind: type[SetpointError]) -> str:
 async def on_error(request: Request, error: Exception) -> Response:
     """Whatever was raised, as a problem; a fault is told here, so that the doorway need not tell it again."""
     request.state.told = True
-    return problem(to_fact(error, request), request.state.request_id)
+    return problem(to_fact(error, request), request.state.request_id, request.state.call)
 
 
 def to_fact(error: Exception, request: Request) -> SetpointError:
