@@ -2,14 +2,22 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
 from service.auth.ring import KeyRing
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
+from service.lifecycle import Lifecycle
+from service.monitoring.engine import MeasuredEngine
+from service.monitoring.logs import Lines
+from service.monitoring.metrics import Metrics
+from service.monitoring.monitor import Monitor
+from service.monitoring.traces import open_traces
 from service.registry import Registry
+from service.server import check_tls
 from service.settings import Settings
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import Database, sqlite_address
@@ -24,10 +32,14 @@ from service.web.state import Parts
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Doorway]:
-    """The application, and its folder for this process alone. Raises: what `make_app` raises."""
+def opened(settings: Settings, lines: Lines | None = None) -> Iterator[Doorway]:
+    """The application, and its folder for this process alone; it starts while it already answers.
+
+    Raises: what `make_app` raises; `InputError` where the certificate does not serve.
+    """
+    check_tls(settings)
     with only_server(settings.data):
-        yield make_app(settings)
+        yield make_app(settings, lines, is_answering_first=True)
 
 
 def open_database(settings: Settings) -> Database:
@@ -44,31 +56,50 @@ def check_guarded(settings: Settings, ring: KeyRing) -> None:
         )
 
 
-def make_app(settings: Settings) -> Doorway:
-    """The whole service as an ASGI application.
+def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_first: bool = False) -> Doorway:
+    """The whole service as an ASGI application; `lines` is where requests are told of, nowhere unless given.
+
+    With `is_answering_first` it answers while the models are still being loaded, calls that need them by 503.
 
     Raises: `Unguarded` where others could reach it and it has neither a token nor keys, `StorageFailed` where the store
-    does not open.
+    or the artifacts cannot be used, `InputError` where traces are asked for and not installed.
     """
+    traces = open_traces(settings.traces)
+    artifacts = FolderArtifacts(settings.data / "artifacts")
     database = open_database(settings)
+    store = SqlStore(database)
     ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
     try:
+        store.check()
+        artifacts.check()
         ring.refresh()
         check_guarded(settings, ring)
     except BaseException:
-        database.close()
+        store.close()
         raise
-    store = SqlStore(database)
+    metrics = Metrics()
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine, settings.classes)
+    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes)
+    metrics.watch(registry)
+    lifecycle = Lifecycle(registry)
+    metrics.audit_length = lambda: lifecycle.audit_entries
+    monitor = Monitor(metrics, lines, traces, settings.log_requests)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await to_thread.run_sync(registry.start)
         ring.start()
-        yield
-        ring.stop()
-        store.close()
+        async with create_task_group() as tasks:
+            if is_answering_first:
+                tasks.start_soon(partial(to_thread.run_sync, lifecycle.start_or_tell, abandon_on_cancel=True))
+            else:
+                await to_thread.run_sync(lifecycle.start)
+            yield
+            tasks.cancel_scope.cancel()
+        await to_thread.run_sync(ring.stop)
+        await to_thread.run_sync(store.close)
+        if traces is not None:
+            await to_thread.run_sync(traces.close)
 
-    web, rules = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)
-    return Doorway(web, settings, Admission(settings, ring, rules))
+    parts = Parts(settings, registry, make_lanes(settings.calibrations), monitor, lifecycle)
+    web, rules = make_web(parts, lifespan)
+    return Doorway(web, settings, Admission(settings, ring, rules), monitor, lifecycle)

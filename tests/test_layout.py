@@ -45,8 +45,12 @@ ALLOWED |= {
     "service.calibration": {"service.domain", "service.ports", "service.registry", "service.inference"},
     "service.engine": {"service.domain", "service.ports"},
     "service.storage": {"service.domain", "service.keys", "service.ports"},
-    "service.web": BEHIND_HTTP | {"service.auth", "service.keys", "service.settings"},
-    "service.cli": {"service.settings", "service.client", "service.cli_keys", "service.connections", "service.main"},
+    "service.lifecycle": {"service.domain", "service.registry"},
+    "service.monitoring": {"service.domain", "service.ports", "service.registry"},
+    "service.web": BEHIND_HTTP
+    | {f"service.{name}" for name in ("auth", "keys", "settings", "lifecycle", "monitoring")},
+    "service.server": {"service.settings", "service.connections", "service.lifecycle", "service.web"},
+    "service.cli": {f"service.{name}" for name in ("settings", "client", "cli_keys", "main", "monitoring", "server")},
     "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
     "service.demo": {"service.client"},
 }
@@ -59,6 +63,7 @@ MAY_IMPORT = {
     "calibrate.bench": {"matplotlib"},
     "calibrate.extraction": {"torch", "onnxruntime", "sklearn", "pyarrow"},
     "service.engine": {"onnxruntime"},
+    "service.monitoring": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},
     "service.main": {"fastapi"},

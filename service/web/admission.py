@@ -20,7 +20,16 @@ from typing import Any
 
 from service.auth.rates import Rates
 from service.auth.ring import KeyRing
-from service.domain import BadRequest, ForeignOrigin, Principal, TooMany, Unauthorized, UnknownRoute, WrongVerb
+from service.domain import (
+    BadRequest,
+    Forbidden,
+    ForeignOrigin,
+    Principal,
+    TooMany,
+    Unauthorized,
+    UnknownRoute,
+    WrongVerb,
+)
 from service.keys import LOCAL
 from service.settings import Settings
 from service.web.rules import Rule, Rules
@@ -69,6 +78,8 @@ class Admission:
     def _permit(self, principal: Principal, rule: Rule, given: Mapping[str, str]) -> None:
         if rule.access != "open":
             principal.check(rule.access)
+        if rule.access == "metrics" and principal.models is not None:
+            raise Forbidden(f"metrics tell of every model, and {principal.name} may not use every one")
         if "model" in given:
             principal.check_model(given["model"])
         rates = self._rates.get(rule.work or "")
@@ -108,8 +119,8 @@ class Admission:
             raise ForeignOrigin("a web page of another site may not call this server")
 
     def _refuse_unknown(self, verb: str, path: str) -> None:
-        if self._rules.verbs(path):
-            raise WrongVerb(f"{path[:200]} does not take {verb}")
+        if verbs := self._rules.verbs(path):
+            raise WrongVerb(f"{path[:200]} does not take {verb}, only {', '.join(verbs)}", verbs)
         raise UnknownRoute(f"there is nothing at {path[:200]}")
 
 

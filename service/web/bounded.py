@@ -6,7 +6,7 @@ what it unpacks to; elsewhere it is 415, and `.npz` is the compact form.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from service.domain import BadRequest, TooLarge, TooSlow, UnknownEncoding
 
@@ -16,6 +16,12 @@ Receive = Callable[[], Awaitable[Message]]
 PACKED = "/v2/"
 MOST_TINY = 1000  # pieces of a body that may be of any size; beyond them they must be of 64 bytes on average
 LEAST_BYTES = 64
+
+
+class Counted(Protocol):
+    """Where the bytes of a body are counted."""
+
+    received: int
 
 
 def check_head(scope: Message, most_bytes: int) -> None:
@@ -31,17 +37,17 @@ def check_head(scope: Message, most_bytes: int) -> None:
             raise UnknownEncoding(f"the body must come as it is, without Content-Encoding; got {said!r}")
 
 
-def bounded(receive: Receive, most_bytes: int, most_s: float) -> Receive:
-    """The messages of a body, as long as it stays within its limits.
+def bounded(receive: Receive, most_bytes: int, most_s: float, counted: Counted) -> Receive:
+    """The messages of a body, as long as it stays within its limits; `counted` is told how much came.
 
     Raises, where they are awaited: `TooLarge`, `TooSlow`, `BadRequest` for a body in very many tiny pieces.
     """
-    received = pieces = 0
+    pieces = 0
     ends_at: float | None = None
     is_whole = False
 
     async def next_message() -> Message:
-        nonlocal received, pieces, ends_at, is_whole
+        nonlocal pieces, ends_at, is_whole
         if is_whole:
             return await receive()  # only the client's leaving is left to come
         if ends_at is None:
@@ -50,14 +56,14 @@ def bounded(receive: Receive, most_bytes: int, most_s: float) -> Receive:
             async with asyncio.timeout_at(ends_at):
                 message = await receive()
         except TimeoutError:
-            raise TooSlow(f"the body must come within {most_s:g} s; {received} bytes came") from None
+            raise TooSlow(f"the body must come within {most_s:g} s; {counted.received} bytes came") from None
         if message["type"] != "http.request":
             return message
-        received += len(message.get("body", b""))
+        counted.received += len(message.get("body", b""))
         pieces += 1
-        if received > most_bytes:
+        if counted.received > most_bytes:
             raise _too_large(most_bytes)
-        if pieces > MOST_TINY + received // LEAST_BYTES:
+        if pieces > MOST_TINY + counted.received // LEAST_BYTES:
             raise BadRequest(f"the body came in more than {pieces - 1} pieces of fewer than {LEAST_BYTES} bytes each")
         is_whole = not message.get("more_body", False)
         return message

@@ -11,6 +11,8 @@ from typing import Any
 
 from starlette.requests import Request
 
+from service.lifecycle import Lifecycle
+from service.monitoring.monitor import Monitor
 from service.settings import Settings
 from service.web.admission import Admission
 from service.web.bounded import bounded, check_head
@@ -32,9 +34,10 @@ _NOT_KEPT = (b"cache-control", b"no-store")  # what a model says of somebody sta
 class Doorway:
     """An ASGI application around another."""
 
-    def __init__(self, app: App, settings: Settings, admission: Admission) -> None:
-        self._app = app
-        self._admission = admission
+    def __init__(
+        self, app: App, settings: Settings, admission: Admission, monitor: Monitor, lifecycle: Lifecycle
+    ) -> None:
+        self._app, self._admission, self.monitor, self.lifecycle = app, admission, monitor, lifecycle
         self._body_bytes, self._body_s = settings.body_bytes, settings.body_s
 
     async def __call__(
@@ -44,30 +47,35 @@ class Doorway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        call = self.monitor.begin(scope)
         request = Request(scope)
         given = request.headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        request.state.request_id = request_id
+        request.state.request_id = call.request_id = request_id
         started = False
 
         async def marked(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
-                started = True
+                started, call.status = True, message["status"]
                 given_headers = list(message.get("headers", ()))
                 own = [(b"x-request-id", request_id.encode()), *_SECURITY]
                 if not any(name == b"cache-control" for name, _ in given_headers):
                     own.append(_NOT_KEPT)
                 message = {**message, "headers": [*given_headers, *own]}
+            call.sent += len(message.get("body", b""))
             await send(message)
 
         try:
+            self.lifecycle.check(scope["path"])
             request.state.principal = self._admission.admit(scope)
             check_head(scope, self._body_bytes)
-            await self._app(scope, bounded(receive, self._body_bytes, self._body_s), marked)
+            await self._app(scope, bounded(receive, self._body_bytes, self._body_s, call), marked)
         except Exception as error:  # the outermost edge: nothing leaves it unanswered
             if started:
                 if not getattr(request.state, "told", False):
                     raise
                 return
-            await problem(to_fact(error, request), request_id)(scope, receive, marked)
+            await problem(to_fact(error, request), request_id, call)(scope, receive, marked)
+        finally:
+            self.monitor.end(call, scope)

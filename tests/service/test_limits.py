@@ -23,8 +23,13 @@ HEAD = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real server with small limits."""
-    limits = {"BODY_S": "1", "HEAD_S": "1", "HEAD_BYTES": "4096", "BODY_BYTES": "50000"}
-    with running(tmp_path_factory.mktemp("limits"), **{f"SETPOINT_{k}": v for k, v in limits.items()}) as started:
+    with running(
+        tmp_path_factory.mktemp("limits"),
+        SETPOINT_BODY_S="1",
+        SETPOINT_HEAD_S="1",
+        SETPOINT_HEAD_BYTES="4096",
+        SETPOINT_BODY_BYTES="50000",
+    ) as started:
         yield started
 
 
@@ -75,7 +80,7 @@ def status(answer: bytes) -> int:
 def is_alive(server: Server) -> bool:
     """Whether the next call is answered at once."""
     began = time.monotonic()
-    return server.get("/health/live") == {"status": "ok", "reasons": []} and time.monotonic() - began < 2
+    return server.get("/health/live")["status"] == "ok" and time.monotonic() - began < 2
 
 
 def test_a_head_has_a_size(server: Server) -> None:
@@ -120,7 +125,7 @@ def test_a_connection_may_be_used_again_and_idle(server: Server) -> None:
             time.sleep(0.3)
             connection.sendall(get[10:])
             came = b""
-            while b'"reasons"' not in came:
+            while b'"status"' not in came:
                 came += connection.recv(65536)
             assert status(came) == 200
             time.sleep(1.3)
