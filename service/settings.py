@@ -49,6 +49,15 @@ class Settings(BaseSettings):
     predict_rows: int = Field(100_000, ge=1, description="The most rows of one call of predict; more is refused.")
     calibrate_rows: int = Field(5_000_000, ge=1, description="The most rows that a point may be fitted on.")
     classes: int = Field(10_000, ge=2, description="The most classes that a model may have.")
+    decision_log: Literal["off", "best_effort", "required"] = Field(
+        "off",
+        description="Whether decisions are logged: not; as far as the store keeps up; or else they are not answered.",
+    )
+    decision_rows: int = Field(1_000_000, ge=1, description="The most rows of the decision log; the oldest go.")
+    decision_key: SecretStr | None = Field(
+        None,
+        description="A secret that the digests of logged rows are made with, so that nobody else can try rows out.",
+    )
     unpacked_bytes: int = Field(
         512 * 2**20, ge=1024, description="The most bytes that an uploaded .npz file may unpack to."
     )
