@@ -22,7 +22,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -47,6 +47,7 @@ class Metrics:
         self.in_flight = 0
         self.audit_length: Callable[[], int] | None = None
         self.queued_jobs: Callable[[], int] | None = None
+        self.decisions: Callable[[], dict[str, int]] | None = None  # rows kept and dropped
         counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
         self._requests = counter("setpoint_http_requests", "Requests answered.", ("method", "route", "status"))
         self._request_s = self._tallies(
@@ -177,6 +178,12 @@ class _Late(Collector):
         ):
             if ask is not None:
                 yield GaugeMetricFamily(name, about, value=ask())
+
+        if self._metrics.decisions is not None:
+            for what, rows in self._metrics.decisions().items():
+                yield CounterMetricFamily(
+                    f"setpoint_decisions_{what}", f"Rows of the decision log, {what}.", value=rows
+                )
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is asked while the collector is taken in."""
