@@ -8,7 +8,7 @@ JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo serve test check format bench bench-rules soak openapi lock clean
+.PHONY: install demo serve test check audit format bench bench-rules soak openapi lock clean
 
 install: $(INSTALLED)
 
@@ -34,6 +34,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint docker/Dockerfile; else echo "hadolint is not there: Dockerfile not linted"; fi
+
+audit: $(INSTALLED)  ## known vulnerabilities of what is installed
+	@if $(BIN)/python -c 'import urllib.request as web; web.urlopen("https://pypi.org/pypi/pip/json", timeout=10)' 2>/dev/null; \
+	then $(BIN)/pip-audit --local --skip-editable --progress-spinner off; \
+	else echo "pypi.org is not reached: known vulnerabilities were not asked for"; fi
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
