@@ -18,9 +18,9 @@ from jaxtyping import Float, Float64
 from calibrate.errors import InputError, SetpointError
 from calibrate.io.description import Description
 from calibrate.io.model import OutputKind, Port
-from calibrate.logits import softmax
+from calibrate.logits import is_finite, softmax, softmax_pairs
 from calibrate.maps import CalibrationMap
-from calibrate.operating_point import OperatingPoint
+from calibrate.operating_point import FEW_ROWS, OperatingPoint
 
 ARGMAX = "argmax"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -68,6 +68,10 @@ class ForeignOrigin(SetpointError):
 
 class TooLarge(SetpointError):
     """A request body is larger than the server accepts."""
+
+
+class TimedOut(SetpointError):
+    """The answer was not there within the time that the call gave it."""
 
 
 class Unguarded(SetpointError):
@@ -154,7 +158,7 @@ class PointRecord:
     details: Mapping[str, Any]
     created_at: datetime
 
-    @property
+    @cached_property
     def label(self) -> str:
         """`name@version`, unique within the model."""
         return f"{self.name}@{self.version}"
@@ -174,7 +178,10 @@ class PointRecord:
 
     def probabilities(self, logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
         """Softmax of the logits, of the mapped ones where there is a map: what may be read as a risk."""
-        return softmax(logits if self.calibration is None else self.calibration.apply(logits))
+        mapped = logits if self.calibration is None else self.calibration.apply(logits)
+        if mapped.shape[1] == 2 and len(mapped) <= FEW_ROWS and is_finite(mapped):
+            return np.array(softmax_pairs(mapped.tolist()))
+        return softmax(mapped)
 
 
 @dataclass(frozen=True)

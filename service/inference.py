@@ -1,18 +1,22 @@
 """One run of a model, any number of operating points.
 
 Whatever a request brings, inputs, features or logits, becomes logits once; each point then decides those. Every answer
-is taken from one snapshot of the model, so a batch never mixes two versions.
+is taken from one snapshot of the model, so a batch never mixes two versions. Nothing here knows of HTTP: `find_logits`
+and `answer` are what every protocol calls.
+
+Decided here: a run that is shorter than handing it to a thread is done where the caller stands; the others wait for
+their turn with the runner, which may run rows of several callers together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 
-from calibrate.errors import WrongShape
-from calibrate.logits import head_logits, to_array, to_columns
+from calibrate.errors import NotFinite, WrongShape
+from calibrate.logits import head_logits, is_finite, to_array, to_columns
 from service.domain import BadRequest, Model, ModelVersion, PointRecord
 from service.registry import Registry
 
@@ -41,6 +45,25 @@ class Answer:
     compared: Mapping[str, Int[np.ndarray, "n"]]
 
 
+InThread = Callable[[Callable[[], Float[np.ndarray, "n k"]]], Awaitable[Float[np.ndarray, "n k"]]]
+
+
+async def find_logits(
+    rows: Rows, version: ModelVersion, registry: Registry, in_thread: InThread
+) -> Float[np.ndarray, "n k"]:
+    """The logits of the rows, (n, k), without holding up the event loop for longer than a thread would take.
+
+    Raises: what `to_logits` raises, `Busy`.
+    """
+    if rows.inputs is not None:
+        session = registry.loaded(version)
+        if session is not None and len(next(iter(rows.inputs.values()))) <= session.quick_rows:
+            return _columns(session.run(rows.inputs), version)
+    elif rows.logits is not None:
+        return to_logits(rows, version, registry)
+    return await in_thread(lambda: to_logits(rows, version, registry))
+
+
 def to_logits(rows: Rows, version: ModelVersion, registry: Registry) -> Float[np.ndarray, "n k"]:
     """The logits of the rows, (n, k).
 
@@ -58,6 +81,10 @@ def to_logits(rows: Rows, version: ModelVersion, registry: Registry) -> Float[np
         logits = head_logits(features, head.weight, head.bias)
     else:
         logits = to_columns(rows.logits if rows.logits is not None else [])
+    return _columns(logits, version)
+
+
+def _columns(logits: Float[np.ndarray, "n m"], version: ModelVersion) -> Float[np.ndarray, "n m"]:
     if logits.shape[1] != len(version.classes):
         raise WrongShape(f"logits: wanted {len(version.classes)} columns, one per class, got {logits.shape[1]}")
     return logits
@@ -72,25 +99,44 @@ def answer(
 ) -> Answer:
     """Decides the logits under one point, or each row under its own, and tells what the points in `compare` would say.
 
-    Raises: `UnknownPoint`, `BadRequest` where there is not one reference per row.
+    Raises: `UnknownPoint`, `BadRequest` where there is not one reference per row, `NotFinite` where a point overflows.
     """
     n, k = logits.shape
     if references is None or isinstance(references, str):
-        points: tuple[PointRecord, ...] = (model.point(version, references),)
-        groups = [(points[0], np.arange(n))]
-    elif len(references) != n:
-        raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
+        record = model.point(version, references)
+        points: tuple[PointRecord, ...] = (record,)
+        decided, probabilities, adjusted, margin = _judge(logits, record)
     else:
-        asked = {reference: model.point(version, reference) for reference in set(references)}
-        points = tuple(asked[reference] for reference in references)
-        labels = np.array([record.label for record in points])
-        groups = [(record, np.flatnonzero(labels == record.label)) for record in asked.values()]
-    decided, margin = np.empty(n, dtype=np.intp), np.empty(n)
-    probabilities, adjusted = np.empty((n, k)), np.empty((n, k))
-    for record, rows in groups:
-        decided[rows] = record.point.decide(logits[rows])
-        probabilities[rows] = record.probabilities(logits[rows])
-        adjusted[rows] = record.point.adjusted(logits[rows])
-        margin[rows] = record.point.margin(logits[rows])
+        if len(references) != n:
+            raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
+        asked = {reference: model.point(version, reference) for reference in dict.fromkeys(references)}
+        points = tuple([asked[reference] for reference in references])
+        decided, margin = np.empty(n, dtype=np.intp), np.empty(n)
+        probabilities, adjusted = np.empty((n, k)), np.empty((n, k))
+        for record, rows in _by_point(points):
+            decided[rows], probabilities[rows], adjusted[rows], margin[rows] = _judge(logits[rows], record)
     compared = {reference: model.point(version, reference).point.decide(logits) for reference in compare}
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)
+
+
+def _judge(
+    logits: Float[np.ndarray, "n k"], record: PointRecord
+) -> tuple[
+    Int[np.ndarray, "n"], Float64[np.ndarray, "n k"], Float64[np.ndarray, "n k"], Float64[np.ndarray, "n"]
+]:  # fmt: skip
+    """Decisions, probabilities, adjusted probabilities and margins under one point."""
+    decided, adjusted, margin = record.point.judge(logits)
+    # The plain model's own rule sees the model's own probabilities.
+    probabilities = adjusted if record.point.is_plain and record.calibration is None else record.probabilities(logits)
+    if not is_finite(probabilities):
+        row = int(np.argwhere(~np.isfinite(probabilities))[0][0])
+        raise NotFinite(f"the probability of row {row} overflows under the calibration map of '{record.label}'")
+    return decided, probabilities, adjusted, margin
+
+
+def _by_point(points: Sequence[PointRecord]) -> list[tuple[PointRecord, list[int]]]:
+    """Each point with its rows."""
+    rows: dict[str, tuple[PointRecord, list[int]]] = {}
+    for i, record in enumerate(points):
+        rows.setdefault(record.label, (record, []))[1].append(i)
+    return list(rows.values())

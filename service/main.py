@@ -15,7 +15,9 @@ from service.storage.lock import only_server
 from service.storage.sql import SqlStore
 from service.web.app import make_web
 from service.web.doorway import Doorway
+from service.web.hot import HotRoutes
 from service.web.lanes import make_lanes
+from service.web.routes import ROUTES
 from service.web.state import Parts
 
 
@@ -52,5 +54,6 @@ def make_app(settings: Settings) -> Doorway:
         yield
         store.close()
 
-    web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)
-    return Doorway(web, settings, open_paths)
+    parts = Parts(settings, registry, make_lanes(settings.calibrations))
+    web, open_paths = make_web(parts, lifespan)
+    return Doorway(web, parts, open_paths, HotRoutes(route for route in ROUTES if route.hot))

@@ -3,7 +3,7 @@
 Each has one contract, which every implementation passes (`tests/contracts`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,6 +71,17 @@ class Session(Protocol):
     @property
     def provider(self) -> str:
         """What it really runs on: `CUDAExecutionProvider` or `CPUExecutionProvider`."""
+
+    @property
+    def is_batchable(self) -> bool:
+        """Whether it answers rows together as it does alone, as far as `warm` could tell; False before that."""
+
+    @property
+    def quick_rows(self) -> int:
+        """The most rows that it runs faster than a thread could be asked to, 0 before `warm`."""
+
+    def warm(self, inputs: Sequence[Port]) -> None:
+        """Runs it on made-up rows of several numbers, so that no caller meets a first run, and takes the time."""
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Float[np.ndarray, "n k"]:
         """The logits of the rows. Raises: `ModelFailed`."""

@@ -1,5 +1,8 @@
 """The doorway: what every request passes before any route sees it, as plain ASGI.
 
+Hot routes are answered from here, the others by the framework; who is let in, with how much, and what comes back when
+something fails is decided here for both.
+
 It gives the request an id, asks for the token, turns away web pages of other sites, bounds the body, and answers
 whatever falls out of the application as a problem. Without a token the server listens on loopback only, where a web
 page in a browser on the same machine could still reach it: so the host must be a loopback name (against DNS rebinding)
@@ -7,23 +10,26 @@ and a browser must not say that another site is calling (against cross-site requ
 """
 
 import hmac
+import os
 import re
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import cast
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from service.domain import ForeignOrigin, Principal, TooLarge, Unauthorized
+from service.domain import ForeignOrigin, Principal, Scope, TooLarge, Unauthorized
 from service.settings import Settings
 from service.web.errors import problem, to_fact
+from service.web.hot import Call, Hot, HotRoutes, Message, Receive, read_body
+from service.web.state import Parts
 
-Message = MutableMapping[str, Any]
-App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+Headers = Mapping[bytes, bytes]  # the first of each name
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,100}")
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
-_SAME_SITE = {"same-origin", "none"}
+_SAME_SITE = {b"same-origin", b"none"}
 _PAGES = ("/docs", "/openapi.json", "/static-offline-docs/", "/console")  # they hold nothing of the user's
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
@@ -33,26 +39,26 @@ _SECURITY = [
 
 
 class Doorway:
-    """An ASGI application around another."""
+    """An ASGI application around another, and the hot routes in front of it."""
 
-    def __init__(self, app: App, settings: Settings, open_paths: frozenset[str]) -> None:
-        self._app = app
+    def __init__(self, app: App, parts: Parts, open_paths: frozenset[str], hot: HotRoutes) -> None:
+        settings: Settings = parts.settings
+        self._app, self._parts, self._hot = app, parts, hot
         self._token = None if settings.token is None else settings.token.get_secret_value().encode()
         self._body_bytes = settings.body_bytes
         self._open_paths = open_paths
+        self._caller = Principal("local" if self._token is None else "token")
 
-    async def __call__(
-        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-    ) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
-        given = request.headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        request.state.request_id = request_id
-        request.state.principal = Principal("local" if self._token is None else "token")
+        headers: Headers = dict(reversed(scope["headers"]))
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
         started, received = False, 0
 
         async def bounded() -> Message:
@@ -67,43 +73,71 @@ class Doorway:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = [(b"x-request-id", request_id.encode()), *_SECURITY]
-                message = {**message, "headers": [*message.get("headers", []), *headers]}
+                own = [(b"x-request-id", request_id.encode()), *_SECURITY]
+                message = {**message, "headers": [*message.get("headers", []), *own]}
             await send(message)
 
         try:
-            self._admit(request)
-            await self._app(scope, bounded, marked)
+            state["principal"] = principal = self.admit(scope, headers)
+            hot = self._hot.match(scope["method"], scope["path"])
+            if hot is None:
+                await self._app(scope, bounded, marked)
+            else:
+                await self._answer(hot, principal, scope, headers, request_id, bounded, marked)
+        except ClientDisconnect:
+            return
         except Exception as error:  # the outermost edge: nothing leaves it unanswered
+            request = Request(scope)
             if started:
                 if not getattr(request.state, "told", False):
                     raise
                 return
             await problem(to_fact(error, request), request_id)(scope, receive, marked)
 
-    def _admit(self, request: Request) -> None:
-        length = request.headers.get("content-length", "0")
-        if length.isdecimal() and int(length[:20]) > self._body_bytes:
-            raise self._too_large(int(length[:20]))
-        path = request.url.path
-        if path in self._open_paths or path.startswith(_PAGES):
-            return
-        if self._token is None:
-            self._refuse_other_sites(request)
-            return
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(credentials.strip().encode(), self._token):
-            raise Unauthorized("this call needs the header 'Authorization: Bearer TOKEN' with the server's token")
+    def admit(self, scope: Message, headers: Headers) -> Principal:
+        """Who calls. The one place that lets a request in, to a hot route as to any other.
 
-    def _refuse_other_sites(self, request: Request) -> None:
-        host = re.sub(r":\d+$", "", request.headers.get("host", ""))
-        if host not in _LOOPBACK_NAMES:
-            raise ForeignOrigin(f"the host must be one of {', '.join(sorted(_LOOPBACK_NAMES))}, got {host[:100]!r}")
-        origin = request.headers.get("origin")
-        if request.headers.get("sec-fetch-site", "none") not in _SAME_SITE or (
-            origin is not None and origin != f"{request.url.scheme}://{request.headers.get('host')}"
-        ):
-            raise ForeignOrigin("a web page of another site may not call a server that has no token")
+        Raises: `TooLarge`, `ForeignOrigin`, `Unauthorized`.
+        """
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length[:20]) > self._body_bytes:
+            raise self._too_large(int(length[:20]))
+        path = scope["path"]
+        if path in self._open_paths or path.startswith(_PAGES):
+            return self._caller
+        if self._token is None:
+            _refuse_other_sites(scope, headers)
+            return self._caller
+        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(credentials.strip(), self._token):
+            raise Unauthorized("this call needs the header 'Authorization: Bearer TOKEN' with the server's token")
+        return self._caller
+
+    async def _answer(
+        self, hot: Hot, principal: Principal, scope: Message, headers: Headers, request_id: str, receive: Receive,
+        send: Send,
+    ) -> None:  # fmt: skip
+        """Answers a hot route."""
+        if hot.scope != "open":
+            principal.check(cast("Scope", hot.scope))
+        body = await read_body(receive)
+        call = Call(self._parts, principal, request_id, body, headers, scope["query_string"], hot.names, receive)
+        reply = await hot.handler(call)
+        own = [(b"content-type", reply.media_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
+        await send({"type": "http.response.start", "status": reply.status, "headers": own})
+        await send({"type": "http.response.body", "body": reply.body})
 
     def _too_large(self, size: int) -> TooLarge:
         return TooLarge(f"the body may have at most {self._body_bytes} bytes, got {size} or more")
+
+
+def _refuse_other_sites(scope: Message, headers: Headers) -> None:
+    given = headers.get(b"host", b"").decode("latin-1")
+    host = re.sub(r":\d+$", "", given)
+    if host not in _LOOPBACK_NAMES:
+        raise ForeignOrigin(f"the host must be one of {', '.join(sorted(_LOOPBACK_NAMES))}, got {host[:100]!r}")
+    origin = headers.get(b"origin")
+    if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE or (
+        origin is not None and origin.decode("latin-1") != f"{scope['scheme']}://{given}"
+    ):
+        raise ForeignOrigin("a web page of another site may not call a server that has no token")

@@ -36,6 +36,7 @@ STATUS: dict[type[SetpointError], int] = {
     domain.ModelFailed: 422,
     domain.Busy: 503,
     domain.StorageFailed: 503,
+    domain.TimedOut: 504,
     NotConverged: 422,
     InputError: 422,
 }

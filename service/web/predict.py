@@ -1,40 +1,70 @@
 """`POST /predict`: rows in, decisions out.
 
-The body is read by hand, without pydantic. The model runs in a thread, which is free of the interpreter lock meanwhile.
+The body is read by hand, without pydantic. Decided here: what is short is done on the event loop, where it is through
+before a thread would have begun; a body or an answer that is long is read or written in a thread.
 """
 
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from starlette.requests import Request
-from starlette.responses import Response
 
-from service.domain import BadRequest, Model, ModelVersion, TooLarge
-from service.inference import Answer, Rows, answer, to_logits
-from service.web.state import Parts, parts, request_id
+from service.domain import BadRequest, Model, ModelVersion, Principal, TooLarge
+from service.inference import Answer, Rows, answer, find_logits
+from service.web.hot import Call, Reply
+from service.web.state import Parts
 from service.web.tensors import read_inputs, read_json, read_numbers
 
+T = TypeVar("T")
 _KEYS = {"model", "model_version", "inputs", "features", "logits", "operating_point", "compare"}
 _ROWS = ("inputs", "features", "logits")
 MOST_NUMBERS = 10_000_000  # rows times classes: the answer holds two numbers for each, as Python objects
+_SHORT_BYTES = 2**18  # of a body, read in about a millisecond
+_SHORT_NUMBERS = 2**12  # of an answer, written in about a millisecond
 
 
-async def predict(request: Request) -> Response:
+class Ask(NamedTuple):
+    """What a call asks for: rows of a model version, and the points that decide them."""
+
+    model: Model
+    version: ModelVersion
+    rows: Rows
+    references: str | list[str] | None
+    compare: list[str]
+
+
+async def predict(call: Call) -> Reply:
     """Decides rows under the default operating point, a named one, or one per row, and compares others.
 
     One run of the model serves all of them. `null` in `inputs` is a missing value.
     """
-    body = await request.body()
-    service, call_id = parts(request), request_id(request)
-    reply = await service.lanes.predictions.run(lambda: orjson.dumps({**_decide(service, body), "request_id": call_id}))
-    return Response(reply, media_type="application/json")
+    service, body, caller = call.parts, call.body, call.principal
+
+    def in_thread(work: Callable[[], T]) -> Awaitable[T]:
+        return call.wait_for(service.lanes.predictions.run(work))
+
+    if len(body) <= _SHORT_BYTES:
+        ask = _read(service, body, caller)
+    else:
+        ask = await in_thread(lambda: _read(service, body, caller))
+    logits = await find_logits(ask.rows, ask.version, service.registry, in_thread)
+    if logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS:
+        return Reply(_reply(ask, answer(logits, *_points(ask)), call.request_id))
+    return Reply(await in_thread(lambda: _reply(ask, answer(logits, *_points(ask)), call.request_id)))
 
 
-def _decide(service: Parts, body: bytes) -> dict[str, Any]:
-    registry, call = service.registry, read_json(body)
-    if unknown := sorted(call.keys() - _KEYS):
+def _points(ask: Ask) -> tuple[Model, ModelVersion, str | list[str] | None, list[str]]:
+    return ask.model, ask.version, ask.references, ask.compare
+
+
+def _read(service: Parts, body: bytes, caller: Principal) -> Ask:
+    call = read_json(body)
+    if not call.keys() <= _KEYS:
+        unknown = sorted(call.keys() - _KEYS)
         raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
-    model = registry.model(_text(call.get("model"), "model"))
+    name = _text(call.get("model"), "model")
+    caller.check_model(name)
+    model = service.registry.model(name)
     number = call.get("model_version")
     if number is not None and type(number) is not int:
         raise BadRequest(f"model_version must be a whole number, got {number!r}"[:200])
@@ -43,12 +73,10 @@ def _decide(service: Parts, body: bytes) -> dict[str, Any]:
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
         references = _texts(references, "operating_point")
-    compare = _texts(call.get("compare", []), "compare")
-    logits = to_logits(rows, version, registry)
-    return _reply(model, answer(logits, model, version, references, compare), isinstance(references, list))
+    return Ask(model, version, rows, references, _texts(call.get("compare", []), "compare"))
 
 
-def _rows(call: dict[str, Any], version: ModelVersion, most: int) -> Rows:
+def _rows(call: Mapping[str, Any], version: ModelVersion, most: int) -> Rows:
     given = [key for key in _ROWS if call.get(key) is not None]
     if len(given) != 1:
         raise BadRequest(f"predict needs exactly one of {', '.join(_ROWS)}; got {' and '.join(given) or 'none'}")
@@ -63,11 +91,12 @@ def _rows(call: dict[str, Any], version: ModelVersion, most: int) -> Rows:
     return Rows(features=numbers) if given == ["features"] else Rows(logits=numbers)
 
 
-def _reply(model: Model, found: Answer, per_row: bool) -> dict[str, Any]:
+def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
     classes = found.version.classes
     columns = (found.decided.tolist(), found.probabilities.tolist(), found.adjusted.tolist(), found.margin.tolist())
+    per_row = isinstance(ask.references, list)
     reply: dict[str, Any] = {
-        "model": model.name,
+        "model": ask.model.name,
         "model_version": found.version.version,
         "operating_point": [record.label for record in found.points] if per_row else found.points[0].label,
         "classes": classes,
@@ -80,7 +109,8 @@ def _reply(model: Model, found: Answer, per_row: bool) -> dict[str, Any]:
         reply["compare"] = {
             reference: [classes[label] for label in decided.tolist()] for reference, decided in found.compared.items()
         }
-    return reply
+    reply["request_id"] = request_id
+    return orjson.dumps(reply)
 
 
 def _text(value: Any, field: str) -> str:

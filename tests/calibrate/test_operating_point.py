@@ -53,6 +53,37 @@ def test_a_cut_in_the_bias_splits_exactly_at_the_cut(margins: np.ndarray, cut: f
     assert np.array_equal(point(0.0, -cut).decide(margins), (margins.astype(np.float64) > cut).astype(int))
 
 
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(2, 4)), elements=st.floats(-700, 700)),
+    st.booleans(),
+    st.data(),
+)
+def test_judged_at_once_is_judged_as_each_by_itself(logits: np.ndarray, narrow: bool, data: st.DataObject) -> None:
+    """To the last bit, for few rows as for many, whatever the rule."""
+    k = logits.shape[1]
+    logits = logits.astype(np.float32) if narrow else logits
+    draw = [data.draw(hnp.arrays(np.float64, k, elements=st.floats(0.1, 20))) for _ in range(3)]
+    names = tuple(str(i) for i in range(k))
+    for chosen in (
+        OperatingPoint(names, draw[0], draw[1] - 10),
+        OperatingPoint(names, draw[0], draw[1], weight=draw[2], offset=draw[0]),
+        OperatingPoint(names, draw[0], draw[1], cost=np.outer(draw[1], draw[2])),
+    ):
+        decided, adjusted, margin = chosen.judge(logits)
+        assert np.array_equal(decided, chosen.decide(logits))
+        assert np.array_equal(adjusted, chosen.adjusted(logits))
+        assert np.array_equal(margin, chosen.margin(logits))
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_row_that_overflows_is_named_by_judge_too(rows: int) -> None:
+    """However many rows there are."""
+    logits = np.zeros((rows, 2))
+    logits[-1] = -1e308, 1e308
+    with pytest.raises(NotFinite, match=f"margin of row {rows - 1} overflows"):
+        point(0.0, 0.0).judge(logits)
+
+
 def test_equal_scores_go_to_the_earlier_class() -> None:
     """Ties at the cut are decided the same way for two classes and for more."""
     assert point(0.0, 0.0).decide(np.zeros((1, 2))).tolist() == [0]
