@@ -4,12 +4,13 @@ Whatever a request brings, inputs, features or logits, becomes logits once; each
 is taken from one snapshot of the model, so a batch never mixes two versions. Nothing here knows of HTTP: `find_logits`
 and `answer` are what every protocol calls.
 
-Decided here: a run that is shorter than handing it to a thread is done where the caller stands; the others wait for
-their turn with the runner, which may run rows of several callers together.
+Decided here: runs are the runner's to order, which may run rows of several callers together, or at once and in place
+where a run is short.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike
 from calibrate.errors import NotFinite, WrongShape
 from calibrate.logits import head_logits, is_finite, to_array, to_columns
 from service.domain import BadRequest, Model, ModelVersion, PointRecord
+from service.ports import Runner
 from service.registry import Registry
 
 
@@ -45,23 +47,46 @@ class Answer:
     compared: Mapping[str, Int[np.ndarray, "n"]]
 
 
-InThread = Callable[[Callable[[], Float[np.ndarray, "n k"]]], Awaitable[Float[np.ndarray, "n k"]]]
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+def find_logits_now(
+    rows: Rows, version: ModelVersion, registry: Registry, runner: Runner
+) -> Float[np.ndarray, "n k"] | None:
+    """The logits of the rows, (n, k), where they are found faster than a thread could be asked; None where not.
+
+    Raises: what `to_logits` raises.
+    """
+    if rows.logits is not None:
+        return to_logits(rows, version, registry)
+    session = None if rows.inputs is None else registry.loaded(version)
+    if rows.inputs is None or session is None:
+        return None
+    logits = runner.run_now(version, session, rows.inputs)
+    return None if logits is None else _columns(logits, version)
 
 
 async def find_logits(
-    rows: Rows, version: ModelVersion, registry: Registry, in_thread: InThread
+    rows: Rows,
+    version: ModelVersion,
+    registry: Registry,
+    runner: Runner,
+    in_thread: InThread,
+    *,
+    priority: int = 0,
+    until: float | None = None,
 ) -> Float[np.ndarray, "n k"]:
-    """The logits of the rows, (n, k), without holding up the event loop for longer than a thread would take.
+    """The logits of the rows, (n, k), without holding up the event loop; `in_thread` runs what is long.
 
-    Raises: what `to_logits` raises, `Busy`.
+    Raises: what `to_logits` raises, `Busy`, `TimedOut`.
     """
     if rows.inputs is not None:
-        session = registry.loaded(version)
-        if session is not None and len(next(iter(rows.inputs.values()))) <= session.quick_rows:
-            return _columns(session.run(rows.inputs), version)
-    elif rows.logits is not None:
-        return to_logits(rows, version, registry)
-    return await in_thread(lambda: to_logits(rows, version, registry))
+        session = registry.loaded(version) or await in_thread(lambda: registry.session(version))
+        return _columns(await runner.run(version, session, rows.inputs, priority=priority, until=until), version)
+    if rows.features is not None:
+        found: Float[np.ndarray, "n k"] = await in_thread(lambda: to_logits(rows, version, registry))
+        return found
+    return to_logits(rows, version, registry)
 
 
 def to_logits(rows: Rows, version: ModelVersion, registry: Registry) -> Float[np.ndarray, "n k"]:

@@ -45,6 +45,9 @@ class Store(Protocol):
     def audit(self, limit: int) -> list[AuditEntry]:
         """The newest entries first."""
 
+    def changed_since(self, number: int) -> tuple[int, set[str]]:
+        """The number of the newest audit entry, and the models that entries after `number` changed, by any server."""
+
     def check(self) -> None:
         """Raises `StorageFailed` where the storage does not answer, or could not be written."""
 
@@ -85,6 +88,33 @@ class Session(Protocol):
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Float[np.ndarray, "n k"]:
         """The logits of the rows. Raises: `ModelFailed`."""
+
+
+class Runner(Protocol):
+    """Runs sessions for many callers at a time."""
+
+    def run_now(
+        self, version: ModelVersion, session: Session, inputs: Mapping[str, np.ndarray[Any, Any]]
+    ) -> Float[np.ndarray, "n k"] | None:
+        """The logits of the rows where that is quicker than asking a thread for them, else None.
+
+        Raises: `ModelFailed`.
+        """
+
+    async def run(
+        self,
+        version: ModelVersion,
+        session: Session,
+        inputs: Mapping[str, np.ndarray[Any, Any]],
+        *,
+        priority: int = 0,
+        until: float | None = None,
+    ) -> Float[np.ndarray, "n k"]:
+        """The logits of the rows; the most urgent caller is priority 1, and 0 is the default. `until` is a time of
+        `time.monotonic`, after which nobody wants them.
+
+        Raises: `Busy`, `TimedOut`, `ModelFailed`.
+        """
 
 
 @dataclass(frozen=True, eq=False)

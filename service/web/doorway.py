@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.domain import ForeignOrigin, Principal, Scope, TooLarge, Unauthorized
 from service.settings import Settings
 from service.web.errors import problem, to_fact
-from service.web.hot import Call, Hot, HotRoutes, Message, Receive, read_body
+from service.web.hot import Hot, HotCall, HotRoutes, Message, Receive, read_body
 from service.web.state import Parts
 
 Send = Callable[[Message], Awaitable[None]]
@@ -44,6 +44,7 @@ class Doorway:
     def __init__(self, app: App, parts: Parts, open_paths: frozenset[str], hot: HotRoutes) -> None:
         settings: Settings = parts.settings
         self._app, self._parts, self._hot = app, parts, hot
+        self.monitor, self.lifecycle = parts.monitor, parts.lifecycle
         self._token = None if settings.token is None else settings.token.get_secret_value().encode()
         self._body_bytes = settings.body_bytes
         self._open_paths = open_paths
@@ -54,36 +55,45 @@ class Doorway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        call = self.monitor.begin(scope)
         headers: Headers = dict(reversed(scope["headers"]))
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id
-        started, received = False, 0
+        state = scope["state"]
+        state["request_id"] = call.request_id = request_id
+        started = False
 
         async def bounded() -> Message:
-            nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._body_bytes:
-                raise self._too_large(received)
+            call.received += len(message.get("body", b""))
+            if call.received > self._body_bytes:
+                raise self._too_large(call.received)
             return message
 
         async def marked(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
-                started = True
+                started, call.status = True, message["status"]
                 own = [(b"x-request-id", request_id.encode()), *_SECURITY]
                 message = {**message, "headers": [*message.get("headers", []), *own]}
+            else:
+                call.sent += len(message.get("body", b""))
             await send(message)
 
         try:
+            self.lifecycle.check(scope["path"])
             state["principal"] = principal = self.admit(scope, headers)
             hot = self._hot.match(scope["method"], scope["path"])
             if hot is None:
                 await self._app(scope, bounded, marked)
             else:
-                await self._answer(hot, principal, scope, headers, request_id, bounded, marked)
+                call.route = hot.path
+                if hot.scope != "open":
+                    principal.check(cast("Scope", hot.scope))
+                body = await read_body(bounded)
+                query = scope["query_string"]
+                asked = HotCall(self._parts, principal, request_id, body, headers, query, hot.names, bounded, call)
+                await _answer(hot, asked, marked)
         except ClientDisconnect:
             return
         except Exception as error:  # the outermost edge: nothing leaves it unanswered
@@ -92,7 +102,9 @@ class Doorway:
                 if not getattr(request.state, "told", False):
                     raise
                 return
-            await problem(to_fact(error, request), request_id)(scope, receive, marked)
+            await problem(to_fact(error, request), request_id, call)(scope, receive, marked)
+        finally:
+            self.monitor.end(call, scope)
 
     def admit(self, scope: Message, headers: Headers) -> Principal:
         """Who calls. The one place that lets a request in, to a hot route as to any other.
@@ -113,22 +125,15 @@ class Doorway:
             raise Unauthorized("this call needs the header 'Authorization: Bearer TOKEN' with the server's token")
         return self._caller
 
-    async def _answer(
-        self, hot: Hot, principal: Principal, scope: Message, headers: Headers, request_id: str, receive: Receive,
-        send: Send,
-    ) -> None:  # fmt: skip
-        """Answers a hot route."""
-        if hot.scope != "open":
-            principal.check(cast("Scope", hot.scope))
-        body = await read_body(receive)
-        call = Call(self._parts, principal, request_id, body, headers, scope["query_string"], hot.names, receive)
-        reply = await hot.handler(call)
-        own = [(b"content-type", reply.media_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
-        await send({"type": "http.response.start", "status": reply.status, "headers": own})
-        await send({"type": "http.response.body", "body": reply.body})
-
     def _too_large(self, size: int) -> TooLarge:
         return TooLarge(f"the body may have at most {self._body_bytes} bytes, got {size} or more")
+
+
+async def _answer(hot: Hot, asked: HotCall, send: Send) -> None:
+    reply = await hot.handler(asked)
+    own = [(b"content-type", reply.media_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
+    await send({"type": "http.response.start", "status": reply.status, "headers": own})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 def _refuse_other_sites(scope: Message, headers: Headers) -> None:

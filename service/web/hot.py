@@ -16,7 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from service.domain import Principal, Scope
-from service.web.state import Parts, parts, principal, request_id
+from service.monitoring.monitor import Call
+from service.web.state import Parts, call, parts, principal, request_id
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -25,8 +26,9 @@ JSON = b"application/json"
 _WATCH_AFTER_S = 0.02  # most calls are through by then, and need nobody to look whether their client still waits
 
 
-class Call(NamedTuple):
-    """A call whose caller was let in: the whole body, headers by their lower-case names, and what the path names."""
+class HotCall(NamedTuple):
+    """A call whose caller was let in: the whole body, headers by their lower-case names,
+    what the path names, and what is told of the call when it ends."""
 
     parts: Parts
     principal: Principal
@@ -36,6 +38,7 @@ class Call(NamedTuple):
     query: bytes
     names: Mapping[str, str]
     receive: Receive
+    told: Call
 
     async def wait_for(self, work: Awaitable[T]) -> T:
         """What the work gives, which is cancelled when the client leaves. For what waits; what is done in place need
@@ -61,7 +64,7 @@ class Reply(NamedTuple):
     status: int = 200
 
 
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[HotCall], Awaitable[Reply]]
 
 
 class HotRoute(Protocol):
@@ -89,6 +92,7 @@ class Hot(NamedTuple):
 
     handler: Handler
     scope: Scope | str
+    path: str
     names: Mapping[str, str]
 
 
@@ -103,7 +107,7 @@ class HotRoutes:
                 pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path)))
                 self._patterns.append((route.verb, pattern, route))
             else:
-                self._whole[route.verb, route.path] = Hot(route.handler, route.scope, {})
+                self._whole[route.verb, route.path] = Hot(route.handler, route.scope, route.path, {})
 
     def match(self, verb: str, path: str) -> Hot | None:
         """The route for a request, None where it is not a hot one."""
@@ -112,7 +116,7 @@ class HotRoutes:
             return found
         for known, pattern, route in self._patterns:
             if known == verb and (match := pattern.fullmatch(path)):
-                return Hot(route.handler, route.scope, match.groupdict())
+                return Hot(route.handler, route.scope, route.path, match.groupdict())
         return None
 
 
@@ -164,7 +168,7 @@ def as_endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
 
     async def endpoint(request: Request) -> Response:
         reply = await handler(
-            Call(
+            HotCall(
                 parts(request),
                 principal(request),
                 request_id(request),
@@ -173,6 +177,7 @@ def as_endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
                 request.scope.get("query_string", b""),
                 request.path_params,
                 request.receive,
+                call(request),
             )
         )
         response = Response(reply.body, reply.status, media_type=reply.media_type.decode())

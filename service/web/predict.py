@@ -4,21 +4,23 @@ The body is read by hand, without pydantic. Decided here: what is short is done 
 before a thread would have begun; a body or an answer that is long is read or written in a thread.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from service.domain import BadRequest, Model, ModelVersion, Principal, TooLarge
-from service.inference import Answer, Rows, answer, find_logits
-from service.web.hot import Call, Reply
+from service.inference import Answer, Rows, answer, find_logits, find_logits_now
+from service.web.hot import HotCall, Reply
 from service.web.state import Parts
 from service.web.tensors import read_inputs, read_json, read_numbers
 
 T = TypeVar("T")
-_KEYS = {"model", "model_version", "inputs", "features", "logits", "operating_point", "compare"}
 _ROWS = ("inputs", "features", "logits")
+_KEYS = {"model", "model_version", *_ROWS, "operating_point", "compare", "priority", "timeout_ms"}
 MOST_NUMBERS = 10_000_000  # rows times classes: the answer holds two numbers for each, as Python objects
+LEAST_PRIORITY, MOST_TIMEOUT_MS = 1000, 3_600_000
 _SHORT_BYTES = 2**18  # of a body, read in about a millisecond
 _SHORT_NUMBERS = 2**12  # of an answer, written in about a millisecond
 
@@ -31,26 +33,38 @@ class Ask(NamedTuple):
     rows: Rows
     references: str | list[str] | None
     compare: list[str]
+    priority: int = 0
+    timeout_ms: float | None = None
 
 
-async def predict(call: Call) -> Reply:
+async def predict(call: HotCall) -> Reply:
     """Decides rows under the default operating point, a named one, or one per row, and compares others.
 
     One run of the model serves all of them. `null` in `inputs` is a missing value.
     """
-    service, body, caller = call.parts, call.body, call.principal
+    service, body = call.parts, call.body
+    came = time.monotonic()
 
     def in_thread(work: Callable[[], T]) -> Awaitable[T]:
-        return call.wait_for(service.lanes.predictions.run(work))
+        return service.lanes.predictions.run(work)
 
-    if len(body) <= _SHORT_BYTES:
-        ask = _read(service, body, caller)
-    else:
-        ask = await in_thread(lambda: _read(service, body, caller))
-    logits = await find_logits(ask.rows, ask.version, service.registry, in_thread)
-    if logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS:
-        return Reply(_reply(ask, answer(logits, *_points(ask)), call.request_id))
-    return Reply(await in_thread(lambda: _reply(ask, answer(logits, *_points(ask)), call.request_id)))
+    with service.monitor.step("parse"):
+        if len(body) <= _SHORT_BYTES:
+            ask = _read(service, body, call.principal)
+        else:
+            ask = await in_thread(lambda: _read(service, body, call.principal))
+    call.told.of(ask.model.name, ask.version.version)
+    with service.monitor.step("run"):
+        given = ask.rows, ask.version, service.registry, service.runner
+        logits = find_logits_now(*given)
+        if logits is None:
+            until = None if ask.timeout_ms is None else came + ask.timeout_ms / 1000
+            logits = await call.wait_for(find_logits(*given, in_thread, priority=ask.priority, until=until))
+    call.told.rows = len(logits)
+    with service.monitor.step("decide"):
+        if logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS:
+            return Reply(_reply(ask, answer(logits, *_points(ask)), call.request_id))
+        return Reply(await in_thread(lambda: _reply(ask, answer(logits, *_points(ask)), call.request_id)))
 
 
 def _points(ask: Ask) -> tuple[Model, ModelVersion, str | list[str] | None, list[str]]:
@@ -73,7 +87,8 @@ def _read(service: Parts, body: bytes, caller: Principal) -> Ask:
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
         references = _texts(references, "operating_point")
-    return Ask(model, version, rows, references, _texts(call.get("compare", []), "compare"))
+    compare = _texts(call.get("compare", []), "compare")
+    return Ask(model, version, rows, references, compare, _priority(call), _timeout(call))
 
 
 def _rows(call: Mapping[str, Any], version: ModelVersion, most: int) -> Rows:
@@ -111,6 +126,20 @@ def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
         }
     reply["request_id"] = request_id
     return orjson.dumps(reply)
+
+
+def _priority(call: Mapping[str, Any]) -> int:
+    value = call.get("priority", 0)
+    if type(value) is not int or not 0 <= value <= LEAST_PRIORITY:
+        raise BadRequest(f"priority must be a whole number from 0 to {LEAST_PRIORITY}, got {value!r}"[:200])
+    return value
+
+
+def _timeout(call: Mapping[str, Any]) -> float | None:
+    value = call.get("timeout_ms")
+    if value is not None and (type(value) not in (int, float) or not 0 < value <= MOST_TIMEOUT_MS):
+        raise BadRequest(f"timeout_ms must be a number above 0 and at most {MOST_TIMEOUT_MS}, got {value!r}"[:200])
+    return value
 
 
 def _text(value: Any, field: str) -> str:

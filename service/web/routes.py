@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
 from service.web import calibrate, health, predict, registry, schemas
@@ -14,7 +15,7 @@ from service.web import calibrate, health, predict, registry, schemas
 class Route:
     """One row: `scope` is what a caller must be allowed to do; "open" asks for no token.
 
-    A `hot` one is answered ahead of the framework: its handler takes a `service.web.hot.Call` and gives a `Reply`.
+    A `hot` one is answered ahead of the framework: its handler takes a `service.web.hot.HotCall` and gives a `Reply`.
     """
 
     verb: Literal["GET", "POST", "PUT"]
@@ -26,6 +27,7 @@ class Route:
     json: type[BaseModel] | None = None
     form: type[BaseModel] | None = None
     hot: bool = False
+    answer: type[Response] = JSONResponse
 
 
 ROUTES = (
@@ -50,4 +52,6 @@ ROUTES = (
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),
+    Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),
+    Route("GET", "/metrics", health.metrics, "metrics", None, answer=PlainTextResponse),
 )  # fmt: skip

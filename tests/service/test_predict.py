@@ -250,6 +250,8 @@ def test_inputs_of_other_types_and_several_of_them(client: TestClient) -> None:
         ({"model": "fraud", "logits": [[1, 2]], "operating_point": ["argmax"] * 2}, 400, "bad-request", "(1), got 2"),
         ({"model": "fraud", "logits": [[1, 2]], "operating_point": [1]}, 400, "bad-request", "a list of names"),
         ({"model": "fraud", "logits": [[1, 2]], "operating_point": {}}, 400, "bad-request", "a list of names"),
+        ({"model": "fraud", "logits": [[1, 2]], "priority": -1}, 400, "bad-request", "priority must be a whole number"),
+        ({"model": "fraud", "logits": [[1, 2]], "timeout_ms": 0}, 400, "bad-request", "timeout_ms must be a numb"),
         ({"model": "fraud", "logits": [[1, 2]], "compare": "argmax"}, 400, "bad-request", "compare must be a list"),
         ({"model": "fraud", "logits": [[1, 2]], "compare": ["x"]}, 404, "unknown-point", "'x'"),
     ],
