@@ -5,8 +5,8 @@ before a thread would have begun; a body or an answer that is long is read or wr
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,7 +16,6 @@ from service.web.hot import HotCall, Reply
 from service.web.state import Parts
 from service.web.tensors import read_inputs, read_json, read_numbers
 
-T = TypeVar("T")
 _ROWS = ("inputs", "features", "logits")
 _KEYS = {"model", "model_version", *_ROWS, "operating_point", "compare", "priority", "timeout_ms"}
 MOST_NUMBERS = 10_000_000  # rows times classes: the answer holds two numbers for each, as Python objects
@@ -44,10 +43,7 @@ async def predict(call: HotCall) -> Reply:
     """
     service, body = call.parts, call.body
     came = time.monotonic()
-
-    def in_thread(work: Callable[[], T]) -> Awaitable[T]:
-        return service.lanes.predictions.run(work)
-
+    in_thread = service.lanes.predictions.run
     with service.monitor.step("parse"):
         if len(body) <= _SHORT_BYTES:
             ask = _read(service, body, call.principal)
