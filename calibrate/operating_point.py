@@ -29,9 +29,10 @@ FEW_ROWS = 8
 
 
 class Judged(NamedTuple):
-    """What a point says of n rows: `decide`, `adjusted` and `margin`."""
+    """What a point says of n rows: `decide`, `adjusted` and `margin`, and the model's own probabilities beside."""
 
     decided: Int[np.ndarray, "n"]
+    probabilities: Float64[np.ndarray, "n k"]
     adjusted: Float64[np.ndarray, "n k"]
     margin: Float64[np.ndarray, "n"]
 
@@ -132,25 +133,29 @@ class OperatingPoint:
         """`softmax(scale * z + bias)`, (n, k): what the rule saw. Not a risk; that is the softmax of the logits."""
         return softmax(self.scores(logits))
 
-    def judge(self, logits: ArrayLike) -> Judged:
-        """`decide`, `adjusted` and `margin` at once, which is as much work as the dearest of them.
+    def judge(self, logits: ArrayLike, mapped: Float[np.ndarray, "n k"] | None = None) -> Judged:
+        """`decide`, `adjusted` and `margin` at once, and `softmax(mapped)`, of the logits themselves unless given.
 
         Raises: `WrongShape`, `NoRows`, `NotFinite`.
         """
         columns = self._columns(logits)
         if self._is_binary and len(columns) <= FEW_ROWS:
-            judged = self._judge_few(columns.tolist())
+            judged = self._judge_few(columns.tolist(), None if mapped is None else mapped.tolist())
             if judged is not None:
                 return judged
+        if self._is_binary:
+            judged = _judge_pairs(columns, self.scale, self.bias, self._shift)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                scores = self._scores(columns.astype(np.float64) * self.scale)
+                adjusted = softmax(scores)
+                worth = self._worth(scores, adjusted)
+                judged = Judged(self._best(worth), adjusted, adjusted, self._margin(worth))
+        if mapped is None and self.is_plain:
+            return judged
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled = columns.astype(np.float64) * self.scale
-            if self._is_binary:
-                margin = self._binary_margin(scaled)
-                return Judged((margin > 0).astype(np.intp), softmax(self._scores(scaled)), margin)
-            scores = self._scores(scaled)
-            adjusted = softmax(scores)
-            worth = self._worth(scores, adjusted)
-            return Judged(self._best(worth), adjusted, self._margin(worth))
+            probabilities = softmax(columns if mapped is None else mapped)
+        return judged._replace(probabilities=_finite(probabilities, "probability"))
 
     @cached_property
     def _is_binary(self) -> bool:
@@ -161,18 +166,23 @@ class OperatingPoint:
         """What the biases of two classes add to the margin."""
         return np.asarray(self.bias[1:] - self.bias[:1])
 
-    def _judge_few(self, logits: list[list[float]]) -> Judged | None:
+    def _judge_few(self, logits: list[list[float]], mapped: list[list[float]] | None) -> Judged | None:
         """A few rows of two classes in plain Python, which adds, multiplies and compares as numpy does, to the last
         bit, and takes a tenth of the time of its calls; None where a number overflows.
         """
         (scale0, scale1), (bias0, bias1), (shift,) = self._numbers
-        scaled = [(left * scale0, right * scale1) for left, right in logits]
-        margins = [(right - left) + shift for left, right in scaled]
-        scores = [(left + bias0, right + bias1) for left, right in scaled]
-        if not all(map(isfinite, margins)) or not all(map(isfinite, chain.from_iterable(scores))):
+        margins, decided, scores = [], [], []
+        for left, right in logits:
+            left, right = left * scale0, right * scale1
+            margin = (right - left) + shift
+            margins.append(margin)
+            decided.append(1 if margin > 0 else 0)
+            scores.append((left + bias0, right + bias1))
+        if not all(map(isfinite, chain(margins, *scores, *(mapped or ())))):
             return None
-        decided = [margin > 0 for margin in margins]
-        return Judged(np.array(decided, np.intp), np.array(softmax_pairs(scores)), np.array(margins))
+        n = len(margins)
+        both = np.array(softmax_pairs([*(mapped or logits), *scores]))
+        return Judged(np.array(decided, np.intp), both[:n], both[n:], np.array(margins))
 
     @cached_property
     def _numbers(self) -> tuple[list[float], list[float], list[float]]:
@@ -191,7 +201,7 @@ class OperatingPoint:
         return _finite(scaled + self.bias, "score")
 
     def _binary_margin(self, scaled: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n"]:
-        return _finite((scaled[:, 1] - scaled[:, 0]) + self._shift, "margin")
+        return _pair_margins(scaled, self._shift)
 
     def _worth(
         self, scores: Float64[np.ndarray, "n k"], adjusted: Float64[np.ndarray, "n k"] | None = None
@@ -282,6 +292,67 @@ class OperatingPoint:
         return hash(self.to_json())
 
 
+def judge_rows(points: Sequence[OperatingPoint], logits: ArrayLike) -> Judged:
+    """`judge` with a point for each row, all of the same classes.
+
+    Raises: `WrongShape`, `NoRows`, `NotFinite`; which row overflows is told of affine points in two classes alone.
+    """
+    places: dict[int, int] = {}
+    index = [places.setdefault(id(point), len(places)) for point in points]
+    distinct = list({id(point): point for point in points}.values())
+    if len(distinct) == 1:
+        return distinct[0].judge(logits)
+    columns = distinct[0]._columns(logits)
+    if all(point._is_binary for point in distinct):
+        scale, bias = (np.stack([getattr(point, name) for point in distinct])[index] for name in ("scale", "bias"))
+        judged = _judge_pairs(columns, scale, bias, bias[:, 1] - bias[:, 0])
+        return judged._replace(probabilities=softmax(columns))
+    found = Judged(
+        np.empty(len(columns), np.intp), *(np.empty(columns.shape) for _ in range(2)), np.empty(len(columns))
+    )
+    where = np.array(index)
+    for i, point in enumerate(distinct):
+        rows = np.flatnonzero(where == i)
+        for whole, part in zip(found, point.judge(columns[rows]), strict=True):
+            whole[rows] = part
+    return found
+
+
+def decide_under(points: Sequence[OperatingPoint], logits: ArrayLike) -> Int[np.ndarray, "m n"]:
+    """What each of m points, all of the same classes, decides of n rows.
+
+    Raises: `WrongShape`, `NoRows`, `NotFinite`.
+    """
+    if not all(point._is_binary for point in points):
+        return np.stack([point.decide(logits) for point in points])
+    columns = points[0]._columns(logits).astype(np.float64)
+    scale, bias = (np.stack([getattr(point, name) for point in points])[:, np.newaxis] for name in ("scale", "bias"))
+    with np.errstate(over="ignore", invalid="ignore"):
+        margins = _pair_margins(columns * scale, bias[..., 1] - bias[..., 0])
+    return (margins > 0).astype(np.intp)
+
+
+def _pair_margins(
+    scaled: Float64[np.ndarray, "... 2"], shift: Float64[np.ndarray, "..."]
+) -> Float64[np.ndarray, "..."]:
+    """The margins of two classes, of which each cut is one float64."""
+    return _finite((scaled[..., 1] - scaled[..., 0]) + shift, "margin")
+
+
+def _judge_pairs(
+    columns: Float[np.ndarray, "n 2"],
+    scale: Float64[np.ndarray, "... 2"],
+    bias: Float64[np.ndarray, "... 2"],
+    shift: Float64[np.ndarray, "..."],
+) -> Judged:
+    """Two classes under one scale and bias, or one for each row; the probabilities are still the adjusted ones."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = columns.astype(np.float64) * scale
+        margin = _pair_margins(scaled, shift)
+        adjusted = softmax(_finite(scaled + bias, "score"))
+    return Judged((margin > 0).astype(np.intp), adjusted, adjusted, margin)
+
+
 def check_classes(classes: object) -> tuple[str, ...]:
     """Class names as a tuple: at least two, different, none empty. Raises: `BadPoint`."""
     if isinstance(classes, np.ndarray):
@@ -329,6 +400,6 @@ def _matrix(field: str, values: object, classes: tuple[str, ...]) -> Float64[np.
 def _finite(values: Float64[np.ndarray, "n ..."], what: str) -> Float64[np.ndarray, "n ..."]:
     """Raises `NotFinite` with the first row whose number overflows."""
     if not is_finite(values):
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        row = int(np.argwhere(~np.isfinite(values))[0][0 if values.ndim < 2 or what != "margin" else 1])
         raise NotFinite(f"the {what} of row {row} overflows under this operating point")
     return np.asarray(values)

@@ -18,9 +18,9 @@ from jaxtyping import Float, Float64
 from calibrate.errors import InputError, SetpointError
 from calibrate.io.description import Description
 from calibrate.io.model import OutputKind, Port
-from calibrate.logits import is_finite, softmax, softmax_pairs
+from calibrate.logits import softmax
 from calibrate.maps import CalibrationMap
-from calibrate.operating_point import FEW_ROWS, OperatingPoint
+from calibrate.operating_point import Judged, OperatingPoint
 
 ARGMAX = "argmax"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -193,10 +193,11 @@ class PointRecord:
 
     def probabilities(self, logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
         """Softmax of the logits, of the mapped ones where there is a map: what may be read as a risk."""
-        mapped = logits if self.calibration is None else self.calibration.apply(logits)
-        if mapped.shape[1] == 2 and len(mapped) <= FEW_ROWS and is_finite(mapped):
-            return np.array(softmax_pairs(mapped.tolist()))
-        return softmax(mapped)
+        return softmax(logits if self.calibration is None else self.calibration.apply(logits))
+
+    def judge(self, logits: Float[np.ndarray, "n k"]) -> Judged:
+        """Decisions, probabilities, adjusted probabilities and margins at once. Raises: `NotFinite`."""
+        return self.point.judge(logits, None if self.calibration is None else self.calibration.apply(logits))
 
 
 @dataclass(frozen=True)

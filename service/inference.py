@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 
-from calibrate.errors import NotFinite, WrongShape
-from calibrate.logits import head_logits, is_finite, to_array, to_columns
+from calibrate.errors import WrongShape
+from calibrate.logits import head_logits, to_array, to_columns
+from calibrate.operating_point import Judged, decide_under, judge_rows
 from service.domain import BadRequest, Model, ModelVersion, PointRecord
 from service.ports import Runner
 from service.registry import Registry
@@ -126,42 +127,31 @@ def answer(
 
     Raises: `UnknownPoint`, `BadRequest` where there is not one reference per row, `NotFinite` where a point overflows.
     """
-    n, k = logits.shape
+    n = len(logits)
     if references is None or isinstance(references, str):
         record = model.point(version, references)
         points: tuple[PointRecord, ...] = (record,)
-        decided, probabilities, adjusted, margin = _judge(logits, record)
+        decided, probabilities, adjusted, margin = record.judge(logits)
     else:
         if len(references) != n:
             raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
         asked = {reference: model.point(version, reference) for reference in dict.fromkeys(references)}
         points = tuple([asked[reference] for reference in references])
-        decided, margin = np.empty(n, dtype=np.intp), np.empty(n)
-        probabilities, adjusted = np.empty((n, k)), np.empty((n, k))
-        for record, rows in _by_point(points):
-            decided[rows], probabilities[rows], adjusted[rows], margin[rows] = _judge(logits[rows], record)
-    compared = {reference: model.point(version, reference).point.decide(logits) for reference in compare}
+        decided, probabilities, adjusted, margin = _judge_each(logits, points)
+    compared: dict[str, Int[np.ndarray, "n"]] = {}
+    if compare:
+        records = [model.point(version, reference) for reference in compare]
+        compared = dict(zip(compare, decide_under([record.point for record in records], logits), strict=True))
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)
 
 
-def _judge(
-    logits: Float[np.ndarray, "n k"], record: PointRecord
-) -> tuple[
-    Int[np.ndarray, "n"], Float64[np.ndarray, "n k"], Float64[np.ndarray, "n k"], Float64[np.ndarray, "n"]
-]:  # fmt: skip
-    """Decisions, probabilities, adjusted probabilities and margins under one point."""
-    decided, adjusted, margin = record.point.judge(logits)
-    # The plain model's own rule sees the model's own probabilities.
-    probabilities = adjusted if record.point.is_plain and record.calibration is None else record.probabilities(logits)
-    if not is_finite(probabilities):
-        row = int(np.argwhere(~np.isfinite(probabilities))[0][0])
-        raise NotFinite(f"the probability of row {row} overflows under the calibration map of '{record.label}'")
-    return decided, probabilities, adjusted, margin
-
-
-def _by_point(points: Sequence[PointRecord]) -> list[tuple[PointRecord, list[int]]]:
-    """Each point with its rows."""
+def _judge_each(logits: Float[np.ndarray, "n k"], points: Sequence[PointRecord]) -> Judged:
+    """Each row under its own point."""
+    judged = judge_rows([record.point for record in points], logits)
     rows: dict[str, tuple[PointRecord, list[int]]] = {}
     for i, record in enumerate(points):
-        rows.setdefault(record.label, (record, []))[1].append(i)
-    return list(rows.values())
+        if record.calibration is not None:
+            rows.setdefault(record.label, (record, []))[1].append(i)
+    for record, own in rows.values():
+        judged.probabilities[own] = record.probabilities(logits[own])
+    return judged
