@@ -307,9 +307,8 @@ def judge_rows(points: Sequence[OperatingPoint], logits: ArrayLike) -> Judged:
         scale, bias = (np.stack([getattr(point, name) for point in distinct])[index] for name in ("scale", "bias"))
         judged = _judge_pairs(columns, scale, bias, bias[:, 1] - bias[:, 0])
         return judged._replace(probabilities=softmax(columns))
-    found = Judged(
-        np.empty(len(columns), np.intp), *(np.empty(columns.shape) for _ in range(2)), np.empty(len(columns))
-    )
+    n = len(columns)
+    found = Judged(np.empty(n, np.intp), np.empty(columns.shape), np.empty(columns.shape), np.empty(n))
     where = np.array(index)
     for i, point in enumerate(distinct):
         rows = np.flatnonzero(where == i)

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _SIZES, _WARM_S = tuple(2**i for i in range(9)), 0.5
 _LATE_S, _MOST_LATE = 2e-3, 5  # a thread may be put off by others for as long; so often in a row it is the model
+SILENT = 4  # the runtime would write to stderr by itself what it raises, the rows that failed quoted
 
 
 class OnnxSession:
@@ -73,6 +74,7 @@ class OnnxSession:
         rows = len(next(iter(inputs.values())))
         started = time.perf_counter()
         self._deadlines.begin(options)
+        options.log_severity_level = SILENT
         try:
             (made,) = self._session.run(self._output, inputs, options)
         except Exception as error:  # the runtime's errors share no base of their own
@@ -138,7 +140,7 @@ class OnnxEngine:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        options.log_severity_level = SILENT
         try:
             session = ort.InferenceSession(data, options, providers=self._providers, enable_fallback=0)
         except Exception as error:  # the runtime's errors share no base of their own

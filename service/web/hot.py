@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from service.domain import Principal, Scope
+from service.domain import Principal
 from service.monitoring.monitor import Call
 from service.web.state import Parts, call, parts, principal, request_id
 
@@ -79,10 +79,6 @@ class HotRoute(Protocol):
         """With `{name}` where it names something."""
 
     @property
-    def scope(self) -> Scope | str:
-        """What a caller must be allowed to do."""
-
-    @property
     def handler(self) -> Callable[..., Any]:
         """What answers."""
 
@@ -91,7 +87,6 @@ class Hot(NamedTuple):
     """A hot route that fits a request."""
 
     handler: Handler
-    scope: Scope | str
     path: str
     names: Mapping[str, str]
 
@@ -107,7 +102,7 @@ class HotRoutes:
                 pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path)))
                 self._patterns.append((route.verb, pattern, route))
             else:
-                self._whole[route.verb, route.path] = Hot(route.handler, route.scope, route.path, {})
+                self._whole[route.verb, route.path] = Hot(route.handler, route.path, {})
 
     def match(self, verb: str, path: str) -> Hot | None:
         """The route for a request, None where it is not a hot one."""
@@ -116,7 +111,7 @@ class HotRoutes:
             return found
         for known, pattern, route in self._patterns:
             if known == verb and (match := pattern.fullmatch(path)):
-                return Hot(route.handler, route.scope, route.path, match.groupdict())
+                return Hot(route.handler, route.path, match.groupdict())
         return None
 
 

@@ -8,10 +8,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
+from jaxtyping import Float
 
+from service.decisions import Answered
 from service.domain import BadRequest, Model, ModelVersion, Principal, TooLarge
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
+from service.web.decisions import wait_until_kept
 from service.web.hot import HotCall, Reply
 from service.web.state import Parts
 from service.web.tensors import read_inputs, read_json, read_numbers
@@ -57,14 +61,22 @@ async def predict(call: HotCall) -> Reply:
             until = None if ask.timeout_ms is None else came + ask.timeout_ms / 1000
             logits = await call.wait_for(find_logits(*given, in_thread, priority=ask.priority, until=until))
     call.told.rows = len(logits)
+    is_short = logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS
     with service.monitor.step("decide"):
-        if logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS:
-            return Reply(_reply(ask, answer(logits, *_points(ask)), call.request_id))
-        return Reply(await in_thread(lambda: _reply(ask, answer(logits, *_points(ask)), call.request_id)))
+        found = _decide(ask, logits) if is_short else await in_thread(lambda: _decide(ask, logits))
+    if service.decisions is not None:
+        with service.monitor.step("log"):
+            kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, found))
+            if kept is not None:
+                await in_thread(lambda: wait_until_kept(kept))
+    with service.monitor.step("write"):
+        if is_short:
+            return Reply(_reply(ask, found, call.request_id))
+        return Reply(await in_thread(lambda: _reply(ask, found, call.request_id)))
 
 
-def _points(ask: Ask) -> tuple[Model, ModelVersion, str | list[str] | None, list[str]]:
-    return ask.model, ask.version, ask.references, ask.compare
+def _decide(ask: Ask, logits: Float[np.ndarray, "n k"]) -> Answer:
+    return answer(logits, ask.model, ask.version, ask.references, ask.compare)
 
 
 def _read(service: Parts, body: bytes, caller: Principal) -> Ask:

@@ -8,12 +8,12 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
-from service.web import calibrate, health, predict, registry, schemas
+from service.web import calibrate, decisions, health, predict, registry, schemas
 
 
 @dataclass(frozen=True)
 class Route:
-    """One row: `scope` is what a caller must be allowed to do; "open" asks for no token.
+    """One row: `scope` is what a caller must be allowed to do; "open" asks for no key.
 
     A `hot` one is answered ahead of the framework: its handler takes a `service.web.hot.HotCall` and gives a `Reply`.
     """
@@ -50,6 +50,7 @@ ROUTES = (
     ),
     Route("GET", "/models/{model}/operating-points/{point}", registry.show_point, "predict", schemas.PointReply),
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
+    Route("GET", "/decisions", decisions.show_decisions, "audit", list[schemas.DecisionReply]),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),
     Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),

@@ -5,10 +5,11 @@ from typing import cast
 
 from starlette.requests import Request
 
+from service.decisions import DecisionLog
 from service.domain import Principal
 from service.lifecycle import Lifecycle
 from service.monitoring.monitor import Call, Monitor
-from service.ports import Runner
+from service.ports import Decisions, Runner
 from service.registry import Registry
 from service.settings import Settings
 from service.web.lanes import Lanes
@@ -24,6 +25,8 @@ class Parts:
     monitor: Monitor
     lifecycle: Lifecycle
     runner: Runner
+    kept_decisions: Decisions
+    decisions: DecisionLog | None  # None where none are logged
 
 
 def parts(request: Request) -> Parts:
