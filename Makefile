@@ -8,7 +8,7 @@ JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo serve test check audit format bench bench-rules soak openapi lock clean
+.PHONY: install demo serve test check audit format bench bench-rules bench-serving soak openapi lock clean
 
 install: $(INSTALLED)
 
@@ -48,6 +48,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)  ## each number beside its peer, in one run
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+bench-serving: $(INSTALLED)  ## answers a second beside a bare ASGI app and plain FastAPI, in one run
+	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
 
 bench-rules: $(INSTALLED)  ## rules compared on real data, KEEL=DIR DATA=DIR as docs/bench.md says; writes that page
 	$(BIN)/python -m tests.benchmarks.few_positives $(if $(KEEL),--keel $(KEEL)) \
