@@ -5,20 +5,21 @@ before a thread would have begun; a body or an answer that is long is read or wr
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 from jaxtyping import Float
 
+from calibrate.io.packed import is_packed, read_packed
 from service.decisions import Answered
-from service.domain import BadRequest, Model, ModelVersion, Principal, TooLarge
+from service.domain import BadRequest, Model, ModelVersion, TooLarge
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
 from service.web.decisions import wait_until_kept
 from service.web.hot import HotCall, Reply
-from service.web.state import Parts
-from service.web.tensors import read_inputs, read_json, read_numbers
+from service.web.packed import NPY, npy_reply, read_head, to_inputs, to_matrix
+from service.web.tensors import fit_inputs, read_inputs, read_json, read_numbers
 
 _ROWS = ("inputs", "features", "logits")
 _KEYS = {"model", "model_version", *_ROWS, "operating_point", "compare", "priority", "timeout_ms"}
@@ -38,21 +39,26 @@ class Ask(NamedTuple):
     compare: list[str]
     priority: int = 0
     timeout_ms: float | None = None
+    as_npy: bool = False
 
 
 async def predict(call: HotCall) -> Reply:
     """Decides rows under the default operating point, a named one, or one per row, and compares others.
 
-    One run of the model serves all of them. `null` in `inputs` is a missing value.
+    One run of the model serves all of them. `null` in `inputs` is a missing value. Rows may also come as they lie in
+    memory: a body that is a `.npy` array or Arrow (a tensor, or record batches as a stream or a file; columns by the
+    names of the inputs, or one of lists, or numbers in order), and then `model`, `model_version`, `operating_point`,
+    `compare` (once for each), `priority` and `timeout_ms` in the query, with `rows` as `inputs`, `features` or
+    `logits`. `Accept: application/x-npy` asks for such an answer without `compare`: a record for each row.
     """
     service, body = call.parts, call.body
     came = time.monotonic()
     in_thread = service.lanes.predictions.run
     with service.monitor.step("parse"):
         if len(body) <= _SHORT_BYTES:
-            ask = _read(service, body, call.principal)
+            ask = _read(call)
         else:
-            ask = await in_thread(lambda: _read(service, body, call.principal))
+            ask = await in_thread(lambda: _read(call))
     call.told.of(ask.model.name, ask.version.version)
     with service.monitor.step("run"):
         given = ask.rows, ask.version, service.registry, service.runner
@@ -70,6 +76,8 @@ async def predict(call: HotCall) -> Reply:
             if kept is not None:
                 await in_thread(lambda: wait_until_kept(kept))
     with service.monitor.step("write"):
+        if ask.as_npy:
+            return npy_reply(found)
         if is_short:
             return Reply(_reply(ask, found, call.request_id))
         return Reply(await in_thread(lambda: _reply(ask, found, call.request_id)))
@@ -79,24 +87,31 @@ def _decide(ask: Ask, logits: Float[np.ndarray, "n k"]) -> Answer:
     return answer(logits, ask.model, ask.version, ask.references, ask.compare)
 
 
-def _read(service: Parts, body: bytes, caller: Principal) -> Ask:
-    call = read_json(body)
-    if not call.keys() <= _KEYS:
+def _read(asked: HotCall) -> Ask:
+    service, body = asked.parts, asked.body
+    packed = is_packed(body)
+    call = read_head(asked.query, asked.headers) if packed else read_json(body)
+    if not packed and not call.keys() <= _KEYS:
         unknown = sorted(call.keys() - _KEYS)
         raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
     name = _text(call.get("model"), "model")
-    caller.check_model(name)
+    asked.principal.check_model(name)
     model = service.registry.model(name)
     number = call.get("model_version")
     if number is not None and type(number) is not int:
         raise BadRequest(f"model_version must be a whole number, got {number!r}"[:200])
     version = model.version(number)
-    rows = _rows(call, version, service.settings.predict_rows)
+    if packed:
+        found = read_packed(body, service.settings.unpacked_bytes)
+        rows = _packed_rows(found, call.get("rows", "inputs"), version, service.settings.predict_rows)
+    else:
+        rows = _rows(call, version, service.settings.predict_rows)
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
         references = _texts(references, "operating_point")
     compare = _texts(call.get("compare", []), "compare")
-    return Ask(model, version, rows, references, compare, _priority(call), _timeout(call))
+    as_npy = packed and not compare and NPY in asked.headers.get(b"accept", b"")
+    return Ask(model, version, rows, references, compare, _priority(call), _timeout(call), as_npy)
 
 
 def _rows(call: Mapping[str, Any], version: ModelVersion, most: int) -> Rows:
@@ -104,14 +119,28 @@ def _rows(call: Mapping[str, Any], version: ModelVersion, most: int) -> Rows:
     if len(given) != 1:
         raise BadRequest(f"predict needs exactly one of {', '.join(_ROWS)}; got {' and '.join(given) or 'none'}")
     value = call[given[0]]
-    most = min(most, MOST_NUMBERS // len(version.classes))
-    for rows in value.values() if isinstance(value, dict) else [value]:
-        if isinstance(rows, list) and len(rows) > most:
-            raise TooLarge(f"a call may have at most {most} rows of {len(version.classes)} classes, got {len(rows)}")
+    _check_rows(list(value.values()) if isinstance(value, dict) else [value], version, most)
     if given == ["inputs"]:
         return Rows(inputs=read_inputs(value, version.inputs))
     numbers = read_numbers(value, given[0])
     return Rows(features=numbers) if given == ["features"] else Rows(logits=numbers)
+
+
+def _packed_rows(found: np.ndarray | dict[str, np.ndarray], kind: str, version: ModelVersion, most: int) -> Rows:
+    if kind not in _ROWS:
+        raise BadRequest(f"rows must be one of {', '.join(_ROWS)}; got {kind[:100]!r}")
+    _check_rows(list(found.values()) if isinstance(found, dict) else [found], version, most)
+    if kind == "inputs":
+        return Rows(inputs=fit_inputs(to_inputs(found, version.inputs), version.inputs))
+    return Rows(features=to_matrix(found)) if kind == "features" else Rows(logits=to_matrix(found))
+
+
+def _check_rows(given: Sequence[Any], version: ModelVersion, most: int) -> None:
+    most = min(most, MOST_NUMBERS // len(version.classes))
+    for rows in given:
+        count = len(rows) if isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim) else 0
+        if count > most:
+            raise TooLarge(f"a call may have at most {most} rows of {len(version.classes)} classes, got {count}")
 
 
 def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:

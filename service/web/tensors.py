@@ -108,9 +108,9 @@ def _fit(array: np.ndarray, port: Port) -> np.ndarray:
     if port.dtype == "str":
         _refuse(array, what, "a text", lambda item: isinstance(item, str))
         return array
-    if array.dtype == port.dtype and array.dtype.kind != "f":
-        return array
-    return _cast(array, port, what)
+    if array.dtype != port.dtype or array.dtype.kind == "f":
+        array = _cast(array, port, what)
+    return np.ascontiguousarray(array)
 
 
 def _tensor(value: Any, port: Port) -> np.ndarray:
