@@ -79,3 +79,5 @@ class Doorway:
             await problem(to_fact(error, request), request_id, call)(scope, receive, marked)
         finally:
             self.monitor.end(call, scope)
+            if call.problem == "storage-failed":
+                self.lifecycle.doubt()
