@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _SIZES, _WARM_S = tuple(2**i for i in range(9)), 0.5
 _LATE_S, _MOST_LATE = 2e-3, 5  # a thread may be put off by others for as long; so often in a row it is the model
+NO_MEMORY = "bad_alloc: there was not enough memory"
+_OF_MEMORY = ("bad_alloc", "Failed to allocate", "vailable memory")  # as the runtime says it
 SILENT = 4  # the runtime would write to stderr by itself what it raises, the rows that failed quoted
 
 
@@ -153,7 +155,9 @@ def words_of_runtime(error: Exception) -> str:
     text = str(error)
     if "Got invalid dimensions for input" in text or "Invalid rank for input" in text:
         return text[:500]
-    return text.partition("Status Message:")[0][:500] if "Status Message:" in text else type(error).__name__
+    of_memory = any(word in text for word in _OF_MEMORY)
+    said = text.partition("Status Message:")[0][:500] if "Status Message:" in text else type(error).__name__
+    return f"{said} ({NO_MEMORY})" if of_memory else said
 
 
 def _providers() -> list[Any]:
