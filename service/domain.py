@@ -66,6 +66,10 @@ class ForeignOrigin(SetpointError):
     """A web page of another site, or another host name, speaks to a server that trusts this machine."""
 
 
+class Unsupported(SetpointError):
+    """The protocol has this, and this server has not."""
+
+
 class TooLarge(SetpointError):
     """A request body is larger than the server accepts."""
 

@@ -16,7 +16,8 @@ from starlette.requests import Request
 
 from service.domain import ForeignOrigin, Principal, TooLarge, Unauthorized
 from service.settings import Settings
-from service.web.errors import problem, to_fact
+from service.web.credentials import secret
+from service.web.errors import is_oip, problem, to_fact
 
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -79,7 +80,7 @@ class Doorway:
                 if not getattr(request.state, "told", False):
                     raise
                 return
-            await problem(to_fact(error, request), request_id)(scope, receive, marked)
+            await problem(to_fact(error, request), request_id, request.url.path)(scope, receive, marked)
 
     def _admit(self, request: Request) -> None:
         length = request.headers.get("content-length", "0")
@@ -91,8 +92,8 @@ class Doorway:
         if self._token is None:
             self._refuse_other_sites(request)
             return
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(credentials.strip().encode(), self._token):
+        given = secret(request.headers.get("authorization", ""), basic=is_oip(path))
+        if given is None or not hmac.compare_digest(given.encode(), self._token):
             raise Unauthorized("this call needs the header 'Authorization: Bearer TOKEN' with the server's token")
 
     def _refuse_other_sites(self, request: Request) -> None:

@@ -33,6 +33,7 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownRoute: 404,
     domain.WrongVerb: 405,
     domain.TooLarge: 413,
+    domain.Unsupported: 501,
     domain.ModelFailed: 422,
     domain.Busy: 503,
     domain.StorageFailed: 503,
@@ -46,9 +47,16 @@ class Fault(SetpointError):
     """Something went wrong in the server; its log says what."""
 
 
-def problem(error: SetpointError, request_id: str) -> Response:
-    """The response for an error."""
+def problem(error: SetpointError, request_id: str, path: str = "") -> Response:
+    """The response for an error at a path: under `/v2` in the shape of that protocol, which has no 422."""
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if is_oip(path):
+        return Response(
+            orjson.dumps({"error": str(error)}), 400 if status == 422 else status, headers, "application/json"
+        )
     body = {
         "type": problem_type(type(error)),
         "title": (type(error).__doc__ or "").split("\n")[0],
@@ -58,10 +66,12 @@ def problem(error: SetpointError, request_id: str) -> Response:
     }
     if isinstance(error, Infeasible):
         body["nearest"] = [asdict(each) for each in error.nearest]
-    headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
+
+
+def is_oip(path: str) -> bool:
+    """Whether a path is of the Open Inference Protocol, whose clients read no other errors than its own."""
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def problem_type(kind: type[SetpointError]) -> str:
@@ -72,7 +82,7 @@ def problem_type(kind: type[SetpointError]) -> str:
 async def on_error(request: Request, error: Exception) -> Response:
     """Whatever was raised, as a problem; a fault is told here, so that the doorway need not tell it again."""
     request.state.told = True
-    return problem(to_fact(error, request), request.state.request_id)
+    return problem(to_fact(error, request), request.state.request_id, request.url.path)
 
 
 def to_fact(error: Exception, request: Request) -> SetpointError:

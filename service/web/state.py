@@ -1,6 +1,6 @@
 """What every handler is given: the parts that `main` wired together, taken off the request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
@@ -9,6 +9,7 @@ from service.domain import Principal
 from service.registry import Registry
 from service.settings import Settings
 from service.web.lanes import Lanes
+from service.web.oip.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Parts:
     settings: Settings
     registry: Registry
     lanes: Lanes
+    statistics: Statistics = field(default_factory=Statistics)
 
 
 def parts(request: Request) -> Parts:

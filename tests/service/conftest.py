@@ -69,6 +69,15 @@ def refused(response: Any, status: int, kind: str) -> str:
     return str(body["detail"])
 
 
+def refused_v2(response: Any, status: int) -> str:
+    """Checks that an answer is an error as the Open Inference Protocol has them, and gives its text."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body.keys() == {"error"}
+    return str(body["error"])
+
+
 def alive(client: TestClient) -> None:
     """Whatever came before, the next request is answered, under the default point of the model `fraud`."""
     response = client.post("/predict", json={"model": "fraud", "inputs": [[0.0, 0.0, 0.0, 0.0]]})
