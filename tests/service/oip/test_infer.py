@@ -15,6 +15,7 @@ from tests.models import WIDTH, body, build, forward, network, weights
 from tests.service.conftest import CLASSES, Start, publish, refused_v2, register
 from tests.service.oip.ask import INFER, infer, read, tensor
 from tests.service.oip.ask import body as written
+from tests.service.oip.models import two_inputs
 
 X = np.random.default_rng(5).normal(size=(12, WIDTH)).astype(np.float32)
 FEATURES, LOGITS = forward(weights(2), X)
@@ -138,27 +139,6 @@ def test_no_rows_are_answered_with_no_rows(fraud: TestClient, binary: bool) -> N
     assert said["parameters"]["operating_point"] == "argmax@1"
     read(infer(fraud, empty, tensor("operating_point", np.empty(0), "INT32", binary=binary)))
     refused_v2(infer(fraud, empty, parameters={"operating_point": "nope"}), 404)
-
-
-def two_inputs() -> bytes:
-    """A model of texts and numbers: a code for each text beside two floats."""
-    import onnx
-    from onnx import numpy_helper
-
-    node, info = helper.make_node, helper.make_tensor_value_info
-    encoder = node(
-        "LabelEncoder", ["kind"], ["code"], domain="ai.onnx.ml", keys_strings=["a", "bé", ""],
-        values_floats=[1.0, 2.0, 3.0], default_float=0.0,
-    )  # fmt: skip
-    graph = helper.make_graph(
-        [encoder, node("Concat", ["x", "code"], ["all"], axis=1),
-         node("Gemm", ["all", "w", "b"], ["z"], transB=1)],
-        "two", [info("x", TensorProto.FLOAT, ["n", 2]), info("kind", TensorProto.STRING, ["n", 1])],
-        [onnx.ValueInfoProto(name="z")],
-        [numpy_helper.from_array(weights(2)["w2"][:, :3].copy(), "w"), numpy_helper.from_array(weights(2)["b2"], "b")],
-    )  # fmt: skip
-    opset = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
-    return bytes(helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString())
 
 
 def test_several_inputs_and_texts(client: TestClient) -> None:
