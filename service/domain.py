@@ -6,7 +6,7 @@ point belongs to the model version that it was fitted on or published for.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -53,6 +53,10 @@ class UnknownRoute(SetpointError, LookupError):
 class WrongVerb(SetpointError):
     """An address does not take that HTTP method."""
 
+    def __init__(self, message: str, allowed: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+
 
 class Unauthorized(SetpointError):
     """The call carries no token, or a wrong one."""
@@ -80,6 +84,10 @@ class Unguarded(SetpointError):
 
 class Busy(SetpointError):
     """Everything that could do this is at work; nothing was queued."""
+
+
+class Starting(SetpointError):
+    """The server is still loading its models; nothing was done."""
 
 
 class StorageFailed(SetpointError):
@@ -143,6 +151,9 @@ class ModelVersion:
     created_at: datetime
 
 
+PointState = Literal["draft", "shadow", "approved", "retired"]
+
+
 @dataclass(frozen=True)
 class PointRecord:
     """A published operating point: the value, and around it where it came from and what it achieved.
@@ -157,6 +168,10 @@ class PointRecord:
     point: OperatingPoint
     details: Mapping[str, Any]
     created_at: datetime
+    state: PointState = "approved"
+    author: str = ""
+    approved_by: str | None = None
+    model_digest: str = ""
 
     @property
     def label(self) -> str:
@@ -246,13 +261,15 @@ class Model:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """Who changed what, when, and why."""
+    """Who changed what, when, and why; its place in the trail, and the hash that the next entry holds on to."""
 
     at: datetime
     actor: str
     action: str
     model: str
     details: Mapping[str, Any]
+    number: int
+    hash: str
 
 
 def check_name(name: str, what: str) -> str:

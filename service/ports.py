@@ -45,6 +45,9 @@ class Store(Protocol):
     def audit(self, limit: int) -> list[AuditEntry]:
         """The newest entries first."""
 
+    def changed_since(self, number: int) -> tuple[int, set[str]]:
+        """The number of the newest audit entry, and the models that entries after `number` changed, by any server."""
+
     def check(self) -> None:
         """Raises `StorageFailed` where the storage does not answer, or could not be written."""
 

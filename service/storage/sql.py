@@ -1,23 +1,15 @@
-"""The store in SQL: SQLite in WAL mode, through SQLAlchemy.
+"""Models and points in SQL.
 
-Every change is one transaction that begins by taking the write lock, so two writers never number alike, and it ends
-with its audit entry; a look-up takes no lock and waits for no writer. Nothing of SQL leaves this module: rows become
-the domain's values here, and errors its facts.
+Every change is one step of the database that ends with its audit entry. Nothing of SQL leaves the storage: rows become
+the domain's values here.
 """
 
-import logging
-import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import orjson
 from pydantic import TypeAdapter
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, inspect, select, text, update
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, func, insert, select, update
 
 from calibrate.operating_point import OperatingPoint
 from service.domain import (
@@ -27,42 +19,25 @@ from service.domain import (
     Model,
     ModelVersion,
     PointRecord,
-    StorageFailed,
     UnknownModel,
 )
-from service.storage.tables import audit, defaults, model_versions, models, operating_points
+from service.storage import trail
+from service.storage.database import Database
+from service.storage.tables import defaults, model_versions, models, operating_points
 
-log = logging.getLogger(__name__)
-
-LATEST_MIGRATION = "0001"
-_BUSY_MS = 10_000
-_CHECK_MS = 500
 _SPEC = TypeAdapter(ModelVersion)
 
 
 class SqlStore:
-    """Models, points, defaults and audit trail in a SQLite file, brought up to date when it is opened.
+    """Models, points, defaults and audit trail in a database."""
 
-    Raises: `StorageFailed` where the file cannot be opened or is no store.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageFailed(f"the folder {path.parent} cannot be made: {error.strerror}") from None
-        self._path = path
-        self._engine = _open(path)
-        with self._look() as step:
-            found = _migration(step)
-        if found != LATEST_MIGRATION:
-            with self._step() as step:
-                if _migration(step) != LATEST_MIGRATION:  # another process may have done it meanwhile
-                    _migrate(step)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._look, self._step = database.look, database.step
 
     def close(self) -> None:
-        """Gives the file back."""
-        self._engine.dispose()
+        """Gives the database back."""
+        self._database.close()
 
     def models(self) -> list[Model]:
         """Everything there is."""
@@ -93,14 +68,14 @@ class SqlStore:
                 )
             )
             point = OperatingPoint.argmax(version.classes)
-            plain = PointRecord(name, version.version, ARGMAX, 0, point, {"method": ARGMAX}, now)
-            plain = _insert_point(step, plain, now)
+            plain = PointRecord(name, version.version, ARGMAX, 0, point, {"method": ARGMAX}, now, author=actor)
+            plain = _insert_point(step, replace(plain, model_digest=version.digest), now)
             said: dict[str, Any] = {"model_version": version.version, "digest": version.digest}
             if version.version == 1:
                 default = Default(1, plain.name, plain.version)
                 step.execute(insert(defaults).values(model=name, **_default_columns(default)))
                 said["default"] = _said(default)
-            _log(step, now, actor, "register", name, said)
+            trail.write(step, now, actor, "register", name, said)
             return _model(step, name)
 
     def add_point(self, record: PointRecord, actor: str, *, make_default: bool = False, reason: str = "") -> Model:
@@ -111,13 +86,13 @@ class SqlStore:
         with self._step() as step:
             _require(step, record.model)
             now = datetime.now(UTC)
-            record = _insert_point(step, record, now)
+            record = _insert_point(step, replace(record, author=actor), now)
             said = {
                 "operating_point": record.label,
                 "model_version": record.model_version,
                 "digest": record.point.digest,
             }
-            _log(step, now, actor, "publish", record.model, said)
+            trail.write(step, now, actor, "publish", record.model, said)
             if make_default:
                 default = Default(record.model_version, record.name, record.version)
                 _move_default(step, now, record.model, default, actor, reason)
@@ -133,78 +108,16 @@ class SqlStore:
     def audit(self, limit: int) -> list[AuditEntry]:
         """The newest entries first."""
         with self._look() as step:
-            rows = step.execute(select(audit).order_by(audit.c.id.desc()).limit(limit))
-            return [AuditEntry(_utc(row.at), row.actor, row.action, row.model, row.details) for row in rows]
+            return trail.newest(step, limit)
+
+    def changed_since(self, number: int) -> tuple[int, set[str]]:
+        """The number of the newest audit entry, and the models that entries after `number` changed."""
+        with self._look() as step:
+            return trail.changed_since(step, number)
 
     def check(self) -> None:
         """Raises `StorageFailed` where the storage does not answer, or could not be written."""
-        with self._look() as step:
-            step.exec_driver_sql(f"PRAGMA busy_timeout = {_CHECK_MS}")
-            try:
-                step.execute(select(func.count()).select_from(models))
-            finally:
-                step.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MS}")  # the connection goes back to the pool
-        if not os.access(self._path, os.W_OK) or not os.access(self._path.parent, os.W_OK):
-            raise StorageFailed("the store cannot be written")
-
-    def _look(self) -> AbstractContextManager[Connection]:
-        """A transaction that only reads."""
-        return self._begin("BEGIN")
-
-    def _step(self) -> AbstractContextManager[Connection]:
-        """A transaction that changes something: it waits for the write lock first."""
-        return self._begin("BEGIN IMMEDIATE")
-
-    @contextmanager
-    def _begin(self, how: str) -> Iterator[Connection]:
-        """One transaction; what goes wrong in the database undoes it and is told without its inner words."""
-        try:
-            with self._engine.connect().execution_options(begin=how) as connection, connection.begin():
-                yield connection
-        except DBAPIError as error:
-            raise StorageFailed(f"the store did not do it: {error.orig}") from error
-        except SQLAlchemyError as error:
-            log.error("the store did not do it: %s", error)
-            raise StorageFailed("the store did not do it; the server's log says why") from error
-
-
-def _open(path: Path) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        json_serializer=lambda value: orjson.dumps(value).decode(),
-        json_deserializer=orjson.loads,
-        connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options()["begin"])
-
-    return engine
-
-
-def _migration(step: Connection) -> str | None:
-    if not inspect(step).has_table("alembic_version"):
-        return None
-    found = step.scalar(text("SELECT version_num FROM alembic_version"))
-    return None if found is None else str(found)
-
-
-def _migrate(step: Connection) -> None:
-    """Brings the tables up to date in the open transaction, which holds the write lock."""
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = step
-    command.upgrade(config, "head")
+        self._database.check()
 
 
 def _model(step: Connection, name: str) -> Model:
@@ -228,6 +141,10 @@ def _model(step: Connection, name: str) -> Model:
                 OperatingPoint.from_dict(row.point),
                 row.details,
                 _utc(row.created_at),
+                row.state,
+                row.author,
+                row.approved_by,
+                row.model_digest,
             )
             for row in points
         ),
@@ -256,6 +173,10 @@ def _insert_point(step: Connection, record: PointRecord, now: datetime) -> Point
             point=record.point.to_dict(),
             details=dict(record.details),
             created_at=now,
+            state=record.state,
+            author=record.author,
+            approved_by=record.approved_by,
+            model_digest=record.model_digest,
         )
     )
     return record
@@ -265,7 +186,7 @@ def _move_default(step: Connection, now: datetime, model: str, default: Default,
     row = step.execute(select(defaults).where(defaults.c.model == model)).one()
     before = Default(row.model_version, row.point, row.point_version)
     step.execute(update(defaults).where(defaults.c.model == model).values(**_default_columns(default)))
-    _log(step, now, actor, "set default", model, {"from": _said(before), "to": _said(default), "reason": reason})
+    trail.write(step, now, actor, "set default", model, {"from": _said(before), "to": _said(default), "reason": reason})
 
 
 def _default_columns(default: Default) -> dict[str, Any]:
@@ -278,10 +199,6 @@ def _default_columns(default: Default) -> dict[str, Any]:
 
 def _said(default: Default) -> dict[str, Any]:
     return {"model_version": default.model_version, "operating_point": default.label}
-
-
-def _log(step: Connection, at: datetime, actor: str, action: str, model: str, details: dict[str, Any]) -> None:
-    step.execute(insert(audit).values(at=at, actor=actor, action=action, model=model, details=details))
 
 
 def _utc(at: datetime) -> datetime:

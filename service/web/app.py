@@ -16,9 +16,9 @@ from starlette.responses import RedirectResponse
 
 from calibrate.errors import SetpointError
 from service.web.console import console, console_file
-from service.web.errors import is_oip, on_error
-from service.web.oip.handlers import UNSUPPORTED, unsupported
+from service.web.errors import on_error
 from service.web.oip.schemas import OipError
+from service.web.oip.shape import is_oip
 from service.web.routes import ROUTES, Route
 from service.web.schemas import Problem
 from service.web.state import Parts
@@ -43,7 +43,8 @@ def make_web(
     parts: Parts | None, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
 ) -> tuple[FastAPI, frozenset[str]]:
     """The application and the paths that need no token; without parts it can only describe itself."""
-    app: FastAPI = FastAPIOffline(title="Setpoint", version=version("setpoint"), lifespan=lifespan, redoc_url=None)
+    make = FastAPIOffline if parts is None or parts.settings.docs else _without_docs
+    app: FastAPI = make(title="Setpoint", version=version("setpoint"), lifespan=lifespan, redoc_url=None)
     app.router.redirect_slashes = False
     app.state.parts = parts
     for route in ROUTES:
@@ -52,12 +53,11 @@ def make_web(
             route.handler,
             methods=[route.verb],
             response_model=route.reply,
+            response_class=route.answer,
             status_code=route.status,
             operation_id=route.handler.__name__,
             responses={"default": _OIP_ERROR if is_oip(route.path) else _PROBLEM},
         )
-    for path in UNSUPPORTED:
-        app.add_route(path, unsupported, methods=["GET", "POST"], include_in_schema=False)
     app.add_route("/", lambda _: RedirectResponse("/console"), include_in_schema=False)
     app.add_route("/console", console, include_in_schema=False)
     app.add_route("/console/{name}", console_file, include_in_schema=False)
@@ -87,6 +87,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
             _complete(document["paths"][route.path][route.verb.lower()], route)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _without_docs(**given: Any) -> FastAPI:
+    return FastAPI(**given, docs_url=None, openapi_url=None)
 
 
 _SUMMARY = "Serves a model with operating points that its users choose"

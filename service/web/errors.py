@@ -15,9 +15,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from service import domain
+from service.monitoring.monitor import Call
+from service.web.oip.shape import is_oip, oip_status, unsupported
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ STATUS: dict[type[SetpointError], int] = {
     domain.Unsupported: 501,
     domain.ModelFailed: 422,
     domain.Busy: 503,
+    domain.Starting: 503,
     domain.StorageFailed: 503,
     NotConverged: 422,
     InputError: 422,
@@ -47,16 +51,20 @@ class Fault(SetpointError):
     """Something went wrong in the server; its log says what."""
 
 
-def problem(error: SetpointError, request_id: str, path: str = "") -> Response:
-    """The response for an error at a path: under `/v2` in the shape of that protocol, which has no 422."""
+def problem(error: SetpointError, request_id: str, call: Call, path: str) -> Response:
+    """The response for an error at a path: under `/v2` in the shape of that protocol. The call is told which."""
+    under_v2 = is_oip(path)
+    if under_v2:
+        error = unsupported(error, path)
+    call.problem = problem_type(type(error)).rsplit(":", 1)[1]
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if is_oip(path):
-        return Response(
-            orjson.dumps({"error": str(error)}), 400 if status == 422 else status, headers, "application/json"
-        )
+    if isinstance(error, domain.WrongVerb):
+        headers["Allow"] = ", ".join(error.allowed)
+    if under_v2:
+        return Response(orjson.dumps({"error": str(error)}), oip_status(status), headers, "application/json")
     body = {
         "type": problem_type(type(error)),
         "title": (type(error).__doc__ or "").split("\n")[0],
@@ -69,11 +77,6 @@ def problem(error: SetpointError, request_id: str, path: str = "") -> Response:
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
 
 
-def is_oip(path: str) -> bool:
-    """Whether a path is of the Open Inference Protocol, whose clients read no other errors than its own."""
-    return path == "/v2" or path.startswith("/v2/")
-
-
 def problem_type(kind: type[SetpointError]) -> str:
     """`urn:setpoint:problem:unknown-model` for `UnknownModel`."""
     return "urn:setpoint:problem:" + re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
@@ -82,7 +85,7 @@ def problem_type(kind: type[SetpointError]) -> str:
 async def on_error(request: Request, error: Exception) -> Response:
     """Whatever was raised, as a problem; a fault is told here, so that the doorway need not tell it again."""
     request.state.told = True
-    return problem(to_fact(error, request), request.state.request_id, request.url.path)
+    return problem(to_fact(error, request), request.state.request_id, request.state.call, request.scope["path"])
 
 
 def to_fact(error: Exception, request: Request) -> SetpointError:
@@ -95,7 +98,9 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
         if error.status_code == HTTPStatus.NOT_FOUND:
             return domain.UnknownRoute(f"there is nothing at {request.url.path[:200]}")
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            return domain.WrongVerb(f"{request.url.path[:200]} does not take {request.method}")
+            allowed = _allowed(request)
+            what = f"{request.url.path[:200]} does not take {request.method}, only {', '.join(allowed)}"
+            return domain.WrongVerb(what, allowed)
         if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return domain.BadRequest(str(error.detail))
     if isinstance(error, MemoryError):
@@ -103,6 +108,12 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
         return domain.TooLarge("the server has not the memory for this request: send fewer rows at once")
     log.exception("request %s failed", request.state.request_id, exc_info=error)
     return Fault("the server failed on this request; its log says why under the request id")
+
+
+def _allowed(request: Request) -> list[str]:
+    """The HTTP methods of the address: of every route there, not of the first alone."""
+    there = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in there for method in getattr(route, "methods", None) or ()})
 
 
 def _place(item: Any) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
 from service.web import calibrate, health, predict, registry, schemas
@@ -28,6 +29,7 @@ class Route:
     form: type[BaseModel] | None = None
     binary: bool = False
     optional: bool = False
+    answer: type[Response] = JSONResponse
 
 
 _MODEL = "/v2/models/{model}"
@@ -81,4 +83,6 @@ ROUTES = (
         "POST", "/v2/repository/models/{model}/unload", v2.unload_model, "manage", oip.OipLoaded,
         json=oip.OipUnloadRequest, optional=True,
     ),
+    Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),
+    Route("GET", "/metrics", health.metrics, "metrics", None, answer=PlainTextResponse),
 )  # fmt: skip

@@ -377,13 +377,15 @@ class CalibrateForm(BaseModel):
 
 
 class AuditReply(BaseModel):
-    """Who changed what, when, and why."""
+    """Who changed what, when, and why; its number in the trail, and its hash, which the next entry holds on to."""
 
     at: datetime
     actor: str
     action: str
     model: str
     details: dict[str, Any]
+    number: int
+    hash: str
 
 
 class HealthReply(BaseModel):
@@ -391,3 +393,4 @@ class HealthReply(BaseModel):
 
     status: Literal["ok", "not ready"]
     reasons: list[str] = []
+    providers: dict[str, str] = {}

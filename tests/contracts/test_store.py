@@ -1,24 +1,25 @@
 """What every store keeps, in one suite for all of them."""
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import URL, text
 
 from calibrate.io.description import Column, Description
 from calibrate.io.model import Port
 from calibrate.operating_point import OperatingPoint
 from service.domain import Default, HeadInfo, ModelVersion, PointRecord, StorageFailed, UnknownModel
 from service.ports import Store
-from service.storage.sql import LATEST_MIGRATION, SqlStore
+from service.storage.database import LATEST_MIGRATION, Database, sqlite_address
+from service.storage.sql import SqlStore
 from service.storage.tables import metadata
+from tests.databases import KINDS, new_database, raw
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 CLASSES = ("clear", "Betrug ü")
@@ -49,16 +50,16 @@ def record(name: str = "p", model_version: int = 1, bias: float = 1 / 3) -> Poin
     return PointRecord("m", model_version, name, 0, point, {"method": "x", "evidence": {"f1": {"low": None}}}, NOW)
 
 
-@pytest.fixture(params=["sqlite"])
-def path(tmp_path: Path) -> Path:
-    """Where a store keeps what it is given."""
-    return tmp_path / "a folder" / "setpoint.db"
+@pytest.fixture(params=KINDS)
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+    """Where an empty database is."""
+    return new_database(request.param, tmp_path)
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[SqlStore]:
+def store(address: URL) -> Iterator[SqlStore]:
     """An empty store."""
-    opened = SqlStore(path)
+    opened = SqlStore(Database(address))
     yield opened
     opened.close()
 
@@ -74,11 +75,11 @@ def test_the_first_version_serves_argmax_and_a_later_one_is_staged(store: Store)
     assert second.points[0].point == OperatingPoint.argmax(CLASSES)
 
 
-def test_everything_comes_back_as_it_went_in(store: Store, path: Path) -> None:
+def test_everything_comes_back_as_it_went_in(store: Store, address: URL) -> None:
     """Exactly, and also after the store was closed and opened."""
     store.add_version(version(), "ann")
     after = store.add_point(record(), "ann")
-    again = SqlStore(path)
+    again = SqlStore(Database(address))
     for found in (after, store.model("m"), again.model("m"), again.models()[0]):
         kept = found.versions[1]
         assert replace(kept, version=0, created_at=NOW) == version()
@@ -165,16 +166,30 @@ def test_writers_at_once_never_number_alike(store: Store) -> None:
     assert sorted(published) == list(range(1, 41))
 
 
-def test_a_writer_that_takes_long_holds_up_no_reader(store: SqlStore, path: Path) -> None:
-    """Everything can be looked up while another process is in the middle of a change."""
+def test_a_writer_that_takes_long_holds_up_no_reader(store: SqlStore, address: URL) -> None:
+    """Everything can be looked up while another server is in the middle of a change, as it was before that."""
     store.add_version(version(), "ann")
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    other = Database(address)
+    with other.step() as step:
+        step.execute(text("UPDATE models SET created_at = created_at"))
         started = time.monotonic()
         assert store.model("m") == store.models()[0]
         assert len(store.audit(10)) == 1
         store.check()
         assert time.monotonic() - started < 2
+    other.close()
+
+
+def test_changes_of_other_servers_are_told(store: SqlStore, address: URL) -> None:
+    """By the number of the newest audit entry, and the models that changed after another one."""
+    assert store.changed_since(0) == (0, set())
+    other = SqlStore(Database(address))
+    other.add_version(version(), "ann")
+    other.add_version(version("n"), "ann")
+    assert store.changed_since(0) == (2, {"m", "n"})
+    assert store.changed_since(1) == (2, {"n"})
+    assert store.changed_since(2) == (2, set())
+    other.close()
 
 
 def test_what_goes_wrong_is_told_without_the_words_of_the_library(
@@ -191,22 +206,24 @@ def test_what_goes_wrong_is_told_without_the_words_of_the_library(
         store.model("m")
 
 
-def test_a_store_that_cannot_be_written_says_so(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a change is asked for."""
+    store = SqlStore(Database(sqlite_address(tmp_path / "setpoint.db")))
     store.check()
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(StorageFailed, match="cannot be written"):
         store.check()
+    store.close()
 
 
-def test_the_migrations_make_the_tables_that_the_code_uses(path: Path) -> None:
+def test_the_migrations_make_the_tables_that_the_code_uses(address: URL) -> None:
     """No difference is left for another migration, and the newest is the one that the store asks for."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
     from sqlalchemy import create_engine
 
-    SqlStore(path).close()
-    engine = create_engine(f"sqlite:///{path}")
+    Database(address).close()
+    engine = create_engine(address)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         assert context.get_current_revision() == LATEST_MIGRATION
@@ -214,11 +231,37 @@ def test_the_migrations_make_the_tables_that_the_code_uses(path: Path) -> None:
     engine.dispose()
 
 
+def test_servers_that_start_at_once_bring_the_tables_up_to_date_once(address: URL) -> None:
+    """Under the lock of all writers; the others wait and find it done."""
+    failed: list[Exception] = []
+
+    def start() -> None:
+        try:
+            Database(address).close()
+        except Exception as error:  # told by the assertion below
+            failed.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_a_store_of_a_newer_release_is_refused_and_left_alone(address: URL) -> None:
+    """An older server must not write into tables that it does not know."""
+    Database(address).close()
+    raw(address, lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    with pytest.raises(StorageFailed, match=r"newer release \(its tables are at 9999\)"):
+        Database(address)
+
+
 def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:
     """Also a folder that cannot be made."""
     (tmp_path / "setpoint.db").write_bytes(b"hello" * 1000)
     with pytest.raises(StorageFailed, match="not a database"):
-        SqlStore(tmp_path / "setpoint.db")
+        Database(sqlite_address(tmp_path / "setpoint.db"))
     assert (tmp_path / "setpoint.db").read_bytes() == b"hello" * 1000
     with pytest.raises(StorageFailed, match="cannot be made"):
-        SqlStore(tmp_path / "setpoint.db" / "sub" / "setpoint.db")
+        Database(sqlite_address(tmp_path / "setpoint.db" / "sub" / "setpoint.db"))

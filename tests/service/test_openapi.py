@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from service.web import schemas
-from service.web.errors import is_oip
+from service.web.oip.shape import is_oip
 from service.web.openapi import document
 from service.web.routes import ROUTES
 from tests.models import network

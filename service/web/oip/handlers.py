@@ -6,7 +6,6 @@ registered is served until its default moves, and a client must not end that for
 uploaded through `load`: `POST /models` does that, behind a trial.
 """
 
-import time
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -14,36 +13,15 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import BadRequest, Model, ModelVersion, StorageFailed, Unsupported
+from service.domain import BadRequest, Model, ModelVersion, Unsupported
 from service.registry import Registry
 from service.web.bodies import read_small
-from service.web.oip.infer import infer, most_rows, read_version
+from service.web.oip.infer import Asked, infer, most_rows, read_version
 from service.web.oip.metadata import index_item, server_metadata
 from service.web.oip.metadata import model_config as config_of
 from service.web.oip.metadata import model_metadata as metadata_of
-from service.web.state import parts, principal
+from service.web.state import call, parts, principal
 from service.web.tensors import read_json
-
-# What clients may ask for and is not here; each is answered 501.
-UNSUPPORTED = (
-    "/v2/systemsharedmemory/{rest:path}",
-    "/v2/cudasharedmemory/{rest:path}",
-    "/v2/trace/setting",
-    "/v2/models/{model}/trace/setting",
-    "/v2/models/{model}/versions/{version}/trace/setting",
-    "/v2/logging",
-    "/v2/models/{model}/generate",
-    "/v2/models/{model}/generate_stream",
-    "/v2/models/{model}/infer_stream",
-    "/v2/models/{model}/versions/{version}/generate",
-    "/v2/models/{model}/versions/{version}/generate_stream",
-    "/v2/models/{model}/versions/{version}/infer_stream",
-)
-
-
-async def unsupported(request: Request) -> Response:
-    """Raises: `Unsupported`."""
-    raise Unsupported(f"{request.url.path[:200]} is a part of the protocol that this server does not have")
 
 
 async def server_metadata_v2(_: Request) -> Response:
@@ -58,11 +36,7 @@ async def server_live(_: Request) -> Response:
 
 async def server_ready(request: Request) -> Response:
     """Every default version is loaded and the store answers; 503 with the reasons where not."""
-    service = parts(request)
-    try:
-        reasons = await service.lanes.health.run(service.registry.not_ready)
-    except StorageFailed as error:
-        reasons = [str(error)]
+    reasons = (await parts(request).lifecycle.ready()).reasons
     if reasons:
         return _json({"live": True, "ready": False, "error": "; ".join(reasons)}, 503)
     return _json({"live": True, "ready": True})
@@ -168,11 +142,9 @@ async def unload_model(request: Request, model: str) -> Response:
 
 
 async def _infer(request: Request, model: str, version: str | None) -> Response:
-    arrived_ns = time.monotonic_ns()
-    service, who, body = parts(request), principal(request), await request.body()
-    status, headers, content = await service.lanes.predictions.run(
-        lambda: infer(service, who, model, version, request.headers, body, arrived_ns)
-    )
+    service, body = parts(request), await request.body()
+    asked = Asked(service, principal(request), call(request), model, version, request.headers, body)
+    status, headers, content = await service.lanes.predictions.run(lambda: infer(asked))
     return Response(content, status, headers)
 
 

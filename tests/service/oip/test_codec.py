@@ -254,7 +254,9 @@ def test_every_input_type_of_a_model_has_a_name() -> None:
 def test_codec_and_metadata_know_no_transport() -> None:
     """Nothing of HTTP frameworks, nor of types that check tensors."""
     folder = Path(package.__file__).parent
-    for name in ("codec", "tensors", "datatypes", "compression", "metadata", "outputs", "statistics", "infer"):
-        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+    for path in sorted(folder.glob("*.py")):
+        if path.stem in ("handlers", "schemas"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        assert not {module for module in found if module.startswith(("starlette", "fastapi", "pydantic"))}, name
+        assert not {module for module in found if module.startswith(("starlette", "fastapi", "pydantic"))}, path.name

@@ -95,7 +95,7 @@ def check_errors(served: Served) -> None:
         for url, model, status, said in (
             (f"http://{served.address}", "nope", 404, "there is no model 'nope'"),
             (f"http://{served.address}", "two", 400, "takes the inputs x, kind"),
-            (f"http://{served.guarded}", "fraud", 401, "this call needs the header"),
+            (f"http://{served.guarded}", "fraud", 401, "this call needs"),
         ):
             caught = None
             try:

@@ -231,8 +231,8 @@ def check_basic_auth_and_headers(served: Served) -> None:
     """The token as a password, or as a header; without it 401, and health is open."""
     c = triton.InferenceServerClient(served.guarded)
     assert c.is_server_ready()
-    raises(c.get_server_metadata, "this call needs the header", "401")
-    raises(lambda: c.infer("fraud", [rows(served)]), "this call needs the header", "401")
+    raises(c.get_server_metadata, "this call needs", "401")
+    raises(lambda: c.infer("fraud", [rows(served)]), "this call needs", "401")
     headers = {"Authorization": f"Bearer {served.token}"}
     agrees(c.infer("fraud", [rows(served)], headers=headers), served)
     c.register_plugin(BasicAuth("anyone", served.token))

@@ -1,0 +1,195 @@
+"""The database behind every store: SQLite in a file, or PostgreSQL, through SQLAlchemy.
+
+Decided here: a change is a *step*, one transaction that first takes the one lock of all writers, so nothing is numbered
+twice and the audit trail is one chain; a *look* is a snapshot that takes no lock and waits for no writer. SQLite has
+both (`BEGIN IMMEDIATE`, WAL); PostgreSQL has an advisory lock for the one and repeatable reads for the other. A failure
+undoes the step and is told as `StorageFailed`, without the library's words, which go to the log.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from service.domain import StorageFailed
+
+log = logging.getLogger(__name__)
+
+LATEST_MIGRATION = "0002"
+_BUSY_MS = 10_000
+_CHECK_MS = 500
+_WRITERS = 5_037_019_441  # the key of the lock of all writers, any number that nobody else takes
+_LOST = "the store was lost while it did it: it is done whole or not at all, the audit trail says which"
+
+
+def sqlite_address(path: Path) -> URL:
+    """The address of a SQLite file."""
+    return URL.create("sqlite", database=str(path))
+
+
+def postgres_address(address: str) -> URL:
+    """The address of a PostgreSQL database, through psycopg. Raises: `StorageFailed`, without the address's secrets."""
+    try:
+        url = make_url(address)
+    except ArgumentError:
+        url = None
+    if url is None or url.get_backend_name() not in ("postgresql", "postgres"):
+        raise StorageFailed("the database must be postgresql://USER:PASSWORD@HOST:PORT/NAME; it is something else")
+    return url.set(drivername="postgresql+psycopg")
+
+
+class Database:
+    """A database whose tables are brought up to date when it is opened.
+
+    Raises: `StorageFailed` where it cannot be opened, is no store, or is one of a newer release.
+    """
+
+    def __init__(self, address: URL) -> None:
+        self._is_sqlite = address.get_backend_name() == "sqlite"
+        self._path = Path(address.database or "") if self._is_sqlite else None
+        if self._path is not None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageFailed(f"the folder {self._path.parent} cannot be made: {error.strerror}") from None
+        self._engine = _open_sqlite(address) if self._is_sqlite else _open_postgres(address)
+        try:
+            with self.look() as step:
+                found = _migration(step)
+            if found != LATEST_MIGRATION:
+                with self.step() as step:
+                    _migrate(step, _migration(step))  # another process may have done it meanwhile
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """Where it is, without secrets."""
+        return self._engine.url.render_as_string(hide_password=True)
+
+    @property
+    def path(self) -> Path | None:
+        """The file, of SQLite."""
+        return self._path
+
+    def close(self) -> None:
+        """Gives every connection back."""
+        self._engine.dispose()
+
+    def look(self) -> AbstractContextManager[Connection]:
+        """A transaction that only reads, all of it as of one moment."""
+        return self._begin(writes=False)
+
+    def step(self) -> AbstractContextManager[Connection]:
+        """A transaction that changes something: it waits for the lock of all writers first."""
+        return self._begin(writes=True)
+
+    def check(self) -> None:
+        """Raises `StorageFailed` where the database does not answer soon, or could not be written."""
+        with self.look() as step:
+            if not self._is_sqlite:
+                step.execute(text(f"SET LOCAL statement_timeout = {_CHECK_MS}"))
+                if step.scalar(text("SELECT pg_is_in_recovery()")):
+                    raise StorageFailed("the store cannot be written: it is a standby")
+                step.execute(text("SELECT count(*) FROM models"))
+                return
+            step.exec_driver_sql(f"PRAGMA busy_timeout = {_CHECK_MS}")
+            try:
+                step.execute(text("SELECT count(*) FROM models"))
+            finally:
+                step.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MS}")  # the connection goes back to the pool
+        if self._path and not (os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)):
+            raise StorageFailed("the store cannot be written")
+
+    @contextmanager
+    def _begin(self, *, writes: bool) -> Iterator[Connection]:
+        """One transaction; what goes wrong in the database undoes it."""
+        done = False
+        try:
+            with self._engine.connect() as plain:
+                connection = plain.execution_options(**self._options(writes))
+                with connection.begin():
+                    if writes and not self._is_sqlite:
+                        connection.execute(text(f"SET LOCAL lock_timeout = {_BUSY_MS}"))
+                        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITERS})
+                    yield connection
+                    done = writes
+        except DBAPIError as error:
+            if self._is_sqlite:
+                raise StorageFailed(f"the store did not do it: {error.orig}") from error
+            log.error("the store did not do it: %s", error)
+            in_doubt = done and error.connection_invalidated  # the commit was on its way
+            raise StorageFailed(_LOST if in_doubt else "the store did not do it; the server's log says why") from error
+        except SQLAlchemyError as error:
+            log.error("the store did not do it: %s", error)
+            raise StorageFailed("the store did not do it; the server's log says why") from error
+
+    def _options(self, writes: bool) -> dict[str, Any]:
+        if self._is_sqlite:
+            return {"begin": "BEGIN IMMEDIATE" if writes else "BEGIN"}
+        if writes:
+            return {"isolation_level": "READ COMMITTED"}  # what others did before the lock was ours is seen
+        return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+def _json(engine_arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "json_serializer": lambda value: orjson.dumps(value).decode(),
+        "json_deserializer": orjson.loads,
+        **engine_arguments,
+    }
+
+
+def _open_sqlite(address: URL) -> Engine:
+    connect = {"timeout": _BUSY_MS / 1000, "check_same_thread": False}
+    engine = create_engine(address, **_json({"connect_args": connect}))
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options()["begin"])
+
+    return engine
+
+
+def _open_postgres(address: URL) -> Engine:
+    """Connections that were lost are replaced before they are used, so a database that comes back is used again."""
+    connect = {"connect_timeout": 3, "application_name": "setpoint"}
+    try:
+        return create_engine(address, **_json({"connect_args": connect, "pool_pre_ping": True, "pool_timeout": 10}))
+    except ModuleNotFoundError:
+        raise StorageFailed('PostgreSQL needs its driver: pip install "setpoint[postgres]"') from None
+
+
+def _migration(step: Connection) -> str | None:
+    if not inspect(step).has_table("alembic_version"):
+        return None
+    found = step.scalar(text("SELECT version_num FROM alembic_version"))
+    return None if found is None else str(found)
+
+
+def _migrate(step: Connection, found: str | None) -> None:
+    """Brings the tables up to date in the open transaction, which holds the lock of all writers."""
+    from alembic import command
+    from alembic.config import Config
+
+    if found == LATEST_MIGRATION:
+        return
+    if found is not None and found > LATEST_MIGRATION:
+        raise StorageFailed(f"the store was written by a newer release (its tables are at {found}): update Setpoint")
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = step
+    command.upgrade(config, "head")

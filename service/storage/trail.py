@@ -1,0 +1,115 @@
+"""The audit trail: who changed what, when and why, as a chain of hashes that nobody can shorten or rewrite unseen.
+
+Each entry holds the hash of the one before it and its own, SHA-256 over its content in canonical JSON; entries are
+numbered 1, 2, 3 without a gap. Whoever kept the *head*, the number and hash of the newest entry at some time, can tell
+later that everything up to there is as it was. The database itself refuses to change or delete an entry; the chain
+shows where somebody did it past the database. It is not signed: who can write the whole database can write a whole new
+chain, which only a head kept elsewhere gives away.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, func, insert, select
+
+from service.domain import AuditEntry
+from service.storage.tables import audit
+
+START = "0" * 64
+_PART = 1000
+
+
+@dataclass(frozen=True)
+class Head:
+    """The number and the hash of an entry; of an empty trail 0 and zeros."""
+
+    number: int
+    hash: str
+
+
+def entry_hash(
+    number: int, at: datetime, actor: str, action: str, model: str, details: dict[str, Any], previous: str
+) -> str:
+    """The hash of an entry: hex SHA-256 over its content and the hash of the entry before it."""
+    said = [number, at.astimezone(UTC).isoformat(timespec="microseconds"), actor, action, model, details, previous]
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def write(step: Connection, at: datetime, actor: str, action: str, model: str, details: dict[str, Any]) -> Head:
+    """Adds an entry in the step that makes the change; `model` is empty where it is of none."""
+    before = head(step)
+    details = orjson.loads(orjson.dumps(details))  # as it will be read
+    number = before.number + 1
+    made = Head(number, entry_hash(number, at, actor, action, model, details, before.hash))
+    step.execute(
+        insert(audit).values(
+            id=number,
+            at=at,
+            actor=actor,
+            action=action,
+            model=model,
+            details=details,
+            previous=before.hash,
+            hash=made.hash,
+        )
+    )
+    return made
+
+
+def head(step: Connection) -> Head:
+    """The newest entry."""
+    row = step.execute(select(audit.c.id, audit.c.hash).order_by(audit.c.id.desc()).limit(1)).one_or_none()
+    return Head(0, START) if row is None else Head(row.id, row.hash)
+
+
+def newest(step: Connection, limit: int, *, before: int | None = None, model: str | None = None) -> list[AuditEntry]:
+    """Entries, the newest first; those before a number, or of a model, where that is told."""
+    wanted = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    if before is not None:
+        wanted = wanted.where(audit.c.id < before)
+    if model is not None:
+        wanted = wanted.where(audit.c.model == model)
+    return [_entry(row) for row in step.execute(wanted)]
+
+
+def changed_since(step: Connection, number: int) -> tuple[int, set[str]]:
+    """The newest number, and the models that entries after `number` tell of."""
+    latest = step.scalar(select(func.max(audit.c.id))) or 0
+    if latest == number:
+        return latest, set()
+    return latest, {name for name in step.scalars(select(audit.c.model).where(audit.c.id > number).distinct()) if name}
+
+
+def faults(step: Connection, kept: Head | None = None) -> Iterator[str]:
+    """Every place where the trail is not whole, in words; none where it is.
+
+    `kept` is a head that somebody wrote down: the trail must still lead through it.
+    """
+    number, previous = 0, START
+    while rows := step.execute(select(audit).where(audit.c.id > number).order_by(audit.c.id).limit(_PART)).all():
+        for row in rows:
+            if row.id != number + 1:
+                yield f"entry {number + 1} is missing"
+            if row.previous != previous:
+                yield f"entry {row.id} does not follow the entry before it: that was changed, taken away or put in"
+            content = (row.actor, row.action, row.model, row.details)
+            if row.hash != entry_hash(row.id, _utc(row.at), *content, row.previous):
+                yield f"entry {row.id} was changed: its content does not have its hash"
+            if kept is not None and kept.number == row.id and kept.hash != row.hash:
+                yield f"entry {row.id} was rewritten: it had the hash {kept.hash}, and has {row.hash}"
+            number, previous = row.id, row.hash
+    if kept is not None and kept.number > number:
+        yield f"the trail was cut off: it had {kept.number} entries, and has {number}"
+
+
+def _entry(row: Row[Any]) -> AuditEntry:
+    return AuditEntry(_utc(row.at), row.actor, row.action, row.model, row.details, row.id, row.hash)
+
+
+def _utc(at: datetime) -> datetime:
+    """SQLite gives times back without their zone; all of ours are UTC."""
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,0 +1,143 @@
+"""The audit trail is whole, or says where it is not, on every database."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Connection, text
+
+from service.domain import Default, StorageFailed
+from service.storage import trail
+from service.storage.database import Database, sqlite_address
+from service.storage.sql import SqlStore
+from service.storage.trail import Head
+from tests.contracts.test_store import record, version
+from tests.databases import KINDS, new_database, raw
+
+RELEASES = sorted((Path(__file__).parent / "releases").glob("*.sql"))
+
+
+@pytest.fixture(params=KINDS)
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+    """Where an empty database is."""
+    return new_database(request.param, tmp_path)
+
+
+@pytest.fixture
+def database(address: URL) -> Iterator[Database]:
+    """A database with a trail of five entries."""
+    opened = Database(address)
+    store = SqlStore(opened)
+    store.add_version(version(), "ann")
+    store.add_point(record(bias=0.1 + 0.2), "ben ü")
+    store.add_point(record(bias=1e-7), "ben", make_default=True, reason="better")
+    store.set_default("m", Default(1, "argmax", 1), "ann", 'back "again"')
+    yield opened
+    opened.close()
+
+
+def faults(database: Database, kept: Head | None = None) -> list[str]:
+    """What is wrong with the trail."""
+    with database.look() as step:
+        return list(trail.faults(step, kept))
+
+
+def head(database: Database) -> Head:
+    """The newest entry."""
+    with database.look() as step:
+        return trail.head(step)
+
+
+def unlocked(address: URL, *changes: str) -> None:
+    """Changes the trail as somebody would who owns the database, past its triggers."""
+
+    def run(connection: Connection) -> None:
+        if connection.dialect.name == "sqlite":
+            connection.execute(text("DROP TRIGGER audit_no_update"))
+            connection.execute(text("DROP TRIGGER audit_no_delete"))
+        else:
+            connection.execute(text("DROP TRIGGER audit_append_only ON audit"))
+        for change in changes:
+            connection.execute(text(change))
+
+    raw(address, run)
+
+
+def test_a_trail_is_whole_and_leads_through_every_head_that_was_kept(database: Database) -> None:
+    """Also after more was written."""
+    kept = head(database)
+    assert kept.number == 5
+    assert faults(database) == faults(database, kept) == faults(database, Head(0, trail.START)) == []
+    SqlStore(database).add_version(version("n"), "ann")
+    assert head(database).number == 6
+    assert faults(database, kept) == []
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE audit SET actor = 'eve'", "DELETE FROM audit", "DELETE FROM audit WHERE id = 5"]
+)
+def test_the_database_itself_refuses_to_change_the_trail(database: Database, change: str) -> None:
+    """Through the service's own connection."""
+    with pytest.raises(StorageFailed), database.step() as step:
+        step.execute(text(change))
+    assert faults(database) == []
+    assert head(database).number == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE audit SET actor = 'eve' WHERE id = 2", "entry 2 was changed"),
+        ("UPDATE audit SET details = '{}' WHERE id = 5", "entry 5 was changed"),
+        ("UPDATE audit SET at = '2020-01-01 00:00:00.000000' WHERE id = 1", "entry 1 was changed"),
+        ("DELETE FROM audit WHERE id = 3", "entry 3 is missing"),
+        ("DELETE FROM audit WHERE id = 1", "entry 1 is missing"),
+        ("UPDATE audit SET id = 9 WHERE id = 5", "entry 5 is missing"),
+    ],
+)
+def test_what_was_done_past_the_database_is_told_with_its_entry(
+    database: Database, address: URL, change: str, said: str
+) -> None:
+    """A changed entry, one taken away, one put elsewhere."""
+    unlocked(address, change)
+    assert said in "; ".join(faults(database))
+
+
+def test_a_trail_that_was_cut_off_or_written_anew_is_told_by_a_head_that_was_kept(
+    database: Database, address: URL
+) -> None:
+    """Such a trail is whole in itself: nothing in the database can give it away."""
+    kept = head(database)
+    unlocked(address, "DELETE FROM audit WHERE id = 5")
+    assert faults(database) == []
+    assert faults(database, kept) == ["the trail was cut off: it had 5 entries, and has 4"]
+    SqlStore(database).set_default("m", Default(1, "p", 1), "eve", "another story")
+    assert faults(database) == []
+    assert "entry 5 was rewritten" in faults(database, kept)[0]
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.stem)
+def test_a_store_of_every_release_is_brought_up_to_date(release: Path, tmp_path: Path) -> None:
+    """Nothing of it is lost: models, points and default answer as before, and the trail is chained as it stood."""
+    path = tmp_path / "setpoint.db"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(release.read_text(encoding="utf-8"))
+        told = old.execute("SELECT actor, action, model FROM audit ORDER BY id DESC").fetchall()
+    database = Database(sqlite_address(path))
+    store = SqlStore(database)
+    found = store.model("m")
+    assert sorted(found.versions) == [1, 2]
+    assert [point.label for point in found.points] == ["argmax@1", "argmax@2", "p@1", "p@2"]
+    assert {point.state for point in found.points} == {"approved"}
+    assert {point.model_digest for point in found.points} == {version().digest}
+    assert found.point(found.versions[2], "p").point == record().point
+    assert found.default == Default(1, "argmax", 1)
+    assert [(entry.actor, entry.action, entry.model) for entry in store.audit(100)] == told
+    assert [entry.number for entry in store.audit(100)] == list(range(len(told), 0, -1))
+    assert faults(database) == []
+    store.add_point(record(), "ann")
+    assert faults(database) == []
+    database.close()
+    Database(sqlite_address(path)).close()
