@@ -15,7 +15,7 @@ from service.web.oip import schemas as oip
 
 @dataclass(frozen=True)
 class Route:
-    """One row: `scope` is what a caller must be allowed to do; "open" asks for no token. With `binary` body
+    """One row: `scope` is what a caller must be allowed to do; "open" asks for no key. With `binary` body
     and answer may also be raw tensors; an `optional` body may be left out.
     """
 

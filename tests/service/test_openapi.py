@@ -45,7 +45,9 @@ def test_every_route_is_described_whole() -> None:
         assert list(error) == ["application/json" if is_oip(route.path) else "application/problem+json"]
         for content in (operation.get("requestBody"), operation["responses"].get("200")) if route.binary else ():
             assert content["content"].keys() == {"application/json", "application/octet-stream"}
-        assert operation["security"] == ([] if route.scope == "open" else [{"token": []}])
+        assert operation["security"] == (
+            [] if route.scope == "open" else [{"bearer": []}, {"header": []}, {"basic": []}]
+        )
     names = set(described["components"]["schemas"])
     used = set()
 
