@@ -247,7 +247,7 @@ def _name(item: Any, place: str, kind: str) -> tuple[str, str]:
 
 
 def _parameters(value: Any, what: str) -> Parameters:
-    if value is None:
+    if not value and isinstance(value, dict | None):
         return {}
     if not isinstance(value, dict):
         raise BadRequest(f"{what} must be an object")

@@ -49,12 +49,12 @@ async def list_models_v2(request: Request) -> Response:
 
 async def model_metadata(request: Request, model: str) -> Response:
     """The tensors of a model's default version, its classes and its operating points by index."""
-    return _json(metadata_of(*_found(request, model)))
+    return _metadata(request, *_found(request, model))
 
 
 async def version_metadata(request: Request, model: str, version: str) -> Response:
     """The tensors of a model version, its classes and its operating points by index."""
-    return _json(metadata_of(*_found(request, model, version)))
+    return _metadata(request, *_found(request, model, version))
 
 
 async def model_ready(request: Request, model: str) -> Response:
@@ -172,6 +172,10 @@ def _ready(request: Request, model: Model, version: ModelVersion) -> Response:
     reason = _not_ready(parts(request).registry, model, version)
     said: dict[str, Any] = {"name": model.name, "version": str(version.version), "ready": reason is None}
     return _json(said) if reason is None else _json({**said, "error": reason}, 503)
+
+
+def _metadata(request: Request, model: Model, version: ModelVersion) -> Response:
+    return _json(metadata_of(model, version, parts(request).registry.provider(version)))
 
 
 def _config(request: Request, model: Model, version: ModelVersion) -> Response:

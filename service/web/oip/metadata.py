@@ -31,8 +31,8 @@ def server_metadata(version: str) -> dict[str, Any]:
     return {"name": "setpoint", "version": version, "extensions": list(EXTENSIONS)}
 
 
-def model_metadata(model: Model, version: ModelVersion) -> dict[str, Any]:
-    """A model version's tensors; -1 is a free length."""
+def model_metadata(model: Model, version: ModelVersion, provider: str | None) -> dict[str, Any]:
+    """A model version's tensors; -1 is a free length. `provider` is what it runs on, None before it was loaded."""
     return {
         "name": model.name,
         "versions": [str(number) for number in model.versions],
@@ -45,7 +45,7 @@ def model_metadata(model: Model, version: ModelVersion) -> dict[str, Any]:
             {"name": name, "datatype": datatype, "shape": [-1, len(version.classes)] if by_class else [-1]}
             for name, (datatype, by_class) in OUTPUTS.items()
         ],
-        "properties": _properties(model, version),
+        "properties": _properties(model, version) | ({} if provider is None else {"provider": provider}),
     }
 
 

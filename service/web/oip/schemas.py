@@ -61,7 +61,8 @@ class OipPort(OipWire):
 
 class OipModel(OipWire):
     """A model version's tensors. `properties`: `classes` and `operating_points` are JSON lists, the latter in the order
-    of the indices that the input `operating_point` takes; `default_operating_point`; `model_digest`.
+    of the indices that the input `operating_point` takes; `default_operating_point`; `model_digest`; `provider` is
+    what it really runs on.
     """
 
     name: str

@@ -78,6 +78,7 @@ def test_properties_tell_classes_points_and_the_default(fraud: TestClient) -> No
     assert json.loads(second["operating_points"]) == ["argmax@2", "q@1"]
     assert (first["default_operating_point"], second["default_operating_point"]) == ("argmax@1", "")
     assert first["model_digest"] != second["model_digest"]
+    assert first["provider"] in ("CPUExecutionProvider", "CUDAExecutionProvider")
 
 
 def test_the_index_tells_every_version(fraud: TestClient) -> None:
