@@ -133,6 +133,7 @@ def test_whole_numbers_fit_their_type(item: Any, datatype: str) -> None:
 def test_null_is_a_missing_number() -> None:
     """Of floats alone."""
     assert np.isnan(from_json([None], "FP32", (1,), "x")).all()
+    assert np.isnan(from_json([1, None, True], "FP64", (3,), "x")).tolist() == [False, True, False]
     with pytest.raises(BadRequest, match="element 0 must be a whole number, got null"):
         from_json([None], "INT32", (1,), "x")
 
