@@ -11,10 +11,9 @@ from starlette.testclient import TestClient
 from service.domain import Unguarded
 from service.main import make_app
 from service.settings import Settings
-from service.web.oip.shape import is_oip
 from service.web.routes import ROUTES
 from tests.models import network
-from tests.service.conftest import CLASSES, Start, alive, refused, refused_v2, register
+from tests.service.conftest import CLASSES, Start, alive, refused, register
 
 TOKEN = "a-token-of-32-characters-or-more"
 
@@ -29,8 +28,7 @@ def test_every_route_but_health_needs_the_token(start: Start) -> None:
             if route.scope == "open":
                 assert response.status_code == 200
             else:
-                said = refused_v2(response, 401) if is_oip(path) else refused(response, 401, "unauthorized")
-                assert "key" in said
+                assert "key" in refused(response, 401, "unauthorized")
                 assert response.headers["www-authenticate"] == "Bearer"
         response = client.request(route.verb, path, headers={"Authorization": f"Bearer {TOKEN}"})
         assert response.status_code != 401

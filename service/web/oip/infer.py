@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from calibrate.errors import SetpointError
+from service.decisions import Answered as Entry
 from service.domain import BadRequest, Busy, Model, ModelVersion, PointRecord, Principal
 from service.inference import Answer, Rows, answer, to_logits
 from service.monitoring.monitor import Call
+from service.web.decisions import wait_until_kept
 from service.web.oip.codec import InferRequest, InferResponse, read_request, write_response
 from service.web.oip.outputs import answering_points, make_outputs, wanted_outputs
 from service.web.oip.rows import POINT, to_references, to_rows, whole_body
@@ -55,7 +57,7 @@ class Ask(NamedTuple):
 def infer(asked: Asked) -> Answered:
     """Status, headers and body of the answer.
 
-    Raises: what `read` raises, `NotFinite`, `ModelFailed`, `UnknownPoint`.
+    Raises: what `read` and `write` raise, `NotFinite`, `ModelFailed`.
     """
     monitor = asked.service.monitor
     with monitor.step("parse"):
@@ -105,10 +107,15 @@ def read(asked: Asked) -> Ask:
 def write(asked: Asked, ask: Ask, logits: np.ndarray, ran: float) -> Answered:
     """The answer, from the logits of the rows and when they were there.
 
-    Raises: `UnknownPoint`, `BadRequest`, `NotFinite` where a point overflows.
+    Raises: `UnknownPoint`, `BadRequest`, `NotFinite` where a point overflows, `StorageFailed` where decisions must be
+    logged and cannot be.
     """
     name, number = ask.model.name, ask.version.version
     decided = answer(logits, ask.model, ask.version, ask.references) if ask.n else _nothing(ask, logits)
+    log = asked.service.decisions
+    if log is not None and ask.n:
+        with asked.service.monitor.step("log"):
+            wait_until_kept(log.put(Entry(asked.told.request_id, asked.who.name, ask.rows, decided)))
     reply = InferResponse(
         model=name,
         version=str(number),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 import zlib
 from typing import Any
 
@@ -252,3 +253,21 @@ def test_a_request_whose_time_is_over_is_not_run(fraud: TestClient) -> None:
     response = infer(fraud, tensor("x", X), parameters={"timeout": 1})
     assert "timeout of 1 microseconds was over" in refused_v2(response, 503)
     assert response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("mode", ["best_effort", "required"])
+def test_decisions_are_logged_as_those_of_predict(start: Start, mode: str) -> None:
+    """Row by row, with the point, under the request's id; none for no rows."""
+    client = start(decision_log=mode)
+    register(client, network(2), classes=CLASSES)
+    publish(client, "all", 100.0)
+    infer(client, tensor("x", X[:0]), headers={"x-request-id": "empty"})
+    points = tensor("operating_point", ["all", "argmax"] * 6, "BYTES", binary=True)
+    _, found = read(infer(client, tensor("x", X, binary=True), points, headers={"x-request-id": "ours"}))
+    entries: list[dict[str, Any]] = []
+    until = time.monotonic() + 10
+    while len(entries) < len(X) and time.monotonic() < until:
+        entries = client.get("/decisions?request_id=ours").json()
+    assert [entry["label"] for entry in entries] == found["label"].tolist()
+    assert [entry["point"] for entry in entries] == found["operating_point"].tolist()
+    assert client.get("/decisions?request_id=empty").json() == []
