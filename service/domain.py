@@ -86,6 +86,10 @@ class TooSlow(SetpointError):
     """A request body took longer to come than the server waits."""
 
 
+class Unsupported(SetpointError):
+    """The protocol has this, and this server has not."""
+
+
 class TooLarge(SetpointError):
     """A request body is larger than the server accepts."""
 
