@@ -72,7 +72,7 @@ def answer(
 ) -> Answer:
     """Decides the logits under one point, or each row under its own, and tells what the points in `compare` would say.
 
-    Raises: `UnknownPoint`, `BadRequest` where there is not one reference per row.
+    Raises: `UnknownPoint`, `NotApproved`, `BadRequest` where there is not one reference per row.
     """
     n, k = logits.shape
     if references is None or isinstance(references, str):
@@ -92,5 +92,5 @@ def answer(
         probabilities[rows] = record.probabilities(logits[rows])
         adjusted[rows] = record.point.adjusted(logits[rows])
         margin[rows] = record.point.margin(logits[rows])
-    compared = {reference: model.point(version, reference).point.decide(logits) for reference in compare}
+    compared = {reference: model.compared(version, reference).point.decide(logits) for reference in compare}
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)

@@ -45,7 +45,7 @@ def make_app(settings: Settings) -> Doorway:
     check_guarded(settings)
     store = SqlStore(Database(sqlite_address(settings.data / "setpoint.db")))
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine)
+    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine, settings.approval)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

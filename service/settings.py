@@ -2,6 +2,7 @@
 
 import ipaddress
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,6 +19,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
     data: Path = Field(Path("setpoint-data"), description="The folder that holds all state; made where it is missing.")
     token: SecretStr | None = Field(None, description="The bearer token that every call but health must carry.")
+    approval: Literal["off", "four_eyes"] = Field(
+        "off", description="With four_eyes a point answers only once another than its author has approved it."
+    )
     threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
     run_s: float = Field(30, gt=0, le=3600, description="The most seconds that one run of a model may take.")
     trial_bytes: int = Field(

@@ -31,15 +31,19 @@ ALLOWED = {
 }
 ALLOWED["calibrate.bench"] |= {"calibrate.io"}
 ALLOWED["calibrate.heads"] |= {"calibrate.io"}
-BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
+BEHIND_HTTP = {
+    f"service.{name}" for name in ("domain", "evidence", "ports", "points", "registry", "inference", "calibration")
+}
 ALLOWED |= {
     "service.domain": set(),
     "service.settings": set(),
     "service.client": set(),
     "service.ports": {"service.domain"},
-    "service.registry": {"service.domain", "service.ports"},
+    "service.evidence": {"service.domain"},
+    "service.points": {"service.domain", "service.evidence", "service.ports"},
+    "service.registry": {"service.domain", "service.points", "service.ports"},
     "service.inference": {"service.domain", "service.ports", "service.registry"},
-    "service.calibration": {"service.domain", "service.ports", "service.registry", "service.inference"},
+    "service.calibration": {f"service.{name}" for name in ("domain", "inference", "points", "ports", "registry")},
     "service.engine": {"service.domain", "service.ports"},
     "service.storage": {"service.domain", "service.ports"},
     "service.web": BEHIND_HTTP | {"service.settings"},
