@@ -10,7 +10,7 @@ Decided here: the state of a point that is stored is one of four, and only an ap
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -74,6 +74,10 @@ class UnknownRoute(SetpointError, LookupError):
 class WrongVerb(SetpointError):
     """An address does not take that HTTP method."""
 
+    def __init__(self, message: str, allowed: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+
 
 class Unauthorized(SetpointError):
     """The call carries no token, or a wrong one."""
@@ -97,6 +101,10 @@ class Unguarded(SetpointError):
 
 class Busy(SetpointError):
     """Everything that could do this is at work; nothing was queued."""
+
+
+class Starting(SetpointError):
+    """The server is still loading its models; nothing was done."""
 
 
 class StorageFailed(SetpointError):

@@ -2,13 +2,21 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
+from service.lifecycle import Lifecycle
+from service.monitoring.engine import MeasuredEngine
+from service.monitoring.logs import Lines
+from service.monitoring.metrics import Metrics
+from service.monitoring.monitor import Monitor
+from service.monitoring.traces import open_traces
 from service.registry import Registry
+from service.server import check_tls
 from service.settings import Settings
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import Database, sqlite_address
@@ -21,11 +29,15 @@ from service.web.state import Parts
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Doorway]:
-    """The application, and its folder for this process alone. Raises: what `make_app` raises."""
+def opened(settings: Settings, lines: Lines | None = None) -> Iterator[Doorway]:
+    """The application, and its folder for this process alone; it starts while it already answers.
+
+    Raises: what `make_app` raises; `InputError` where the certificate does not serve.
+    """
     check_guarded(settings)
+    check_tls(settings)
     with only_server(settings.data):
-        yield make_app(settings)
+        yield make_app(settings, lines, is_answering_first=True)
 
 
 def check_guarded(settings: Settings) -> None:
@@ -37,21 +49,41 @@ def check_guarded(settings: Settings) -> None:
         )
 
 
-def make_app(settings: Settings) -> Doorway:
-    """The whole service as an ASGI application.
+def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_first: bool = False) -> Doorway:
+    """The whole service as an ASGI application; `lines` is where requests are told of, nowhere unless given.
 
-    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
+    With `is_answering_first` it answers while the models are still being loaded, calls that need them by 503.
+
+    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store or the
+    artifacts cannot be used, `InputError` where traces are asked for and not installed.
     """
     check_guarded(settings)
+    traces = open_traces(settings.traces)
+    artifacts = FolderArtifacts(settings.data / "artifacts")
     store = SqlStore(Database(sqlite_address(settings.data / "setpoint.db")))
+    store.check()
+    artifacts.check()
+    metrics = Metrics()
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine, settings.approval)
+    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.approval)
+    metrics.watch(registry)
+    lifecycle = Lifecycle(registry)
+    metrics.audit_length = lambda: lifecycle.audit_entries
+    monitor = Monitor(metrics, lines, traces, settings.log_requests)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await to_thread.run_sync(registry.start)
-        yield
-        store.close()
+        async with create_task_group() as tasks:
+            if is_answering_first:
+                tasks.start_soon(partial(to_thread.run_sync, lifecycle.start_or_tell, abandon_on_cancel=True))
+            else:
+                await to_thread.run_sync(lifecycle.start)
+            yield
+            tasks.cancel_scope.cancel()
+        await to_thread.run_sync(store.close)
+        if traces is not None:
+            await to_thread.run_sync(traces.close)
 
-    web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)
-    return Doorway(web, settings, open_paths)
+    parts = Parts(settings, registry, make_lanes(settings.calibrations), monitor, lifecycle)
+    web, open_paths = make_web(parts, lifespan)
+    return Doorway(web, settings, open_paths, monitor, lifecycle)

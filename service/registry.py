@@ -33,6 +33,7 @@ from service.ports import Artifacts, Change, Engine, Session, Store
 log = logging.getLogger(__name__)
 
 MOST_STAGED = 8
+LAST = 2**62  # no audit entry comes after it
 Key = tuple[str, int]
 T = TypeVar("T")
 
@@ -60,10 +61,17 @@ class Registry:
             except SetpointError as error:
                 log.error("model '%s' is not served: %s", model.name, error)
 
-    def not_ready(self) -> list[str]:
-        """Why the service is not ready, one sentence a reason; empty when it is. Raises: `StorageFailed`."""
+    def audit_entries(self) -> int:
+        """How many entries the audit trail has. Raises: `StorageFailed`."""
+        return self._store.changed_since(LAST)[0]
+
+    def check(self) -> None:
+        """Raises `StorageFailed` where the store or the artifacts do not answer, or could not be written."""
         self._store.check()
         self._artifacts.check()
+
+    def missing(self) -> list[str]:
+        """Which default versions are not loaded, one sentence each."""
         return [
             f"the default version of model '{name}' is not loaded"
             for name, model in self._models.items()

@@ -46,8 +46,11 @@ ALLOWED |= {
     "service.calibration": {f"service.{name}" for name in ("domain", "inference", "points", "ports", "registry")},
     "service.engine": {"service.domain", "service.ports"},
     "service.storage": {"service.domain", "service.ports"},
-    "service.web": BEHIND_HTTP | {"service.settings"},
-    "service.cli": {"service.settings", "service.client", "service.main"},
+    "service.lifecycle": {"service.domain", "service.registry"},
+    "service.monitoring": {"service.domain", "service.ports", "service.registry"},
+    "service.web": BEHIND_HTTP | {"service.settings", "service.lifecycle", "service.monitoring"},
+    "service.server": {"service.settings", "service.lifecycle", "service.web"},
+    "service.cli": {"service.settings", "service.client", "service.main", "service.monitoring", "service.server"},
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}
@@ -59,6 +62,7 @@ MAY_IMPORT = {
     "calibrate.bench": {"matplotlib"},
     "calibrate.extraction": {"torch", "onnxruntime", "sklearn", "pyarrow"},
     "service.engine": {"onnxruntime"},
+    "service.monitoring": {"onnxruntime"},
     "service.storage": {"sqlalchemy"},
     "service.web": {"fastapi", "starlette"},
     "service.main": {"fastapi"},

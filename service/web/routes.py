@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
 from service.web import calibrate, health, life, life_schemas, points, predict, registry, schemas
@@ -22,6 +23,7 @@ class Route:
     status: int = 200
     json: type[BaseModel] | None = None
     form: type[BaseModel] | None = None
+    answer: type[Response] = JSONResponse
 
 
 ROUTES = (
@@ -69,4 +71,6 @@ ROUTES = (
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),
+    Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),
+    Route("GET", "/metrics", health.metrics, "metrics", None, answer=PlainTextResponse),
 )  # fmt: skip
