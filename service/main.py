@@ -18,9 +18,11 @@ from service.monitoring.traces import open_traces
 from service.registry import Registry
 from service.server import check_tls
 from service.settings import Settings
+from service.shadows import Shadows
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import Database, sqlite_address
 from service.storage.lock import only_server
+from service.storage.shadows import SqlShadowBook
 from service.storage.sql import SqlStore
 from service.web.app import make_web
 from service.web.doorway import Doorway
@@ -60,7 +62,8 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     check_guarded(settings)
     traces = open_traces(settings.traces)
     artifacts = FolderArtifacts(settings.data / "artifacts")
-    store = SqlStore(Database(sqlite_address(settings.data / "setpoint.db")))
+    database = Database(sqlite_address(settings.data / "setpoint.db"))
+    store, shadows = SqlStore(database), Shadows(SqlShadowBook(database))
     store.check()
     artifacts.check()
     metrics = Metrics()
@@ -69,6 +72,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     metrics.watch(registry)
     lifecycle = Lifecycle(registry)
     metrics.audit_length = lambda: lifecycle.audit_entries
+    metrics.shadow_rows = shadows.totals
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
 
     @asynccontextmanager
@@ -80,10 +84,11 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
                 await to_thread.run_sync(lifecycle.start)
             yield
             tasks.cancel_scope.cancel()
+        await to_thread.run_sync(shadows.close)
         await to_thread.run_sync(store.close)
         if traces is not None:
             await to_thread.run_sync(traces.close)
 
-    parts = Parts(settings, registry, make_lanes(settings.calibrations), monitor, lifecycle)
+    parts = Parts(settings, registry, make_lanes(settings.calibrations), monitor, lifecycle, shadows)
     web, open_paths = make_web(parts, lifespan)
     return Doorway(web, settings, open_paths, monitor, lifecycle)

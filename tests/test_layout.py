@@ -32,7 +32,8 @@ ALLOWED = {
 ALLOWED["calibrate.bench"] |= {"calibrate.io"}
 ALLOWED["calibrate.heads"] |= {"calibrate.io"}
 BEHIND_HTTP = {
-    f"service.{name}" for name in ("domain", "evidence", "ports", "points", "registry", "inference", "calibration")
+    f"service.{name}"
+    for name in ("domain", "evidence", "ports", "points", "registry", "inference", "calibration", "shadows")
 }
 ALLOWED |= {
     "service.domain": set(),
@@ -43,6 +44,7 @@ ALLOWED |= {
     "service.points": {"service.domain", "service.evidence", "service.ports"},
     "service.registry": {"service.domain", "service.points", "service.ports"},
     "service.inference": {"service.domain", "service.ports", "service.registry"},
+    "service.shadows": {"service.domain", "service.ports", "service.inference"},
     "service.calibration": {f"service.{name}" for name in ("domain", "inference", "points", "ports", "registry")},
     "service.engine": {"service.domain", "service.ports"},
     "service.storage": {"service.domain", "service.ports"},

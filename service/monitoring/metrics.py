@@ -22,7 +22,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -46,6 +46,7 @@ class Metrics:
         self.in_flight = 0
         self.audit_length: Callable[[], int] | None = None
         self.queued_jobs: Callable[[], int] | None = None
+        self.shadow_rows: Callable[[], dict[tuple[str, str, bool], int]] | None = None
         counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
         self._requests = counter("setpoint_http_requests", "Requests answered.", ("method", "route", "status"))
         self._request_s = histogram(
@@ -165,6 +166,14 @@ class _Late(Collector):
         ):
             if ask is not None:
                 yield GaugeMetricFamily(name, about, value=ask())
+        if self._metrics.shadow_rows is not None:
+            rows = CounterMetricFamily(
+                "setpoint_shadow_rows", "Rows that a shadow decided too, and whether it agreed with the answer.",
+                labels=["model", "operating_point", "agrees"],
+            )  # fmt: skip
+            for (model, point, agrees), number in self._metrics.shadow_rows().items():
+                rows.add_metric([model, point, str(agrees).lower()], number)
+            yield rows
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is asked while the collector is taken in."""

@@ -1,10 +1,11 @@
 """What goes over the wire about the life of a point, as types."""
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
-from service.web.schemas import DefaultReply, Override, Wire
+from service.web.schemas import DefaultReply, Override, State, Wire
 
 Reason = Annotated[StrictStr, Field(min_length=1, max_length=1000, description="Why, for the audit trail.")]
 
@@ -64,3 +65,33 @@ class MovedReply(DefaultReply):
 
     previous: DefaultReply | None = Field(description="What a rollback goes back to; null where nothing was before.")
     warnings: list[str] = Field([], description="What the point's own evidence says against it.")
+
+
+class ShadowPair(BaseModel):
+    """Rows that one point answered with one class, and the shadow would have with another, or the same."""
+
+    answered_by: str = Field(description="`name@version`.")
+    answered: str
+    shadow: str
+    rows: int
+
+
+class ShadowHour(BaseModel):
+    """The rows of one hour."""
+
+    hour: datetime
+    agree: int
+    differ: int
+
+
+class ShadowReply(BaseModel):
+    """What a shadow would have decided on the rows that others answered, of all servers on this store."""
+
+    operating_point: str
+    state: State
+    rows: int
+    agree: int
+    differ: int
+    skipped: int = Field(description="Rows that this server did not count since it started: too many at once.")
+    pairs: list[ShadowPair]
+    hours: list[ShadowHour]

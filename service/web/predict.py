@@ -58,7 +58,9 @@ def _decide(service: Parts, body: bytes, told: Call) -> dict[str, Any]:
     if rows.inputs is not None:
         monitor.metrics.model_ran(model.name, version.version, told.rows, time.perf_counter() - began)
     with monitor.step("decide"):
-        return _reply(model, answer(logits, model, version, references, compare), isinstance(references, list))
+        found = answer(logits, model, version, references, compare)
+        service.shadows.offer(model, logits, found)
+        return _reply(model, found, isinstance(references, list))
 
 
 def _rows(call: dict[str, Any], version: ModelVersion, most: int) -> Rows:

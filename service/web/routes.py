@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
-from service.web import calibrate, health, life, life_schemas, points, predict, registry, schemas
+from service.web import calibrate, health, life, life_schemas, points, predict, registry, schemas, shadow
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ ROUTES = (
     Route(
         "POST", "/models/{model}/operating-points/{point}/approve", life.approve, "approve", schemas.PointReply,
         json=life_schemas.ApproveRequest,
+    ),
+    Route(
+        "GET", "/models/{model}/operating-points/{point}/shadow", shadow.show_shadow, "predict",
+        life_schemas.ShadowReply,
     ),
     Route(
         "POST", "/models/{model}/operating-points/{point}/shadow", life.shadow, "manage", schemas.PointReply,

@@ -10,6 +10,7 @@ from service.lifecycle import Lifecycle
 from service.monitoring.monitor import Call, Monitor
 from service.registry import Registry
 from service.settings import Settings
+from service.shadows import Shadows
 from service.web.lanes import Lanes
 
 
@@ -22,6 +23,7 @@ class Parts:
     lanes: Lanes
     monitor: Monitor
     lifecycle: Lifecycle
+    shadows: Shadows
 
 
 def parts(request: Request) -> Parts:
