@@ -52,7 +52,8 @@ ALLOWED |= {
     "service.monitoring": {"service.domain", "service.ports", "service.registry"},
     "service.web": BEHIND_HTTP | {"service.settings", "service.lifecycle", "service.monitoring"},
     "service.server": {"service.settings", "service.lifecycle", "service.web"},
-    "service.cli": {"service.settings", "service.client", "service.main", "service.monitoring", "service.server"},
+    "service.cli_points": {"service.client"},
+    "service.cli": {f"service.{name}" for name in ("settings", "client", "cli_points", "main", "monitoring", "server")},
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}
