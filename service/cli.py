@@ -17,6 +17,8 @@ from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
+from service.cli_decisions import decisions
+from service.cli_keys import keys
 from service.cli_points import points
 from service.settings import Settings
 
@@ -50,6 +52,8 @@ app.command()(library.curve)
 app.command()(bench)
 app.command()(cli_export.export)
 app.command()(cli_retrain.retrain)
+app.add_typer(keys)
+app.add_typer(decisions)
 app.add_typer(points)
 
 
@@ -60,14 +64,13 @@ def serve(
     data: Annotated[Path | None, typer.Option(help=Settings.model_fields["data"].description)] = None,
 ) -> None:
     """Serve the models and operating points in a folder. Every setting is also a variable, as SETPOINT_PORT."""
-    from service.main import check_guarded, opened
+    from service.main import opened
     from service.monitoring.logs import Lines
     from service.server import leave
     from service.server import serve as answer
 
     given = {"host": host, "port": port, "data": data}
     settings = _settings({name: value for name, value in given.items() if value is not None})
-    check_guarded(settings)
     listening = _listen(settings.host, settings.port)  # before the store is opened: a taken port changes nothing
     lines = Lines(settings.log_format, settings.log_level)
     with opened(settings, lines) as application:

@@ -7,6 +7,8 @@ from functools import partial
 from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
+from service.auth.ring import KeyRing
+from service.decisions import DecisionLog
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
 from service.lifecycle import Lifecycle
@@ -21,9 +23,12 @@ from service.settings import Settings
 from service.shadows import Shadows
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import Database, sqlite_address
+from service.storage.decisions import SqlDecisions
+from service.storage.keys import SqlKeys
 from service.storage.lock import only_server
 from service.storage.shadows import SqlShadowBook
 from service.storage.sql import SqlStore
+from service.web.admission import Admission
 from service.web.app import make_web
 from service.web.doorway import Doorway
 from service.web.lanes import make_lanes
@@ -36,19 +41,32 @@ def opened(settings: Settings, lines: Lines | None = None) -> Iterator[Doorway]:
 
     Raises: what `make_app` raises; `InputError` where the certificate does not serve.
     """
-    check_guarded(settings)
     check_tls(settings)
     with only_server(settings.data):
         yield make_app(settings, lines, is_answering_first=True)
 
 
-def check_guarded(settings: Settings) -> None:
-    """Raises `Unguarded` where others could reach the server and it has no token."""
-    if settings.token is None and not settings.is_loopback:
+def open_database(settings: Settings) -> Database:
+    """The database that the settings name. Raises: `StorageFailed`."""
+    return Database(sqlite_address(settings.data / "setpoint.db"))
+
+
+def check_guarded(settings: Settings, ring: KeyRing) -> None:
+    """Raises `Unguarded` where others could reach the server, and it has neither a token nor keys."""
+    if not ring.guarded and not settings.is_loopback:
         raise Unguarded(
-            f"{settings.host} can be reached from other machines, so a token is needed: set SETPOINT_TOKEN to a secret "
-            "of 16 characters or more, or listen on 127.0.0.1"
+            f"{settings.host} can be reached from other machines, so callers need keys: make the first with 'setpoint "
+            "keys create', or set SETPOINT_TOKEN to a secret of 16 characters or more, or listen on 127.0.0.1"
         )
+
+
+def make_decision_log(settings: Settings, store: SqlDecisions) -> DecisionLog | None:
+    """What logs decisions, None where none are to be."""
+    if settings.decision_log == "off":
+        return None
+    key = settings.decision_key
+    secret = None if key is None else key.get_secret_value().encode()
+    return DecisionLog(store, settings.decision_log, settings.decision_rows, secret)
 
 
 def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_first: bool = False) -> Doorway:
@@ -56,27 +74,41 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
 
     With `is_answering_first` it answers while the models are still being loaded, calls that need them by 503.
 
-    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store or the
-    artifacts cannot be used, `InputError` where traces are asked for and not installed.
+    Raises: `Unguarded` where others could reach it and it has neither a token nor keys, `StorageFailed` where the store
+    or the artifacts cannot be used, `InputError` where traces are asked for and not installed.
     """
-    check_guarded(settings)
     traces = open_traces(settings.traces)
     artifacts = FolderArtifacts(settings.data / "artifacts")
-    database = Database(sqlite_address(settings.data / "setpoint.db"))
+    database = open_database(settings)
     store, shadows = SqlStore(database), Shadows(SqlShadowBook(database))
-    store.check()
-    artifacts.check()
+    ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
+    try:
+        store.check()
+        artifacts.check()
+        ring.refresh()
+        check_guarded(settings, ring)
+    except BaseException:
+        store.close()
+        raise
     metrics = Metrics()
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.approval)
+    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes, settings.approval)
     metrics.watch(registry)
     lifecycle = Lifecycle(registry)
     metrics.audit_length = lambda: lifecycle.audit_entries
     metrics.shadow_rows = shadows.totals
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
 
+    kept_decisions = SqlDecisions(database)
+    decisions = make_decision_log(settings, kept_decisions)
+    if decisions is not None:
+        metrics.decisions = decisions.counts
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ring.start()
+        if decisions is not None:
+            decisions.start()
         async with create_task_group() as tasks:
             if is_answering_first:
                 tasks.start_soon(partial(to_thread.run_sync, lifecycle.start_or_tell, abandon_on_cancel=True))
@@ -85,10 +117,14 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
             yield
             tasks.cancel_scope.cancel()
         await to_thread.run_sync(shadows.close)
+        await to_thread.run_sync(ring.stop)
+        if decisions is not None:
+            await to_thread.run_sync(decisions.stop)
         await to_thread.run_sync(store.close)
         if traces is not None:
             await to_thread.run_sync(traces.close)
 
-    parts = Parts(settings, registry, make_lanes(settings.calibrations), monitor, lifecycle, shadows)
-    web, open_paths = make_web(parts, lifespan)
-    return Doorway(web, settings, open_paths, monitor, lifecycle)
+    lanes = make_lanes(settings.calibrations)
+    parts = Parts(settings, registry, lanes, monitor, lifecycle, kept_decisions, decisions, shadows)
+    web, rules = make_web(parts, lifespan)
+    return Doorway(web, settings, Admission(settings, ring, rules), monitor, lifecycle)

@@ -27,12 +27,12 @@ from service.domain import (
     check_name,
 )
 from service.evidence import examine
+from service.keys import RESERVED
 from service.ports import Change
 
 Approval = Literal["off", "four_eyes"]
 Decide = Callable[[Model], Change]
 
-SHARED = frozenset({"local", "token", "operator"})
 MOST_REASON = 1000
 _DONE: dict[PointState, str] = {"approved": "approve", "shadow": "shadow", "retired": "retire"}
 _FROM: dict[PointState, tuple[PointState, ...]] = {
@@ -212,7 +212,7 @@ def _check_eyes(record: PointRecord, asked: Asked) -> None:
 
 
 def _check_somebody(who: str) -> None:
-    if who in SHARED:
+    if who in RESERVED:
         raise Forbidden(
             f"approval is four_eyes, which tells people apart by the names of their API keys, and '{who}' is nobody in "
             "particular: call with a key, 'setpoint keys create' makes one"

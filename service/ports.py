@@ -3,7 +3,7 @@
 Each has one contract, which every implementation passes (`tests/contracts`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from calibrate.io.model import OutputKind, Port
-from service.domain import AuditEntry, Default, HeadInfo, Model, ModelVersion, PointRecord
+from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord
+from service.keys import Key
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,38 @@ class ShadowBook(Protocol):
 
     def counts(self, model: str, shadow: str) -> list[ShadowCount]:
         """All counts of a shadow, the oldest hour first."""
+
+
+class Keys(Protocol):
+    """Where API keys are kept. Every change and its audit entry are one step.
+
+    Raises: `StorageFailed` from every method where the storage does not answer; then nothing was changed.
+    """
+
+    def all(self) -> list[Key]:
+        """Every key there ever was, the oldest first."""
+
+    def add(self, key: Key) -> None:
+        """Keeps a new key. Raises: `BadKey` where another live key has its name."""
+
+    def rotate(self, old: str, key: Key, expires_at: datetime) -> Key:
+        """Keeps a key in the place of another, which holds until then, and gives the new one.
+
+        Raises: `UnknownKey`, `BadKey` where the old one is not live.
+        """
+
+    def revoke(self, key_id: str, actor: str, at: datetime, reason: str = "") -> Key:
+        """Ends a key now, and for good. Raises: `UnknownKey`, `BadKey` where it was revoked before."""
+
+
+class Decisions(Protocol):
+    """Where decisions are logged. Raises: `StorageFailed` from every method."""
+
+    def add(self, entries: Sequence[Decision], most_rows: int) -> None:
+        """Keeps entries, all or none; the oldest beyond `most_rows` go."""
+
+    def of_request(self, request_id: str, models: frozenset[str] | None, first_row: int, limit: int) -> list[Decision]:
+        """The entries of a request from a row on, of these models alone where they are told."""
 
 
 class Artifacts(Protocol):

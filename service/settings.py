@@ -1,6 +1,7 @@
 """Settings: one frozen class, filled from the command line, from `SETPOINT_...` variables, or from these defaults."""
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LEAST_TOKEN = 16
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 class Settings(BaseSettings):
@@ -15,12 +17,26 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SETPOINT_", frozen=True, extra="forbid", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="The address to listen on; any but loopback needs a token.")
+    host: str = Field("127.0.0.1", description="The address to listen on; any but loopback needs a token or keys.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
     data: Path = Field(Path("setpoint-data"), description="The folder that holds all state; made where it is missing.")
-    token: SecretStr | None = Field(None, description="The bearer token that every call but health must carry.")
+    token: SecretStr | None = Field(None, description="A token that may do everything, for a server without keys.")
     approval: Literal["off", "four_eyes"] = Field(
         "off", description="With four_eyes a point answers only once another than its author has approved it."
+    )
+    hosts: str = Field(
+        "",
+        description="Host names that callers may use, as a.example,b.example; without keys loopback's are taken too.",
+    )
+    proxies: str = Field("", description="Addresses of proxies whose X-Forwarded-For and -Proto headers are believed.")
+    predict_per_s: float | None = Field(
+        None, gt=0, description="The most predictions that one caller may ask a second."
+    )
+    calibrate_per_min: float | None = Field(
+        None, gt=0, description="The most calibrations that one caller may ask a minute."
+    )
+    failures_per_min: float = Field(
+        300.0, gt=0, description="Wrong keys that an address may present a minute, before it is made to wait."
     )
     threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
     run_s: float = Field(30, gt=0, le=3600, description="The most seconds that one run of a model may take.")
@@ -28,7 +44,23 @@ class Settings(BaseSettings):
         2 * 2**30, ge=2**28, description="The most memory a model may take while it is tried out at registration."
     )
     body_bytes: int = Field(64 * 2**20, ge=1024, description="The largest request body in bytes; more is refused.")
+    body_s: float = Field(120.0, gt=0, le=3600, description="The most seconds that a request body may take to come.")
+    head_bytes: int = Field(
+        32 * 2**10, ge=1024, le=2**20, description="The largest head of a request, its address and headers, in bytes."
+    )
+    head_s: float = Field(20.0, gt=0, le=600, description="The most seconds that the head of a request may take.")
     predict_rows: int = Field(100_000, ge=1, description="The most rows of one call of predict; more is refused.")
+    calibrate_rows: int = Field(5_000_000, ge=1, description="The most rows that a point may be fitted on.")
+    classes: int = Field(10_000, ge=2, description="The most classes that a model may have.")
+    decision_log: Literal["off", "best_effort", "required"] = Field(
+        "off",
+        description="Whether decisions are logged: not; as far as the store keeps up; or else they are not answered.",
+    )
+    decision_rows: int = Field(1_000_000, ge=1, description="The most rows of the decision log; the oldest go.")
+    decision_key: SecretStr | None = Field(
+        None,
+        description="A secret that the digests of logged rows are made with, so that nobody else can try rows out.",
+    )
     unpacked_bytes: int = Field(
         512 * 2**20, ge=1024, description="The most bytes that an uploaded .npz file may unpack to."
     )
@@ -66,6 +98,19 @@ class Settings(BaseSettings):
         if token is not None and len(token.get_secret_value()) < LEAST_TOKEN:
             raise ValueError(f"SETPOINT_TOKEN must have at least {LEAST_TOKEN} characters")
         return token
+
+    @field_validator("hosts")
+    @classmethod
+    def _names_alone(cls, hosts: str) -> str:
+        for host in filter(None, hosts.split(",")):
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"SETPOINT_HOSTS must be names without scheme and port, got {host[:100]!r}")
+        return hosts
+
+    @property
+    def named_hosts(self) -> frozenset[str]:
+        """`hosts`, each by itself."""
+        return frozenset(filter(None, self.hosts.lower().split(",")))
 
     @field_validator("traces")
     @classmethod

@@ -71,7 +71,7 @@ def test_commands_and_settings() -> None:
     settings = rows("Settings")
     assert settings.keys() == {f"SETPOINT_{name.upper()}" for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
-        shown = "none" if field.default is None else f"`{field.default}`"
+        shown = "none" if field.default in (None, "") else f"`{field.default}`"
         assert settings[f"SETPOINT_{name.upper()}"][0] == shown
 
 

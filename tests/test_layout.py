@@ -39,21 +39,31 @@ ALLOWED |= {
     "service.domain": set(),
     "service.settings": set(),
     "service.client": set(),
-    "service.ports": {"service.domain"},
+    "service.connections": set(),
+    "service.keys": {"service.domain"},
+    "service.ports": {"service.domain", "service.keys"},
+    "service.auth": {"service.domain", "service.keys", "service.ports"},
     "service.evidence": {"service.domain"},
-    "service.points": {"service.domain", "service.evidence", "service.ports"},
+    "service.points": {f"service.{name}" for name in ("domain", "evidence", "keys", "ports")},
     "service.registry": {"service.domain", "service.points", "service.ports"},
     "service.inference": {"service.domain", "service.ports", "service.registry"},
     "service.shadows": {"service.domain", "service.ports", "service.inference"},
     "service.calibration": {f"service.{name}" for name in ("domain", "inference", "points", "ports", "registry")},
+    "service.decisions": {"service.domain", "service.ports", "service.inference"},
     "service.engine": {"service.domain", "service.ports"},
-    "service.storage": {"service.domain", "service.ports"},
+    "service.storage": {"service.domain", "service.keys", "service.ports"},
     "service.lifecycle": {"service.domain", "service.registry"},
     "service.monitoring": {"service.domain", "service.ports", "service.registry"},
-    "service.web": BEHIND_HTTP | {"service.settings", "service.lifecycle", "service.monitoring"},
-    "service.server": {"service.settings", "service.lifecycle", "service.web"},
+    "service.web": BEHIND_HTTP
+    | {f"service.{name}" for name in ("auth", "decisions", "keys", "settings", "lifecycle", "monitoring")},
+    "service.server": {"service.settings", "service.connections", "service.lifecycle", "service.web"},
+    "service.cli": {
+        f"service.{name}"
+        for name in ("settings", "client", "cli_decisions", "cli_keys", "cli_points", "main", "monitoring", "server")
+    },
+    "service.cli_decisions": {f"service.{name}" for name in ("domain", "settings", "storage", "main")},
+    "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
     "service.cli_points": {"service.client"},
-    "service.cli": {f"service.{name}" for name in ("settings", "client", "cli_points", "main", "monitoring", "server")},
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}

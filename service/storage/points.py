@@ -15,6 +15,7 @@ from service.domain import Conflict, Default, PointRecord
 from service.ports import Change
 from service.storage import trail
 from service.storage.tables import aliases, defaults, earlier_defaults, operating_points
+from service.storage.times import utc
 
 
 def read_points(step: Connection, model: str) -> tuple[PointRecord, ...]:
@@ -132,8 +133,3 @@ def _columns(default: Default) -> dict[str, Any]:
 
 def _default(row: Row[Any]) -> Default:
     return Default(row.model_version, row.point, row.point_version)
-
-
-def utc(at: datetime) -> datetime:
-    """SQLite gives times back without their zone; all of ours are UTC."""
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

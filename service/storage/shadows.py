@@ -9,8 +9,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.ports import ShadowCount
 from service.storage.database import Database
-from service.storage.points import utc
 from service.storage.tables import shadow_counts
+from service.storage.times import utc
 
 
 class SqlShadowBook:

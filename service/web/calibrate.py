@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 from starlette.requests import Request
 
 from calibrate.io.files import read_arrays
 from service.calibration import Spec
 from service.calibration import calibrate as fit_and_publish
-from service.domain import BadRequest, Principal
+from service.domain import BadRequest, Principal, TooLarge
 from service.web.bodies import check_wire, is_multipart, read_form
 from service.web.points import point_reply
 from service.web.schemas import CalibrateSpec, PointReply
@@ -39,6 +40,7 @@ async def calibrate(request: Request) -> PointReply:
 
 def _from_file(service: Parts, text: str, data: bytes, who: Principal) -> PointReply:
     spec = check_wire(read_json(text.encode(), "spec"), CalibrateSpec)
+    who.check_model(spec.model)
     return _fit(service, spec, read_arrays(data, most_bytes=service.settings.unpacked_bytes), who)
 
 
@@ -50,6 +52,7 @@ def _from_json(service: Parts, body: bytes, who: Principal) -> PointReply:
     if unknown := sorted(data.keys() - _DATA):
         raise BadRequest(f"data takes {', '.join(sorted(_DATA))}; got {unknown[0][:100]!r}")
     spec = check_wire(call, CalibrateSpec)
+    who.check_model(spec.model)
     version = service.registry.model(spec.model).version(spec.model_version)
     given = {name: value for name, value in data.items() if value is not None}
     if len(forms := [name for name in ("inputs", "features", "logits") if name in given]) > 1:
@@ -71,7 +74,14 @@ def _names(value: Any) -> list[str]:
     return value
 
 
+def check_rows(labels: Any, most: int) -> None:
+    """Raises `TooLarge` for more rows than a point may be fitted on."""
+    if isinstance(labels, list | np.ndarray) and len(labels) > most:
+        raise TooLarge(f"a point may be fitted on at most {most} rows, got {len(labels)}")
+
+
 def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: Principal) -> PointReply:
+    check_rows(arrays.get("labels"), service.settings.calibrate_rows)
     if wanted.make_default:
         who.check("approve")
     spec = Spec(

@@ -15,7 +15,7 @@ from service.web.schemas import (
     ModelReply,
     VersionReply,
 )
-from service.web.state import actor, parts
+from service.web.state import actor, parts, principal
 
 
 async def register(request: Request) -> VersionReply:
@@ -27,6 +27,7 @@ async def register(request: Request) -> VersionReply:
     """
     files, texts = await read_form(request, {"file"}, {"name", "classes", "prior", "output", "output_kind"})
     registry = parts(request).registry
+    principal(request).check_model(texts.get("name", ""))
 
     def run() -> ModelVersion:
         return registry.register(
@@ -44,12 +45,15 @@ async def register(request: Request) -> VersionReply:
 
 
 async def list_models(request: Request) -> Response:
-    """Every model, with its versions, its default and the names of its points."""
-    service = parts(request)
+    """Every model that the caller may use, with its versions, its default and the names of its points."""
+    service, may_see = parts(request), principal(request).may_see
     registry = service.registry
-    return await service.lanes.changes.run(
-        lambda: answer([_model_reply(registry, model) for model in registry.models()], list[ModelReply])
-    )
+
+    def run() -> Response:
+        seen = [model for model in registry.models() if may_see(model.name)]
+        return answer([_model_reply(registry, model) for model in seen], list[ModelReply])
+
+    return await service.lanes.changes.run(run)
 
 
 async def show_model(request: Request, model: str) -> Response:
@@ -68,8 +72,8 @@ async def audit(request: Request, limit: int = 100, before: int | None = None, m
         raise BadRequest(f"limit must be from 1 to 1000, got {limit}")
     if before is not None and not 1 <= before <= 2**31 - 1:
         raise BadRequest(f"before must be the number of an entry, got {str(before)[:100]}")
-    service = parts(request)
-    models = None if model is None else frozenset({model})
+    service, who = parts(request), principal(request)
+    models = who.models if model is None else frozenset({model} if who.may_see(model) else ())
 
     def run() -> Response:
         entries = service.registry.audit(limit, models, before)

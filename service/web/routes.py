@@ -8,12 +8,12 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
-from service.web import calibrate, health, life, life_schemas, points, predict, registry, schemas, shadow
+from service.web import calibrate, decisions, health, life, life_schemas, points, predict, registry, schemas, shadow
 
 
 @dataclass(frozen=True)
 class Route:
-    """One row: `scope` is what a caller must be allowed to do; "open" asks for no token."""
+    """One row: `scope` is what a caller must be allowed to do; "open" asks for no key."""
 
     verb: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
@@ -73,6 +73,7 @@ ROUTES = (
         json=life_schemas.StateRequest,
     ),
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
+    Route("GET", "/decisions", decisions.show_decisions, "audit", list[schemas.DecisionReply]),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),
     Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),

@@ -1,13 +1,16 @@
 """The life of a point over REST: every route, with what is refused and how it is told."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.domain import SCOPES
 from tests.models import network
 from tests.service.conftest import CLASSES, Start, alive, publish, refused, register
+from tests.service.test_keys import bearer, made
 
 WHY = {"reason": "because"}
 POINTS = "/models/fraud/operating-points"
@@ -219,3 +222,57 @@ def test_the_audit_trail_is_read_page_by_page(fraud: TestClient) -> None:
     assert fraud.get("/audit?model=nope").json() == []
     for before in ("0", "-1", "x", str(2**40)):
         refused(fraud.get(f"/audit?before={before}"), 400, "bad-request")
+
+
+def test_two_people_with_keys_bring_a_point_to_life(start: Start, tmp_path: Path) -> None:
+    """The one fits and publishes, which makes drafts; the other approves, promotes and rolls back; with their names."""
+    ann, ben = (
+        bearer(made(tmp_path / "data", "--name", name, *(f"--scope={scope}" for scope in SCOPES))["key"])
+        for name in ("ann", "ben")
+    )
+    client = start(approval="four_eyes")
+    files = {"file": ("model.onnx", network(2))}
+    client.post("/models", data={"name": "fraud", "classes": CLASSES}, files=files, headers=ann)
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 300)
+    data = {"logits": rng.normal(labels * 3.0 - 1).tolist(), "labels": labels.tolist()}
+    spec = {"model": "fraud", "name": "p", "metric": "f1", "data": data}
+    said = client.post("/calibrate", json=spec, headers=ann).json()
+    assert (said["state"], said["author"], said["approved_by"]) == ("draft", "ann", None)
+    ask = {"model": "fraud", "logits": [[0.0, 1.0]]}
+    response = client.post("/predict", json={**ask, "operating_point": "p"}, headers=ann)
+    assert "p@1 is a draft" in refused(response, 409, "not-approved")
+    assert client.post("/predict", json={**ask, "compare": ["p"]}, headers=ann).json()["compare"]["p"]
+    mine = client.post(f"{POINTS}/p@1/approve", json=WHY, headers=ann)
+    assert "ann published p@1, so somebody else must do this" in refused(mine, 403, "forbidden")
+    said = client.post(f"{POINTS}/p@1/approve", json=WHY, headers=ben).json()
+    assert (said["state"], said["approved_by"]) == ("approved", "ben")
+    client.post("/calibrate", json={**spec, "metric": "recall"}, headers=ann)
+    answered = client.post("/predict", json={**ask, "operating_point": "p"}, headers=ann).json()
+    assert answered["operating_point"] == "p@1"
+    move = {"operating_point": "p", **WHY}
+    refused(client.put("/models/fraud/default", json=move, headers=ann), 403, "forbidden")
+    assert client.put("/models/fraud/default", json=move, headers=ben).json()["operating_point"] == "p@1"
+    refused(client.put("/models/fraud/aliases/a", json=move, headers=ann), 403, "forbidden")
+    back = client.post("/models/fraud/default/rollback", json=WHY, headers=ben)
+    assert back.json()["operating_point"] == "argmax@1"
+    trail = client.get("/audit?model=fraud", headers=ann).json()
+    assert [(entry["actor"], entry["action"]) for entry in trail] == [
+        ("ben", "roll back"), ("ben", "set default"), ("ann", "publish"), ("ben", "approve"), ("ann", "publish"),
+        ("ann", "register"),
+    ]  # fmt: skip
+    assert (trail[1]["details"]["author"], trail[1]["details"]["approved_by"]) == ("ann", "ben")
+
+
+def test_make_default_needs_the_scope_that_approves(start: Start, tmp_path: Path) -> None:
+    """Also where approval is off: who may fit may not for that decide what answers."""
+    whole = bearer(made(tmp_path / "data", "--name", "ann", *(f"--scope={scope}" for scope in SCOPES))["key"])
+    fits = bearer(made(tmp_path / "data", "--name", "fitter", "--scope=calibrate", "--scope=predict")["key"])
+    client = start()
+    files = {"file": ("model.onnx", network(2))}
+    client.post("/models", data={"name": "fraud", "classes": CLASSES}, files=files, headers=whole)
+    data = {"logits": [-1.0, 1.0] * 30, "labels": [0, 1] * 30}
+    spec = {"model": "fraud", "name": "p", "metric": "f1", "data": data}
+    response = client.post("/calibrate", json={**spec, "make_default": True}, headers=fits)
+    assert "fitter needs the scope 'approve'" in refused(response, 403, "forbidden")
+    assert client.post("/calibrate", json=spec, headers=fits).json()["state"] == "approved"
