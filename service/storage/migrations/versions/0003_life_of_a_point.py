@@ -1,7 +1,8 @@
 """Tables of the life of a point.
 
-Why a point is in its state, its place among those of its model, what the default was before, so that it can be rolled back step by step, and what shadows
-would have decided. What the default was in the life of an older store is read out of its audit trail.
+Why a point is in its state, its place among those of its model, what the default was before, so that it can be rolled
+back step by step, and what shadows would have decided. What the default was in the life of an older store is read out
+of its audit trail.
 """
 
 import orjson
