@@ -25,7 +25,7 @@ from calibrate.io.description import Description
 from calibrate.io.model import OutputKind, Port
 from calibrate.logits import softmax
 from calibrate.maps import CalibrationMap
-from calibrate.operating_point import OperatingPoint
+from calibrate.operating_point import Judged, OperatingPoint
 
 ARGMAX = "argmax"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -63,7 +63,7 @@ class Conflict(SetpointError):
     """What is to be changed stands otherwise by now, or in a way that does not allow the change."""
 
 
-class Unsupported(SetpointError):
+class WeakEvidence(SetpointError):
     """A point's own evidence speaks against letting it answer."""
 
 
@@ -107,8 +107,16 @@ class TooSlow(SetpointError):
     """A request body took longer to come than the server waits."""
 
 
+class Unsupported(SetpointError):
+    """The protocol has this, and this server has not."""
+
+
 class TooLarge(SetpointError):
     """A request body is larger than the server accepts."""
+
+
+class TimedOut(SetpointError):
+    """The answer was not there within the time that the call gave it."""
 
 
 class Unguarded(SetpointError):
@@ -218,7 +226,7 @@ class PointRecord:
     model_digest: str = ""
     because: str = ""
 
-    @property
+    @cached_property
     def label(self) -> str:
         """`name@version`, unique within the model."""
         return f"{self.name}@{self.version}"
@@ -250,6 +258,10 @@ class PointRecord:
     def probabilities(self, logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
         """Softmax of the logits, of the mapped ones where there is a map: what may be read as a risk."""
         return softmax(logits if self.calibration is None else self.calibration.apply(logits))
+
+    def judge(self, logits: Float[np.ndarray, "n k"]) -> Judged:
+        """Decisions, probabilities, adjusted probabilities and margins at once. Raises: `NotFinite`."""
+        return self.point.judge(logits, None if self.calibration is None else self.calibration.apply(logits))
 
 
 @dataclass(frozen=True)

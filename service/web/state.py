@@ -1,6 +1,6 @@
 """What every handler is given: the parts that `main` wired together, taken off the request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
@@ -9,11 +9,12 @@ from service.decisions import DecisionLog
 from service.domain import Principal
 from service.lifecycle import Lifecycle
 from service.monitoring.monitor import Call, Monitor
-from service.ports import Decisions
+from service.ports import Decisions, Runner
 from service.registry import Registry
 from service.settings import Settings
 from service.shadows import Shadows
 from service.web.lanes import Lanes
+from service.web.oip.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,11 @@ class Parts:
     lanes: Lanes
     monitor: Monitor
     lifecycle: Lifecycle
+    runner: Runner
     kept_decisions: Decisions
     decisions: DecisionLog | None  # None where none are logged
     shadows: Shadows
+    statistics: Statistics = field(default_factory=Statistics)
 
 
 def parts(request: Request) -> Parts:

@@ -66,7 +66,7 @@ export async function change(question, button, work) {
       await work({ reason, ...(given.override.checked ? { override: true } : {}) });
       return;
     } catch (error) {
-      if (!error.type?.endsWith(":unsupported")) {
+      if (!error.type?.endsWith(":weak-evidence")) {
         say(error.message, true);
         return;
       }
