@@ -66,6 +66,22 @@ def test_a_shadow_is_counted_against_what_was_answered(shadowed: TestClient) -> 
     assert f'setpoint_shadow_rows_total{{agrees="false",model="fraud",operating_point="eager@1"}} {differ}.0' in metrics
 
 
+def test_answers_of_the_other_protocol_are_counted_too(shadowed: TestClient) -> None:
+    """Under an alias as well; neither protocol answers with the shadow."""
+    alias = {"operating_point": "argmax", "reason": "test"}
+    assert shadowed.put("/models/fraud/aliases/plain", json=alias).status_code == 200
+    rows = {"name": "x", "shape": [3, 4], "datatype": "FP32", "data": [0.0] * 12}
+    ask = {"inputs": [rows], "parameters": {"operating_point": "plain"}}
+    reply = shadowed.post("/v2/models/fraud/infer", json=ask)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["parameters"]["operating_point"] == "argmax@1"
+    said = shadowed.get(SHADOW).json()
+    assert (said["rows"], {row["answered_by"] for row in said["pairs"]}) == (3, {"argmax@1"})
+    refused_ = shadowed.post("/v2/models/fraud/infer", json={**ask, "parameters": {"operating_point": "eager"}})
+    assert refused_.status_code == 409
+    assert "does not answer" in refused_.json()["error"]
+
+
 def test_a_shadow_never_answers(shadowed: TestClient) -> None:
     """By no name; a comparison may show it."""
     for reference in ("eager", "eager@1", ["eager"] * 200):
