@@ -1,4 +1,4 @@
-"""The `setpoint` command: extract, fit, evaluate, curve, bench, retrain, export, serve, publish."""
+"""The `setpoint` command: the library's commands, the server, what it keeps, and publishing."""
 
 import errno
 import json
@@ -7,17 +7,16 @@ import socket
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from calibrate import cli as library
 from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,17 +59,17 @@ def serve(
     """Serve the models and operating points in a folder. Every setting is also a variable, as SETPOINT_PORT."""
     import uvicorn
 
-    from service.main import check_guarded, opened
+    from service.main import check_guarded, make_app
 
     given = {"host": host, "port": port, "data": data}
-    settings = _settings({name: value for name, value in given.items() if value is not None})
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
     check_guarded(settings)
     listening = _listen(settings.host, settings.port)  # before the store is opened: a taken port changes nothing
-    with opened(settings) as application:
-        config = uvicorn.Config(application, access_log=False, server_header=False, timeout_graceful_shutdown=10)
-        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        typer.echo(f"setpoint on http://{shown}:{listening[0].getsockname()[1]} (Ctrl+C stops it)", err=True)
-        uvicorn.Server(config).run(sockets=listening)
+    application = make_app(settings)
+    config = uvicorn.Config(application, access_log=False, server_header=False, timeout_graceful_shutdown=10)
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    typer.echo(f"setpoint on http://{shown}:{listening[0].getsockname()[1]} (Ctrl+C stops it)", err=True)
+    uvicorn.Server(config).run(sockets=listening)
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
@@ -176,20 +175,6 @@ def _check_reason(arguments: list[str]) -> None:
 def _fail(message: str) -> None:
     typer.secho(f"error: {message}", fg="red", err=True)
     sys.exit(1)
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        faults = [_fault(item) for item in error.errors(include_input=False)]
-        raise InputError("; ".join(faults)) from None
-
-
-def _fault(item: Any) -> str:
-    if item["type"] == "value_error":
-        return str(item["ctx"]["error"])
-    return f"settings: {'.'.join(map(str, item['loc']))}: {item['msg']}"
 
 
 if __name__ == "__main__":

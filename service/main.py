@@ -1,7 +1,7 @@
 """Puts the service together: every part is made here, once, and handed to those that need it."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from anyio import to_thread
 from fastapi import FastAPI
@@ -10,22 +10,13 @@ from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
 from service.registry import Registry
 from service.settings import Settings
-from service.storage.artifacts import FolderArtifacts
-from service.storage.database import Database, sqlite_address
-from service.storage.lock import only_server
+from service.storage.opening import open_artifacts, open_database
 from service.storage.sql import SqlStore
+from service.watcher import Watcher
 from service.web.app import make_web
 from service.web.doorway import Doorway
 from service.web.lanes import make_lanes
 from service.web.state import Parts
-
-
-@contextmanager
-def opened(settings: Settings) -> Iterator[Doorway]:
-    """The application, and its folder for this process alone. Raises: what `make_app` raises."""
-    check_guarded(settings)
-    with only_server(settings.data):
-        yield make_app(settings)
 
 
 def check_guarded(settings: Settings) -> None:
@@ -43,14 +34,18 @@ def make_app(settings: Settings) -> Doorway:
     Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
     """
     check_guarded(settings)
-    store = SqlStore(Database(sqlite_address(settings.data / "setpoint.db")))
+    address = None if settings.database is None else settings.database.get_secret_value()
+    store = SqlStore(open_database(address, settings.data, settings.start_s))
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine)
+    registry = Registry(store, open_artifacts(settings.artifacts, settings.data), engine)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(registry.start)
+        watcher = Watcher(registry.refresh)
+        watcher.start()
         yield
+        await to_thread.run_sync(watcher.stop)
         store.close()
 
     web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)

@@ -37,13 +37,15 @@ ALLOWED |= {
     "service.settings": set(),
     "service.client": set(),
     "service.ports": {"service.domain"},
+    "service.watcher": set(),
     "service.registry": {"service.domain", "service.ports"},
     "service.inference": {"service.domain", "service.ports", "service.registry"},
     "service.calibration": {"service.domain", "service.ports", "service.registry", "service.inference"},
     "service.engine": {"service.domain", "service.ports"},
     "service.storage": {"service.domain", "service.ports"},
     "service.web": BEHIND_HTTP | {"service.settings"},
-    "service.cli": {"service.settings", "service.client", "service.main"},
+    "service.cli_state": {"service.settings", "service.ports", "service.storage"},
+    "service.cli": {"service.settings", "service.client", "service.main", "service.cli_state"},
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}

@@ -76,6 +76,17 @@ def newest(step: Connection, limit: int, *, before: int | None = None, model: st
     return [_entry(row) for row in step.execute(wanted)]
 
 
+def exported(step: Connection) -> Iterator[dict[str, Any]]:
+    """Every entry, the oldest first, with all that its hash is made of; the time as it is hashed."""
+    number = 0
+    while rows := step.execute(select(audit).where(audit.c.id > number).order_by(audit.c.id).limit(_PART)).all():
+        for row in rows:
+            at = _utc(row.at).astimezone(UTC).isoformat(timespec="microseconds")
+            said = {"actor": row.actor, "action": row.action, "model": row.model, "details": row.details}
+            yield {"number": row.id, "at": at, **said, "previous": row.previous, "hash": row.hash}
+            number = row.id
+
+
 def changed_since(step: Connection, number: int) -> tuple[int, set[str]]:
     """The newest number, and the models that entries after `number` tell of."""
     latest = step.scalar(select(func.max(audit.c.id))) or 0
