@@ -16,6 +16,7 @@ from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
+from service import cli_state
 from service.settings import Settings, read_settings
 
 app = typer.Typer(
@@ -48,6 +49,9 @@ app.command()(library.curve)
 app.command()(bench)
 app.command()(cli_export.export)
 app.command()(cli_retrain.retrain)
+app.command()(cli_state.backup)
+app.command()(cli_state.restore)
+app.add_typer(cli_state.audit, name="audit")
 
 
 @app.command()
