@@ -51,7 +51,7 @@ app.command()(cli_export.export)
 app.command()(cli_retrain.retrain)
 app.command()(cli_state.backup)
 app.command()(cli_state.restore)
-app.add_typer(cli_state.audit, name="audit")
+app.add_typer(cli_state.audit)
 
 
 @app.command()
@@ -61,19 +61,26 @@ def serve(
     data: Annotated[Path | None, typer.Option(help=Settings.model_fields["data"].description)] = None,
 ) -> None:
     """Serve the models and operating points in a folder. Every setting is also a variable, as SETPOINT_PORT."""
-    import uvicorn
-
     from service.main import check_guarded, make_app
+    from service.monitoring.logs import Lines
+    from service.server import leave
+    from service.server import serve as answer
 
     given = {"host": host, "port": port, "data": data}
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     check_guarded(settings)
     listening = _listen(settings.host, settings.port)  # before the store is opened: a taken port changes nothing
-    application = make_app(settings)
-    config = uvicorn.Config(application, access_log=False, server_header=False, timeout_graceful_shutdown=10)
+    lines = Lines(settings.log_format, settings.log_level)
+    application = make_app(settings, lines, is_answering_first=True)
+    lines.take_over()
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    typer.echo(f"setpoint on http://{shown}:{listening[0].getsockname()[1]} (Ctrl+C stops it)", err=True)
-    uvicorn.Server(config).run(sockets=listening)
+    address = f"http{'s' if settings.tls_cert else ''}://{shown}:{listening[0].getsockname()[1]}"
+    if settings.log_format == "text":
+        typer.echo(f"setpoint on {address} (Ctrl+C stops it)", err=True)
+    else:
+        lines.write("info", "listening", address=address)
+    answer(application, settings, listening)
+    leave()
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

@@ -32,7 +32,9 @@ Address = Annotated[
 ]
 Place = Annotated[str | None, typer.Option("--artifacts", help=Settings.model_fields["artifacts"].description)]
 
-audit = typer.Typer(help="Look at the audit trail: whole or not, its head, all of it.", no_args_is_help=True)
+audit = typer.Typer(
+    name="audit", help="Look at the audit trail: whole or not, its head, all of it.", no_args_is_help=True
+)
 
 
 def backup(

@@ -6,7 +6,7 @@ point belongs to the model version that it was fitted on or published for.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -53,6 +53,10 @@ class UnknownRoute(SetpointError, LookupError):
 class WrongVerb(SetpointError):
     """An address does not take that HTTP method."""
 
+    def __init__(self, message: str, allowed: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+
 
 class Unauthorized(SetpointError):
     """The call carries no token, or a wrong one."""
@@ -76,6 +80,10 @@ class Unguarded(SetpointError):
 
 class Busy(SetpointError):
     """Everything that could do this is at work; nothing was queued."""
+
+
+class Starting(SetpointError):
+    """The server is still loading its models; nothing was done."""
 
 
 class StorageFailed(SetpointError):

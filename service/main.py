@@ -2,13 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
+from service.lifecycle import Lifecycle
+from service.monitoring.engine import MeasuredEngine
+from service.monitoring.logs import Lines
+from service.monitoring.metrics import Metrics
+from service.monitoring.monitor import Monitor
+from service.monitoring.traces import open_traces
 from service.registry import Registry
+from service.server import check_tls
 from service.settings import Settings
 from service.storage.opening import open_artifacts, open_database
 from service.storage.sql import SqlStore
@@ -28,25 +36,47 @@ def check_guarded(settings: Settings) -> None:
         )
 
 
-def make_app(settings: Settings) -> Doorway:
-    """The whole service as an ASGI application.
+def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_first: bool = False) -> Doorway:
+    """The whole service as an ASGI application; `lines` is where requests are told of, nowhere unless given.
 
-    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
+    With `is_answering_first` it answers while the models are still being loaded, calls that need them by 503.
+
+    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store or the
+    artifacts cannot be used, `InputError` where the certificate does not serve, or traces are asked for and not
+    installed.
     """
     check_guarded(settings)
+    check_tls(settings)
+    traces = open_traces(settings.traces)
+    artifacts = open_artifacts(settings.artifacts, settings.data)
     address = None if settings.database is None else settings.database.get_secret_value()
     store = SqlStore(open_database(address, settings.data, settings.start_s))
+    store.check()
+    artifacts.check()
+    metrics = Metrics()
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, open_artifacts(settings.artifacts, settings.data), engine)
+    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics))
+    metrics.watch(registry)
+    lifecycle = Lifecycle(registry)
+    metrics.audit_length = lambda: lifecycle.audit_entries
+    monitor = Monitor(metrics, lines, traces, settings.log_requests)
+    watcher = Watcher(lambda: registry.refresh() if lifecycle.is_started else None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await to_thread.run_sync(registry.start)
-        watcher = Watcher(registry.refresh)
-        watcher.start()
-        yield
+        async with create_task_group() as tasks:
+            if is_answering_first:
+                tasks.start_soon(partial(to_thread.run_sync, lifecycle.start_or_tell, abandon_on_cancel=True))
+            else:
+                await to_thread.run_sync(lifecycle.start)
+            watcher.start()
+            yield
+            tasks.cancel_scope.cancel()
         await to_thread.run_sync(watcher.stop)
-        store.close()
+        await to_thread.run_sync(store.close)
+        if traces is not None:
+            await to_thread.run_sync(traces.close)
 
-    web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)
-    return Doorway(web, settings, open_paths)
+    parts = Parts(settings, registry, make_lanes(settings.calibrations), monitor, lifecycle)
+    web, open_paths = make_web(parts, lifespan)
+    return Doorway(web, settings, open_paths, monitor, lifecycle)

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 MOST_STAGED = 8
 _RETRY_S = 5.0
+LAST = 2**31 - 1  # no audit entry comes after it: the largest that its column takes
 Key = tuple[str, int]
 T = TypeVar("T")
 
@@ -108,10 +109,17 @@ class Registry:
             log.error("model '%s' is not served as it stands: %s", name, error)
         self._failed[name] = (str(error), time.monotonic() + _RETRY_S)
 
-    def not_ready(self) -> list[str]:
-        """Why the service is not ready, one sentence a reason; empty when it is. Raises: `StorageFailed`."""
+    def audit_entries(self) -> int:
+        """How many entries the audit trail has. Raises: `StorageFailed`."""
+        return self._store.changed_since(LAST)[0]
+
+    def check(self) -> None:
+        """Raises `StorageFailed` where the store or the artifacts do not answer, or could not be written."""
         self._store.check()
         self._artifacts.check()
+
+    def missing(self) -> list[str]:
+        """Which default versions are not loaded, one sentence each."""
         return [
             f"model '{name}' is served as it was: its new default version cannot be loaded"
             if (name, model.default.model_version) in self._sessions

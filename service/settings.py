@@ -2,9 +2,9 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from calibrate.errors import InputError
@@ -43,12 +43,51 @@ class Settings(BaseSettings):
     )
     calibrations: int = Field(2, ge=1, description="Calibrations that may run at once; one more is refused.")
 
+    drain_s: float = Field(
+        0, ge=0, le=3600, description="Seconds that the server still answers after SIGTERM, while it is not ready."
+    )
+    stop_s: int = Field(
+        10, ge=1, le=3600, description="The most seconds that requests in flight have to end at a stop."
+    )
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="Seconds that an idle connection is kept; more than a proxy in front keeps its own.",
+    )
+    tls_cert: Path | None = Field(None, description="The certificate chain (PEM) to serve HTTPS with.")
+    tls_key: Path | None = Field(None, description="The certificate's private key (PEM), without a password.")
+    docs: bool = Field(True, description="Whether /docs and /openapi.json are there.")
+    metrics: bool = Field(True, description="Whether /metrics is there.")
+    log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="From which level on is logged."
+    )
+    log_requests: Literal["all", "most", "errors"] = Field(
+        "most",
+        description="Which requests have a line in the log: all, all but answered predictions, or those refused.",
+    )
+    traces: str | None = Field(None, description="The OpenTelemetry collector that traces are sent to, OTLP over HTTP.")
+
     @field_validator("token")
     @classmethod
     def _long_enough(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None and len(token.get_secret_value()) < LEAST_TOKEN:
             raise ValueError(f"SETPOINT_TOKEN must have at least {LEAST_TOKEN} characters")
         return token
+
+    @field_validator("traces")
+    @classmethod
+    def _an_address(cls, traces: str | None) -> str | None:
+        if traces is not None and not traces.startswith(("http://", "https://")):
+            raise ValueError("SETPOINT_TRACES must be the address of a collector, as http://localhost:4318")
+        return traces
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("SETPOINT_TLS_CERT and SETPOINT_TLS_KEY go together: give both or none")
+        return self
 
     @property
     def is_loopback(self) -> bool:

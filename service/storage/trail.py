@@ -90,7 +90,7 @@ def exported(step: Connection) -> Iterator[dict[str, Any]]:
 def changed_since(step: Connection, number: int) -> tuple[int, set[str]]:
     """The newest number, and the models that entries after `number` tell of."""
     latest = step.scalar(select(func.max(audit.c.id))) or 0
-    if latest == number:
+    if latest <= number:
         return latest, set()
     return latest, {name for name in step.scalars(select(audit.c.model).where(audit.c.id > number).distinct()) if name}
 

@@ -31,7 +31,8 @@ def make_web(
     parts: Parts | None, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
 ) -> tuple[FastAPI, frozenset[str]]:
     """The application and the paths that need no token; without parts it can only describe itself."""
-    app: FastAPI = FastAPIOffline(title="Setpoint", version=version("setpoint"), lifespan=lifespan, redoc_url=None)
+    make = FastAPIOffline if parts is None or parts.settings.docs else _without_docs
+    app: FastAPI = make(title="Setpoint", version=version("setpoint"), lifespan=lifespan, redoc_url=None)
     app.router.redirect_slashes = False
     app.state.parts = parts
     for route in ROUTES:
@@ -40,6 +41,7 @@ def make_web(
             route.handler,
             methods=[route.verb],
             response_model=route.reply,
+            response_class=route.answer,
             status_code=route.status,
             operation_id=route.handler.__name__,
             responses={"default": _PROBLEM},
@@ -70,6 +72,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
             _complete(document["paths"][route.path][route.verb.lower()], route)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _without_docs(**given: Any) -> FastAPI:
+    return FastAPI(**given, docs_url=None, openapi_url=None)
 
 
 _SUMMARY = "Serves a model with operating points that its users choose"

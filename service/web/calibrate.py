@@ -30,9 +30,11 @@ async def calibrate(request: Request) -> PointReply:
         files, texts = await read_form(request, {"data"}, {"spec"})
         if "spec" not in texts:
             raise BadRequest("the form has no text 'spec'")
-        return await lane.run(lambda: _from_file(service, texts["spec"], files["data"], who))
+        with service.monitor.calibration():
+            return await lane.run(lambda: _from_file(service, texts["spec"], files["data"], who))
     body = await request.body()
-    return await lane.run(lambda: _from_json(service, body, who))
+    with service.monitor.calibration():
+        return await lane.run(lambda: _from_json(service, body, who))
 
 
 def _from_file(service: Parts, text: str, data: bytes, who: str) -> PointReply:

@@ -15,6 +15,8 @@ from typing import Any
 from starlette.requests import Request
 
 from service.domain import ForeignOrigin, Principal, TooLarge, Unauthorized
+from service.lifecycle import Lifecycle
+from service.monitoring.monitor import Monitor
 from service.settings import Settings
 from service.web.errors import problem, to_fact
 
@@ -35,8 +37,10 @@ _SECURITY = [
 class Doorway:
     """An ASGI application around another."""
 
-    def __init__(self, app: App, settings: Settings, open_paths: frozenset[str]) -> None:
-        self._app = app
+    def __init__(
+        self, app: App, settings: Settings, open_paths: frozenset[str], monitor: Monitor, lifecycle: Lifecycle
+    ) -> None:
+        self._app, self.monitor, self.lifecycle = app, monitor, lifecycle
         self._token = None if settings.token is None else settings.token.get_secret_value().encode()
         self._body_bytes = settings.body_bytes
         self._open_paths = open_paths
@@ -48,30 +52,32 @@ class Doorway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        call = self.monitor.begin(scope)
         request = Request(scope)
         given = request.headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        request.state.request_id = request_id
+        request.state.request_id = call.request_id = request_id
         request.state.principal = Principal("local" if self._token is None else "token")
-        started, received = False, 0
+        started = False
 
         async def bounded() -> Message:
-            nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._body_bytes:
-                raise self._too_large(received)
+            call.received += len(message.get("body", b""))
+            if call.received > self._body_bytes:
+                raise self._too_large(call.received)
             return message
 
         async def marked(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
-                started = True
+                started, call.status = True, message["status"]
                 headers = [(b"x-request-id", request_id.encode()), *_SECURITY]
                 message = {**message, "headers": [*message.get("headers", []), *headers]}
+            call.sent += len(message.get("body", b""))
             await send(message)
 
         try:
+            self.lifecycle.check(scope["path"])
             self._admit(request)
             await self._app(scope, bounded, marked)
         except Exception as error:  # the outermost edge: nothing leaves it unanswered
@@ -79,7 +85,9 @@ class Doorway:
                 if not getattr(request.state, "told", False):
                     raise
                 return
-            await problem(to_fact(error, request), request_id)(scope, receive, marked)
+            await problem(to_fact(error, request), request_id, call)(scope, receive, marked)
+        finally:
+            self.monitor.end(call, scope)
 
     def _admit(self, request: Request) -> None:
         length = request.headers.get("content-length", "0")

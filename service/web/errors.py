@@ -15,9 +15,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from service import domain
+from service.monitoring.monitor import Call
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ STATUS: dict[type[SetpointError], int] = {
     domain.TooLarge: 413,
     domain.ModelFailed: 422,
     domain.Busy: 503,
+    domain.Starting: 503,
     domain.StorageFailed: 503,
     NotConverged: 422,
     InputError: 422,
@@ -46,8 +49,9 @@ class Fault(SetpointError):
     """Something went wrong in the server; its log says what."""
 
 
-def problem(error: SetpointError, request_id: str) -> Response:
-    """The response for an error."""
+def problem(error: SetpointError, request_id: str, call: Call) -> Response:
+    """The response for an error; the call is told which."""
+    call.problem = problem_type(type(error)).rsplit(":", 1)[1]
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     body = {
         "type": problem_type(type(error)),
@@ -61,6 +65,8 @@ def problem(error: SetpointError, request_id: str) -> Response:
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, domain.WrongVerb):
+        headers["Allow"] = ", ".join(error.allowed)
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
 
 
@@ -72,7 +78,7 @@ def problem_type(kind: type[SetpointError]) -> str:
 async def on_error(request: Request, error: Exception) -> Response:
     """Whatever was raised, as a problem; a fault is told here, so that the doorway need not tell it again."""
     request.state.told = True
-    return problem(to_fact(error, request), request.state.request_id)
+    return problem(to_fact(error, request), request.state.request_id, request.state.call)
 
 
 def to_fact(error: Exception, request: Request) -> SetpointError:
@@ -85,7 +91,9 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
         if error.status_code == HTTPStatus.NOT_FOUND:
             return domain.UnknownRoute(f"there is nothing at {request.url.path[:200]}")
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            return domain.WrongVerb(f"{request.url.path[:200]} does not take {request.method}")
+            allowed = _allowed(request)
+            what = f"{request.url.path[:200]} does not take {request.method}, only {', '.join(allowed)}"
+            return domain.WrongVerb(what, allowed)
         if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return domain.BadRequest(str(error.detail))
     if isinstance(error, MemoryError):
@@ -93,6 +101,12 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
         return domain.TooLarge("the server has not the memory for this request: send fewer rows at once")
     log.exception("request %s failed", request.state.request_id, exc_info=error)
     return Fault("the server failed on this request; its log says why under the request id")
+
+
+def _allowed(request: Request) -> list[str]:
+    """The HTTP methods of the address: of every route there, not of the first alone."""
+    there = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in there for method in getattr(route, "methods", None) or ()})
 
 
 def _place(item: Any) -> str:

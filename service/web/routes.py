@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
 from service.web import calibrate, health, predict, registry, schemas
@@ -22,6 +23,7 @@ class Route:
     status: int = 200
     json: type[BaseModel] | None = None
     form: type[BaseModel] | None = None
+    answer: type[Response] = JSONResponse
 
 
 ROUTES = (
@@ -44,6 +46,9 @@ ROUTES = (
     ),
     Route("GET", "/models/{model}/operating-points/{point}", registry.show_point, "predict", schemas.PointReply),
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
+    Route("GET", "/audit/head", registry.audit_head, "audit", schemas.AuditHeadReply),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),
+    Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),
+    Route("GET", "/metrics", health.metrics, "metrics", None, answer=PlainTextResponse),
 )  # fmt: skip

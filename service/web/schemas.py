@@ -388,8 +388,16 @@ class AuditReply(BaseModel):
     hash: str
 
 
+class AuditHeadReply(BaseModel):
+    """The number and the hash of the newest entry; of an empty trail 0 and zeros."""
+
+    number: int
+    hash: str
+
+
 class HealthReply(BaseModel):
     """Alive, or ready, and if not why not."""
 
     status: Literal["ok", "not ready"]
     reasons: list[str] = []
+    providers: dict[str, str] = {}

@@ -6,6 +6,8 @@ from typing import cast
 from starlette.requests import Request
 
 from service.domain import Principal
+from service.lifecycle import Lifecycle
+from service.monitoring.monitor import Call, Monitor
 from service.registry import Registry
 from service.settings import Settings
 from service.web.lanes import Lanes
@@ -18,6 +20,8 @@ class Parts:
     settings: Settings
     registry: Registry
     lanes: Lanes
+    monitor: Monitor
+    lifecycle: Lifecycle
 
 
 def parts(request: Request) -> Parts:
@@ -33,6 +37,11 @@ def request_id(request: Request) -> str:
 def principal(request: Request) -> Principal:
     """Who is calling."""
     return cast("Principal", request.state.principal)
+
+
+def call(request: Request) -> Call:
+    """What is told of the request when it ends."""
+    return cast("Call", request.state.call)
 
 
 def actor(request: Request) -> str:

@@ -70,7 +70,7 @@ def status(call: Callable[[], Any]) -> int:
 @pytest.fixture(params=KINDS)
 def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server, Server]]:
     """Two servers on one store, and one folder of model files."""
-    settings = environment(request.param, tmp_path)
+    settings: dict[str, Any] = environment(request.param, tmp_path)
     with running(tmp_path, **settings) as one, running(tmp_path, **settings) as other:
         yield one, other
 

@@ -163,6 +163,9 @@ def test_a_fault_of_ours_is_logged_and_told_without_its_words(
 
 def test_other_verbs_and_addresses_are_problems_too(client: TestClient) -> None:
     """404 and 405 in the one shape."""
-    assert refused(client.get("/predict"), 405, "wrong-verb") == "/predict does not take GET"
+    assert refused(client.get("/predict"), 405, "wrong-verb") == "/predict does not take GET, only POST"
     assert refused(client.get("/nope"), 404, "unknown-route") == "there is nothing at /nope"
+    response = client.delete("/models")
+    refused(response, 405, "wrong-verb")
+    assert {"GET", "POST"} <= set(response.headers["allow"].split(", "))
     refused(client.delete("/models/x/default"), 405, "wrong-verb")

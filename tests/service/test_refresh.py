@@ -58,7 +58,7 @@ def test_a_refresh_shows_what_another_server_did(nodes: tuple[Node, Node]) -> No
     one.registry.set_default("m", model_version=2, point="argmax@2", actor="ann", reason="why")
     other.registry.refresh()
     assert other.registry.model("m") == one.registry.model("m")
-    assert other.registry.not_ready() == []
+    assert other.registry.missing() == []
     shown = other.registry.model("m")
     other.registry.refresh()
     assert other.registry.model("m") is shown
@@ -86,12 +86,12 @@ def test_a_new_default_that_cannot_be_loaded_leaves_the_old_one_answering(
     other.registry.refresh()
     assert other.registry.model("m").default == before.default
     assert other.registry.session(before.version(1)) is not None
-    assert other.registry.not_ready() == ["model 'm' is served as it was: its new default version cannot be loaded"]
+    assert other.registry.missing() == ["model 'm' is served as it was: its new default version cannot be loaded"]
     path.write_bytes(whole)
     other.registry._failed["m"] = ("", 0.0)  # the time to try again has come
     other.registry.refresh()
     assert other.registry.model("m").default.model_version == 2
-    assert other.registry.not_ready() == []
+    assert other.registry.missing() == []
 
 
 def test_a_store_that_fails_in_between_loses_no_change(
