@@ -17,6 +17,7 @@ from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
 from service import cli_state
+from service.cli_keys import keys
 from service.settings import Settings, read_settings
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ app.command()(cli_retrain.retrain)
 app.command()(cli_state.backup)
 app.command()(cli_state.restore)
 app.add_typer(cli_state.audit)
+app.add_typer(keys)
 
 
 @app.command()
@@ -61,14 +63,13 @@ def serve(
     data: Annotated[Path | None, typer.Option(help=Settings.model_fields["data"].description)] = None,
 ) -> None:
     """Serve the models and operating points in a folder. Every setting is also a variable, as SETPOINT_PORT."""
-    from service.main import check_guarded, make_app
+    from service.main import make_app
     from service.monitoring.logs import Lines
     from service.server import leave
     from service.server import serve as answer
 
     given = {"host": host, "port": port, "data": data}
     settings = read_settings({name: value for name, value in given.items() if value is not None})
-    check_guarded(settings)
     listening = _listen(settings.host, settings.port)  # before the store is opened: a taken port changes nothing
     lines = Lines(settings.log_format, settings.log_level)
     application = make_app(settings, lines, is_answering_first=True)

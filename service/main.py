@@ -7,6 +7,7 @@ from functools import partial
 from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
+from service.auth.ring import KeyRing
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
 from service.lifecycle import Lifecycle
@@ -18,21 +19,30 @@ from service.monitoring.traces import open_traces
 from service.registry import Registry
 from service.server import check_tls
 from service.settings import Settings
-from service.storage.opening import open_artifacts, open_database
+from service.storage import opening
+from service.storage.database import Database
+from service.storage.keys import SqlKeys
 from service.storage.sql import SqlStore
 from service.watcher import Watcher
+from service.web.admission import Admission
 from service.web.app import make_web
 from service.web.doorway import Doorway
 from service.web.lanes import make_lanes
 from service.web.state import Parts
 
 
-def check_guarded(settings: Settings) -> None:
-    """Raises `Unguarded` where others could reach the server and it has no token."""
-    if settings.token is None and not settings.is_loopback:
+def open_database(settings: Settings) -> Database:
+    """The database that the settings name. Raises: `StorageFailed`."""
+    address = None if settings.database is None else settings.database.get_secret_value()
+    return opening.open_database(address, settings.data, settings.start_s)
+
+
+def check_guarded(settings: Settings, ring: KeyRing) -> None:
+    """Raises `Unguarded` where others could reach the server, and it has neither a token nor keys."""
+    if not ring.guarded and not settings.is_loopback:
         raise Unguarded(
-            f"{settings.host} can be reached from other machines, so a token is needed: set SETPOINT_TOKEN to a secret "
-            "of 16 characters or more, or listen on 127.0.0.1"
+            f"{settings.host} can be reached from other machines, so callers need keys: make the first with 'setpoint "
+            "keys create', or set SETPOINT_TOKEN to a secret of 16 characters or more, or listen on 127.0.0.1"
         )
 
 
@@ -41,18 +51,24 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
 
     With `is_answering_first` it answers while the models are still being loaded, calls that need them by 503.
 
-    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store or the
-    artifacts cannot be used, `InputError` where the certificate does not serve, or traces are asked for and not
+    Raises: `Unguarded` where others could reach it and it has neither a token nor keys, `StorageFailed` where the store
+    or the artifacts cannot be used, `InputError` where the certificate does not serve, or traces are asked for and not
     installed.
     """
-    check_guarded(settings)
     check_tls(settings)
     traces = open_traces(settings.traces)
-    artifacts = open_artifacts(settings.artifacts, settings.data)
-    address = None if settings.database is None else settings.database.get_secret_value()
-    store = SqlStore(open_database(address, settings.data, settings.start_s))
-    store.check()
-    artifacts.check()
+    artifacts = opening.open_artifacts(settings.artifacts, settings.data)
+    database = open_database(settings)
+    ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
+    try:
+        database.check()
+        artifacts.check()
+        ring.refresh()
+        check_guarded(settings, ring)
+    except BaseException:
+        database.close()
+        raise
+    store = SqlStore(database)
     metrics = Metrics()
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
     registry = Registry(store, artifacts, MeasuredEngine(engine, metrics))
@@ -69,14 +85,16 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
                 tasks.start_soon(partial(to_thread.run_sync, lifecycle.start_or_tell, abandon_on_cancel=True))
             else:
                 await to_thread.run_sync(lifecycle.start)
+            ring.start()
             watcher.start()
             yield
             tasks.cancel_scope.cancel()
+        ring.stop()
         await to_thread.run_sync(watcher.stop)
         await to_thread.run_sync(store.close)
         if traces is not None:
             await to_thread.run_sync(traces.close)
 
     parts = Parts(settings, registry, make_lanes(settings.calibrations), monitor, lifecycle)
-    web, open_paths = make_web(parts, lifespan)
-    return Doorway(web, settings, open_paths, monitor, lifecycle)
+    web, rules = make_web(parts, lifespan)
+    return Doorway(web, settings, Admission(settings, ring, rules), monitor, lifecycle)

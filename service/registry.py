@@ -288,9 +288,9 @@ class Registry:
             self._show(self._store.set_default(model, default, actor, reason))
         return default
 
-    def audit(self, limit: int) -> list[AuditEntry]:
-        """The newest entries first. Raises: `StorageFailed`."""
-        return self._store.audit(limit)
+    def audit(self, limit: int, models: frozenset[str] | None = None) -> list[AuditEntry]:
+        """The newest entries first, of these models alone where they are told. Raises: `StorageFailed`."""
+        return self._store.audit(limit, models)
 
     def _show(self, changed: Model) -> None:
         self._models = {**self._models, changed.name: changed}

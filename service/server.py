@@ -106,6 +106,8 @@ def serve(application: Doorway, settings: Settings, sockets: list[socket]) -> No
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=settings.proxies,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.stop_s,
         ssl_certfile=settings.tls_cert,

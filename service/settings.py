@@ -1,6 +1,7 @@
 """Settings: one frozen class, filled from the command line, from `SETPOINT_...` variables, or from these defaults."""
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from calibrate.errors import InputError
 
 LEAST_TOKEN = 16
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 class Settings(BaseSettings):
@@ -17,7 +19,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SETPOINT_", frozen=True, extra="forbid", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="The address to listen on; any but loopback needs a token.")
+    host: str = Field("127.0.0.1", description="The address to listen on; any but loopback needs a token or keys.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
     data: Path = Field(Path("setpoint-data"), description="The folder that holds all state; made where it is missing.")
     database: SecretStr | None = Field(
@@ -30,7 +32,21 @@ class Settings(BaseSettings):
     start_s: float = Field(
         0, ge=0, le=3600, description="Seconds to wait at the start for a PostgreSQL database that does not answer yet."
     )
-    token: SecretStr | None = Field(None, description="The bearer token that every call but health must carry.")
+    token: SecretStr | None = Field(None, description="A token that may do everything, for a server without keys.")
+    hosts: str = Field(
+        "",
+        description="Host names that callers may use, as a.example,b.example; without keys loopback's are taken too.",
+    )
+    proxies: str = Field("", description="Addresses of proxies whose X-Forwarded-For and -Proto headers are believed.")
+    predict_per_s: float | None = Field(
+        None, gt=0, description="The most predictions that one caller may ask a second."
+    )
+    calibrate_per_min: float | None = Field(
+        None, gt=0, description="The most calibrations that one caller may ask a minute."
+    )
+    failures_per_min: float = Field(
+        300.0, gt=0, description="Wrong keys that an address may present a minute, before it is made to wait."
+    )
     threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
     run_s: float = Field(30, gt=0, le=3600, description="The most seconds that one run of a model may take.")
     trial_bytes: int = Field(
@@ -88,6 +104,19 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("SETPOINT_TLS_CERT and SETPOINT_TLS_KEY go together: give both or none")
         return self
+
+    @field_validator("hosts")
+    @classmethod
+    def _names_alone(cls, hosts: str) -> str:
+        for host in filter(None, hosts.split(",")):
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"SETPOINT_HOSTS must be names without scheme and port, got {host[:100]!r}")
+        return hosts
+
+    @property
+    def named_hosts(self) -> frozenset[str]:
+        """`hosts`, each by itself."""
+        return frozenset(filter(None, self.hosts.lower().split(",")))
 
     @property
     def is_loopback(self) -> bool:

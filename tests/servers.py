@@ -42,8 +42,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(folder: Path, *, ready: bool = True, **environment: str) -> Iterator[Server]:
-    """A server on a folder, ready, or only alive; it is told to stop at the end and must do so."""
+def running(folder: Path, *, until: str = "/health/ready", **environment: str) -> Iterator[Server]:
+    """A server on a folder, once it answers 200 to a path; it is told to stop at the end and must do so."""
     port = free_port()
     log = folder / f"server-{port}.log"
     command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--data", str(folder / "data")]
@@ -51,7 +51,7 @@ def running(folder: Path, *, ready: bool = True, **environment: str) -> Iterator
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
     server = Server(f"http://127.0.0.1:{port}", process, log)
     try:
-        _wait_for(server, "/health/ready" if ready else "/health/live")
+        _wait_for(server, until)
         yield server
     finally:
         process.terminate()

@@ -7,11 +7,11 @@ from starlette.requests import Request
 from calibrate.io.files import read_arrays
 from service.calibration import Spec
 from service.calibration import calibrate as fit_and_publish
-from service.domain import BadRequest
+from service.domain import BadRequest, Principal
 from service.web.bodies import check_wire, is_multipart, read_form
 from service.web.registry import point_reply
 from service.web.schemas import CalibrateSpec, PointReply
-from service.web.state import Parts, actor, parts
+from service.web.state import Parts, parts, principal
 from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
 
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
@@ -24,7 +24,7 @@ async def calibrate(request: Request) -> PointReply:
     The data is JSON, or a multipart body with the parts `spec` (JSON) and `data` (an .npz feature cache). The evidence
     is cross-fitted: no row is decided by a point that it fitted.
     """
-    service, who = parts(request), actor(request)
+    service, who = parts(request), principal(request)
     lane = service.lanes.calibrations  # what is refused is not even unpacked
     if is_multipart(request):
         files, texts = await read_form(request, {"data"}, {"spec"})
@@ -37,12 +37,13 @@ async def calibrate(request: Request) -> PointReply:
         return await lane.run(lambda: _from_json(service, body, who))
 
 
-def _from_file(service: Parts, text: str, data: bytes, who: str) -> PointReply:
+def _from_file(service: Parts, text: str, data: bytes, who: Principal) -> PointReply:
     spec = check_wire(read_json(text.encode(), "spec"), CalibrateSpec)
+    who.check_model(spec.model)
     return _fit(service, spec, read_arrays(data, most_bytes=service.settings.unpacked_bytes), who)
 
 
-def _from_json(service: Parts, body: bytes, who: str) -> PointReply:
+def _from_json(service: Parts, body: bytes, who: Principal) -> PointReply:
     call = read_json(body)
     data = call.pop("data", None)
     if not isinstance(data, dict):
@@ -50,6 +51,7 @@ def _from_json(service: Parts, body: bytes, who: str) -> PointReply:
     if unknown := sorted(data.keys() - _DATA):
         raise BadRequest(f"data takes {', '.join(sorted(_DATA))}; got {unknown[0][:100]!r}")
     spec = check_wire(call, CalibrateSpec)
+    who.check_model(spec.model)
     version = service.registry.model(spec.model).version(spec.model_version)
     given = {name: value for name, value in data.items() if value is not None}
     if len(forms := [name for name in ("inputs", "features", "logits") if name in given]) > 1:
@@ -71,12 +73,12 @@ def _names(value: Any) -> list[str]:
     return value
 
 
-def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: str) -> PointReply:
+def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: Principal) -> PointReply:
     spec = Spec(
         **wanted.model_dump(exclude={"prior", "constraints", "cost_matrix"}),
         prior=None if wanted.prior is None else tuple(wanted.prior),
         constraints=tuple(wanted.constraints),
         cost_matrix=None if wanted.cost_matrix is None else tuple(map(tuple, wanted.cost_matrix)),
     )
-    record = fit_and_publish(spec, arrays, service.registry, who)
+    record = fit_and_publish(spec, arrays, service.registry, who.name)
     return point_reply(service.registry.model(wanted.model), record)

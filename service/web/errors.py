@@ -5,6 +5,7 @@ message. What is not in the table is a fault of ours: it is logged whole and ans
 """
 
 import logging
+import math
 import re
 from dataclasses import asdict
 from http import HTTPStatus
@@ -15,7 +16,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
 
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from service import domain
@@ -34,7 +34,10 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownPoint: 404,
     domain.UnknownRoute: 404,
     domain.WrongVerb: 405,
+    domain.TooSlow: 408,
     domain.TooLarge: 413,
+    domain.UnknownEncoding: 415,
+    domain.TooMany: 429,
     domain.ModelFailed: 422,
     domain.Busy: 503,
     domain.Starting: 503,
@@ -63,6 +66,8 @@ def problem(error: SetpointError, request_id: str, call: Call) -> Response:
     if isinstance(error, Infeasible):
         body["nearest"] = [asdict(each) for each in error.nearest]
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
+    if isinstance(error, domain.TooMany):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, domain.WrongVerb):
@@ -90,10 +95,6 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
     if isinstance(error, HTTPException):
         if error.status_code == HTTPStatus.NOT_FOUND:
             return domain.UnknownRoute(f"there is nothing at {request.url.path[:200]}")
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = _allowed(request)
-            what = f"{request.url.path[:200]} does not take {request.method}, only {', '.join(allowed)}"
-            return domain.WrongVerb(what, allowed)
         if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return domain.BadRequest(str(error.detail))
     if isinstance(error, MemoryError):
@@ -101,12 +102,6 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
         return domain.TooLarge("the server has not the memory for this request: send fewer rows at once")
     log.exception("request %s failed", request.state.request_id, exc_info=error)
     return Fault("the server failed on this request; its log says why under the request id")
-
-
-def _allowed(request: Request) -> list[str]:
-    """The HTTP methods of the address: of every route there, not of the first alone."""
-    there = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return sorted({method for route in there for method in getattr(route, "methods", None) or ()})
 
 
 def _place(item: Any) -> str:

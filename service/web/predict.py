@@ -10,10 +10,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import BadRequest, Model, ModelVersion, TooLarge
+from service.domain import BadRequest, Model, ModelVersion, Principal, TooLarge
 from service.inference import Answer, Rows, answer, to_logits
 from service.monitoring.monitor import Call
-from service.web.state import Parts, call, parts, request_id
+from service.web.state import Parts, call, parts, principal, request_id
 from service.web.tensors import read_inputs, read_json, read_numbers
 
 _KEYS = {"model", "model_version", "inputs", "features", "logits", "operating_point", "compare"}
@@ -27,20 +27,22 @@ async def predict(request: Request) -> Response:
     One run of the model serves all of them. `null` in `inputs` is a missing value.
     """
     body = await request.body()
-    service, call_id, told = parts(request), request_id(request), call(request)
+    service, call_id, told, who = parts(request), request_id(request), call(request), principal(request)
     reply = await service.lanes.predictions.run(
-        lambda: orjson.dumps({**_decide(service, body, told), "request_id": call_id})
+        lambda: orjson.dumps({**_decide(service, body, told, who), "request_id": call_id})
     )
     return Response(reply, media_type="application/json")
 
 
-def _decide(service: Parts, body: bytes, told: Call) -> dict[str, Any]:
+def _decide(service: Parts, body: bytes, told: Call, who: Principal) -> dict[str, Any]:
     monitor, registry = service.monitor, service.registry
     with monitor.step("parse"):
         call = read_json(body)
     if unknown := sorted(call.keys() - _KEYS):
         raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
-    model = registry.model(_text(call.get("model"), "model"))
+    name = _text(call.get("model"), "model")
+    who.check_model(name)
+    model = registry.model(name)
     number = call.get("model_version")
     if number is not None and type(number) is not int:
         raise BadRequest(f"model_version must be a whole number, got {number!r}"[:200])

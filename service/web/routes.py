@@ -13,7 +13,7 @@ from service.web import calibrate, health, predict, registry, schemas
 
 @dataclass(frozen=True)
 class Route:
-    """One row: `scope` is what a caller must be allowed to do; "open" asks for no token."""
+    """One row: `scope` is what a caller must be allowed to do; "open" asks for no key."""
 
     verb: Literal["GET", "POST", "PUT"]
     path: str

@@ -61,7 +61,7 @@ def run(folder: Path, address: URL, kills: int, *, seed: int = 0) -> Survived:
     """Kills a server on that database `kills` times; the model files and the rest of its state are in the folder."""
     rng = random.Random(seed)  # noqa: S311
     ledger, started = Ledger(), time.monotonic()
-    settings: Any = {} if address.get_backend_name() == "sqlite" else {"SETPOINT_DATABASE": _plain(address)}
+    settings: dict[str, str] = {} if address.get_backend_name() == "sqlite" else {"SETPOINT_DATABASE": _plain(address)}
     workers, cut_off, resumed = 0, 0, 0
     for number in range(kills + 1):
         with running(folder, **settings) as server:

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import URL
@@ -194,7 +193,7 @@ def clock_back(folder: Path) -> Fault:
         pytest.skip("libfaketime is not installed")
     fault, clock = Fault("clock a day back"), folder / "clock"
     clock.write_text("+0d")
-    faked: Any = {
+    faked = {
         "LD_PRELOAD": str(FAKETIME),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
@@ -252,7 +251,7 @@ def model_corrupted(folder: Path) -> Fault:
             fault.faults += known.wrong if said.status == 200 else [f"not mended: {said.status} {said.body[:200]!r}"]
             fault.answers += known.answers
 
-    with running(folder, ready=False) as server:
+    with running(folder, until="/health/live") as server:
         asyncio.run(look(server))
     return fault
 
