@@ -17,6 +17,7 @@ from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
 from service import cli_state
+from service.cli_decisions import decisions
 from service.cli_keys import keys
 from service.settings import Settings, read_settings
 
@@ -54,6 +55,7 @@ app.command()(cli_state.backup)
 app.command()(cli_state.restore)
 app.add_typer(cli_state.audit)
 app.add_typer(keys)
+app.add_typer(decisions)
 
 
 @app.command()

@@ -288,6 +288,26 @@ class AuditEntry:
     hash: str
 
 
+@dataclass(frozen=True)
+class Decision:
+    """One row that was decided, as it is logged: by which point of which model, for whom and when, and never what was
+    in it. `row` counts from 0 within the request.
+    """
+
+    request_id: str
+    row: int
+    at: datetime
+    model: str
+    model_version: int
+    model_digest: str
+    point: str
+    point_digest: str
+    label: str
+    margin: float | None
+    principal: str
+    input_digest: str
+
+
 def check_name(name: str, what: str) -> str:
     """A name that is safe in paths and addresses. Raises: `BadName`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:

@@ -8,6 +8,7 @@ from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
 from service.auth.ring import KeyRing
+from service.decisions import DecisionLog
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
 from service.lifecycle import Lifecycle
@@ -21,6 +22,7 @@ from service.server import check_tls
 from service.settings import Settings
 from service.storage import opening
 from service.storage.database import Database
+from service.storage.decisions import SqlDecisions
 from service.storage.keys import SqlKeys
 from service.storage.sql import SqlStore
 from service.watcher import Watcher
@@ -46,6 +48,15 @@ def check_guarded(settings: Settings, ring: KeyRing) -> None:
         )
 
 
+def make_decision_log(settings: Settings, store: SqlDecisions) -> DecisionLog | None:
+    """What logs decisions, None where none are to be."""
+    if settings.decision_log == "off":
+        return None
+    key = settings.decision_key
+    secret = None if key is None else key.get_secret_value().encode()
+    return DecisionLog(store, settings.decision_log, settings.decision_rows, secret)
+
+
 def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_first: bool = False) -> Doorway:
     """The whole service as an ASGI application; `lines` is where requests are told of, nowhere unless given.
 
@@ -59,42 +70,52 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     traces = open_traces(settings.traces)
     artifacts = opening.open_artifacts(settings.artifacts, settings.data)
     database = open_database(settings)
+    store = SqlStore(database)
     ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
     try:
-        database.check()
+        store.check()
         artifacts.check()
         ring.refresh()
         check_guarded(settings, ring)
     except BaseException:
-        database.close()
+        store.close()
         raise
-    store = SqlStore(database)
     metrics = Metrics()
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics))
+    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes)
     metrics.watch(registry)
     lifecycle = Lifecycle(registry)
     metrics.audit_length = lambda: lifecycle.audit_entries
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
     watcher = Watcher(lambda: registry.refresh() if lifecycle.is_started else None)
 
+    kept_decisions = SqlDecisions(database)
+    decisions = make_decision_log(settings, kept_decisions)
+    if decisions is not None:
+        metrics.decisions = decisions.counts
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ring.start()
+        if decisions is not None:
+            decisions.start()
         async with create_task_group() as tasks:
             if is_answering_first:
                 tasks.start_soon(partial(to_thread.run_sync, lifecycle.start_or_tell, abandon_on_cancel=True))
             else:
                 await to_thread.run_sync(lifecycle.start)
-            ring.start()
             watcher.start()
             yield
             tasks.cancel_scope.cancel()
-        ring.stop()
+        await to_thread.run_sync(ring.stop)
         await to_thread.run_sync(watcher.stop)
+        if decisions is not None:
+            await to_thread.run_sync(decisions.stop)
         await to_thread.run_sync(store.close)
         if traces is not None:
             await to_thread.run_sync(traces.close)
 
-    parts = Parts(settings, registry, make_lanes(settings.calibrations), monitor, lifecycle)
+    lanes = make_lanes(settings.calibrations)
+    parts = Parts(settings, registry, lanes, monitor, lifecycle, kept_decisions, decisions)
     web, rules = make_web(parts, lifespan)
     return Doorway(web, settings, Admission(settings, ring, rules), monitor, lifecycle)

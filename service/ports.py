@@ -3,7 +3,7 @@
 Each has one contract, which every implementation passes (`tests/contracts`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from calibrate.io.model import OutputKind, Port
-from service.domain import AuditEntry, Default, HeadInfo, Model, ModelVersion, PointRecord
+from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord
 from service.keys import Key
 
 
@@ -74,6 +74,16 @@ class Keys(Protocol):
 
     def revoke(self, key_id: str, actor: str, at: datetime, reason: str = "") -> Key:
         """Ends a key now, and for good. Raises: `UnknownKey`, `BadKey` where it was revoked before."""
+
+
+class Decisions(Protocol):
+    """Where decisions are logged. Raises: `StorageFailed` from every method."""
+
+    def add(self, entries: Sequence[Decision], most_rows: int) -> None:
+        """Keeps entries, all or none; the oldest beyond `most_rows` go."""
+
+    def of_request(self, request_id: str, models: frozenset[str] | None, first_row: int, limit: int) -> list[Decision]:
+        """The entries of a request from a row on, of these models alone where they are told."""
 
 
 class Artifacts(Protocol):

@@ -48,7 +48,8 @@ T = TypeVar("T")
 class Registry:
     """Models, versions, points and defaults, over a store, a folder of artifacts and an engine."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, engine: Engine) -> None:
+    def __init__(self, store: Store, artifacts: Artifacts, engine: Engine, most_classes: int = 10_000) -> None:
+        self._most_classes = most_classes
         self._store, self._artifacts, self._engine = store, artifacts, engine
         self._changes, self._loading = threading.Lock(), threading.Lock()
         self._models: Mapping[str, Model] = {}
@@ -210,6 +211,8 @@ class Registry:
         description = read_description(graph.metadata)
         session = self._engine.load(graph.data, graph.output, graph.kind)
         names = _names(classes if classes is not None else description.classes, graph.labels, graph.width)
+        if len(names) > self._most_classes:
+            raise BadModel(f"a model may have at most {self._most_classes} classes, this one has {len(names)}")
         shares = prior if prior is not None else description.prior
         checked = None if shares is None else tuple(check_prior(shares, names).tolist())
         version = ModelVersion(

@@ -36,6 +36,7 @@ ALLOWED |= {
     "service.domain": set(),
     "service.settings": set(),
     "service.client": set(),
+    "service.connections": set(),
     "service.keys": {"service.domain"},
     "service.ports": {"service.domain", "service.keys"},
     "service.auth": {"service.domain", "service.keys", "service.ports"},
@@ -43,16 +44,19 @@ ALLOWED |= {
     "service.registry": {"service.domain", "service.ports"},
     "service.inference": {"service.domain", "service.ports", "service.registry"},
     "service.calibration": {"service.domain", "service.ports", "service.registry", "service.inference"},
+    "service.decisions": {"service.domain", "service.ports", "service.inference"},
     "service.engine": {"service.domain", "service.ports"},
     "service.storage": {"service.domain", "service.keys", "service.ports"},
     "service.lifecycle": {"service.domain", "service.registry"},
     "service.monitoring": {"service.domain", "service.ports", "service.registry"},
     "service.web": BEHIND_HTTP
-    | {f"service.{name}" for name in ("auth", "keys", "settings", "lifecycle", "monitoring")},
-    "service.server": {"service.settings", "service.lifecycle", "service.web"},
+    | {f"service.{name}" for name in ("auth", "decisions", "keys", "settings", "lifecycle", "monitoring")},
+    "service.server": {"service.settings", "service.connections", "service.lifecycle", "service.web"},
     "service.cli": {
-        f"service.{name}" for name in ("settings", "client", "cli_keys", "cli_state", "main", "monitoring", "server")
+        f"service.{name}"
+        for name in ("settings", "client", "cli_decisions", "cli_keys", "cli_state", "main", "monitoring", "server")
     },
+    "service.cli_decisions": {f"service.{name}" for name in ("domain", "settings", "storage", "main")},
     "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
     "service.cli_state": {"service.settings", "service.ports", "service.storage"},
     "service.demo": {"service.client"},

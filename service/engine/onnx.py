@@ -28,6 +28,8 @@ from service.ports import Examined
 
 log = logging.getLogger(__name__)
 
+SILENT = 4  # the runtime would write to stderr by itself what it raises, the rows that failed quoted
+
 
 class OnnxSession:
     """A loaded model; `run` may be called from several threads at once."""
@@ -49,6 +51,7 @@ class OnnxSession:
         Raises: `ModelFailed`; `NotFinite` or `WrongShape` where what the model puts out are no logits.
         """
         options = ort.RunOptions()
+        options.log_severity_level = SILENT
         try:
             with self._deadlines.over(options):
                 (made,) = self._session.run(self._output, dict(inputs), options)
@@ -105,7 +108,7 @@ class OnnxEngine:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        options.log_severity_level = SILENT
         try:
             session = ort.InferenceSession(data, options, providers=self._providers, enable_fallback=0)
         except Exception as error:  # the runtime's errors share no base of their own

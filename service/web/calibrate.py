@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 from starlette.requests import Request
 
 from calibrate.io.files import read_arrays
 from service.calibration import Spec
 from service.calibration import calibrate as fit_and_publish
-from service.domain import BadRequest, Principal
+from service.domain import BadRequest, Principal, TooLarge
 from service.web.bodies import check_wire, is_multipart, read_form
 from service.web.registry import point_reply
 from service.web.schemas import CalibrateSpec, PointReply
@@ -73,7 +74,14 @@ def _names(value: Any) -> list[str]:
     return value
 
 
+def check_rows(labels: Any, most: int) -> None:
+    """Raises `TooLarge` for more rows than a point may be fitted on."""
+    if isinstance(labels, list | np.ndarray) and len(labels) > most:
+        raise TooLarge(f"a point may be fitted on at most {most} rows, got {len(labels)}")
+
+
 def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: Principal) -> PointReply:
+    check_rows(arrays.get("labels"), service.settings.calibrate_rows)
     spec = Spec(
         **wanted.model_dump(exclude={"prior", "constraints", "cost_matrix"}),
         prior=None if wanted.prior is None else tuple(wanted.prior),

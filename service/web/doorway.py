@@ -11,11 +11,11 @@ from typing import Any
 
 from starlette.requests import Request
 
-from service.domain import TooLarge
 from service.lifecycle import Lifecycle
 from service.monitoring.monitor import Monitor
 from service.settings import Settings
 from service.web.admission import Admission
+from service.web.bounded import bounded, check_head
 from service.web.errors import problem, to_fact
 
 Message = MutableMapping[str, Any]
@@ -26,7 +26,9 @@ _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 ]
+_NOT_KEPT = (b"cache-control", b"no-store")  # what a model says of somebody stays out of caches
 
 
 class Doorway:
@@ -35,9 +37,8 @@ class Doorway:
     def __init__(
         self, app: App, settings: Settings, admission: Admission, monitor: Monitor, lifecycle: Lifecycle
     ) -> None:
-        self._app, self.monitor, self.lifecycle = app, monitor, lifecycle
-        self._admission = admission
-        self._body_bytes = settings.body_bytes
+        self._app, self._admission, self.monitor, self.lifecycle = app, admission, monitor, lifecycle
+        self._body_bytes, self._body_s = settings.body_bytes, settings.body_s
 
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
@@ -53,27 +54,23 @@ class Doorway:
         request.state.request_id = call.request_id = request_id
         started = False
 
-        async def bounded() -> Message:
-            message = await receive()
-            call.received += len(message.get("body", b""))
-            if call.received > self._body_bytes:
-                raise self._too_large(call.received)
-            return message
-
         async def marked(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started, call.status = True, message["status"]
-                headers = [(b"x-request-id", request_id.encode()), *_SECURITY]
-                message = {**message, "headers": [*message.get("headers", []), *headers]}
+                given_headers = list(message.get("headers", ()))
+                own = [(b"x-request-id", request_id.encode()), *_SECURITY]
+                if not any(name == b"cache-control" for name, _ in given_headers):
+                    own.append(_NOT_KEPT)
+                message = {**message, "headers": [*given_headers, *own]}
             call.sent += len(message.get("body", b""))
             await send(message)
 
         try:
             self.lifecycle.check(scope["path"])
-            self._check_length(request)
             request.state.principal = self._admission.admit(scope)
-            await self._app(scope, bounded, marked)
+            check_head(scope, self._body_bytes)
+            await self._app(scope, bounded(receive, self._body_bytes, self._body_s, call), marked)
         except Exception as error:  # the outermost edge: nothing leaves it unanswered
             if started:
                 if not getattr(request.state, "told", False):
@@ -82,11 +79,5 @@ class Doorway:
             await problem(to_fact(error, request), request_id, call)(scope, receive, marked)
         finally:
             self.monitor.end(call, scope)
-
-    def _check_length(self, request: Request) -> None:
-        length = request.headers.get("content-length", "0")
-        if length.isdecimal() and int(length[:20]) > self._body_bytes:
-            raise self._too_large(int(length[:20]))
-
-    def _too_large(self, size: int) -> TooLarge:
-        return TooLarge(f"the body may have at most {self._body_bytes} bytes, got {size} or more")
+            if call.problem == "storage-failed":
+                self.lifecycle.doubt()

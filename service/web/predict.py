@@ -10,9 +10,11 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.decisions import Answered
 from service.domain import BadRequest, Model, ModelVersion, Principal, TooLarge
 from service.inference import Answer, Rows, answer, to_logits
 from service.monitoring.monitor import Call
+from service.web.decisions import wait_until_kept
 from service.web.state import Parts, call, parts, principal, request_id
 from service.web.tensors import read_inputs, read_json, read_numbers
 
@@ -60,7 +62,12 @@ def _decide(service: Parts, body: bytes, told: Call, who: Principal) -> dict[str
     if rows.inputs is not None:
         monitor.metrics.model_ran(model.name, version.version, told.rows, time.perf_counter() - began)
     with monitor.step("decide"):
-        return _reply(model, answer(logits, model, version, references, compare), isinstance(references, list))
+        found = answer(logits, model, version, references, compare)
+    if service.decisions is not None:
+        with monitor.step("log"):
+            wait_until_kept(service.decisions.put(Answered(told.request_id, who.name, rows, found)))
+    with monitor.step("write"):
+        return _reply(model, found, isinstance(references, list))
 
 
 def _rows(call: dict[str, Any], version: ModelVersion, most: int) -> Rows:

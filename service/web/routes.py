@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
-from service.web import calibrate, health, predict, registry, schemas
+from service.web import calibrate, decisions, health, predict, registry, schemas
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ ROUTES = (
     Route("GET", "/models/{model}/operating-points/{point}", registry.show_point, "predict", schemas.PointReply),
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
     Route("GET", "/audit/head", registry.audit_head, "audit", schemas.AuditHeadReply),
+    Route("GET", "/decisions", decisions.show_decisions, "audit", list[schemas.DecisionReply]),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),
     Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),

@@ -395,6 +395,26 @@ class AuditHeadReply(BaseModel):
     hash: str
 
 
+class DecisionReply(BaseModel):
+    """One row that was decided: by which point of which model, for whom and when; `input_digest` is of the row, and
+    `evidence` the address of the point with all that is known of it.
+    """
+
+    request_id: str
+    row: int
+    at: datetime
+    model: str
+    model_version: int
+    model_digest: str
+    point: str
+    point_digest: str
+    label: str
+    margin: float | None
+    principal: str
+    input_digest: str
+    evidence: str
+
+
 class HealthReply(BaseModel):
     """Alive, or ready, and if not why not."""
 

@@ -5,9 +5,11 @@ from typing import cast
 
 from starlette.requests import Request
 
+from service.decisions import DecisionLog
 from service.domain import Principal
 from service.lifecycle import Lifecycle
 from service.monitoring.monitor import Call, Monitor
+from service.ports import Decisions
 from service.registry import Registry
 from service.settings import Settings
 from service.web.lanes import Lanes
@@ -22,6 +24,8 @@ class Parts:
     lanes: Lanes
     monitor: Monitor
     lifecycle: Lifecycle
+    kept_decisions: Decisions
+    decisions: DecisionLog | None  # None where none are logged
 
 
 def parts(request: Request) -> Parts:

@@ -22,7 +22,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def run(**settings: Any) -> TestClient:
-            app = make_app(Settings(**{"data": tmp_path / "data", **settings}))
+            lines = settings.pop("lines", None)
+            app = make_app(Settings(**{"data": tmp_path / "data", **settings}), lines)
             client = TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
             return stack.enter_context(client)
 
