@@ -20,7 +20,7 @@ from calibrate.io.description import Description
 from calibrate.io.model import OutputKind, Port
 from calibrate.logits import softmax
 from calibrate.maps import CalibrationMap
-from calibrate.operating_point import OperatingPoint
+from calibrate.operating_point import Judged, OperatingPoint
 
 ARGMAX = "argmax"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -88,6 +88,10 @@ class TooSlow(SetpointError):
 
 class TooLarge(SetpointError):
     """A request body is larger than the server accepts."""
+
+
+class TimedOut(SetpointError):
+    """The answer was not there within the time that the call gave it."""
 
 
 class Unguarded(SetpointError):
@@ -189,7 +193,7 @@ class PointRecord:
     approved_by: str | None = None
     model_digest: str = ""
 
-    @property
+    @cached_property
     def label(self) -> str:
         """`name@version`, unique within the model."""
         return f"{self.name}@{self.version}"
@@ -210,6 +214,10 @@ class PointRecord:
     def probabilities(self, logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
         """Softmax of the logits, of the mapped ones where there is a map: what may be read as a risk."""
         return softmax(logits if self.calibration is None else self.calibration.apply(logits))
+
+    def judge(self, logits: Float[np.ndarray, "n k"]) -> Judged:
+        """Decisions, probabilities, adjusted probabilities and margins at once. Raises: `NotFinite`."""
+        return self.point.judge(logits, None if self.calibration is None else self.calibration.apply(logits))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Puts the service together: every part is made here, once, and handed to those that need it."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from service.auth.ring import KeyRing
 from service.decisions import DecisionLog
 from service.domain import Unguarded
+from service.engine.batching import Batcher
 from service.engine.onnx import OnnxEngine
 from service.lifecycle import Lifecycle
 from service.monitoring.engine import MeasuredEngine
@@ -29,7 +31,9 @@ from service.watcher import Watcher
 from service.web.admission import Admission
 from service.web.app import make_web
 from service.web.doorway import Doorway
+from service.web.hot import HotRoutes
 from service.web.lanes import make_lanes
+from service.web.routes import ROUTES
 from service.web.state import Parts
 
 
@@ -107,6 +111,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
             watcher.start()
             yield
             tasks.cancel_scope.cancel()
+        await to_thread.run_sync(runner.close)
         await to_thread.run_sync(ring.stop)
         await to_thread.run_sync(watcher.stop)
         if decisions is not None:
@@ -115,7 +120,21 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
         if traces is not None:
             await to_thread.run_sync(traces.close)
 
+    runner = Batcher(
+        settings.runs or max(1, _cores() // settings.threads),
+        settings.batch_rows,
+        settings.queued_rows,
+        settings.queued_bytes,
+        metrics.model_ran,
+        metrics.waited,
+    )
     lanes = make_lanes(settings.calibrations)
-    parts = Parts(settings, registry, lanes, monitor, lifecycle, kept_decisions, decisions)
+    parts = Parts(settings, registry, lanes, monitor, lifecycle, runner, kept_decisions, decisions)
     web, rules = make_web(parts, lifespan)
-    return Doorway(web, settings, Admission(settings, ring, rules), monitor, lifecycle)
+    hot = HotRoutes(route for route in ROUTES if route.hot)
+    return Doorway(web, parts, Admission(settings, ring, rules), hot)
+
+
+def _cores() -> int:
+    """The cores that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

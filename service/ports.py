@@ -109,8 +109,46 @@ class Session(Protocol):
     def provider(self) -> str:
         """What it really runs on: `CUDAExecutionProvider` or `CPUExecutionProvider`."""
 
+    @property
+    def is_batchable(self) -> bool:
+        """Whether it answers rows together as it does alone, as far as `warm` could tell; False before that."""
+
+    @property
+    def quick_rows(self) -> int:
+        """The most rows that it runs faster than a thread could be asked to, 0 before `warm`."""
+
+    def warm(self, inputs: Sequence[Port]) -> None:
+        """Runs it on made-up rows of several numbers, so that no caller meets a first run, and takes the time."""
+
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Float[np.ndarray, "n k"]:
         """The logits of the rows. Raises: `ModelFailed`."""
+
+
+class Runner(Protocol):
+    """Runs sessions for many callers at a time."""
+
+    def run_now(
+        self, version: ModelVersion, session: Session, inputs: Mapping[str, np.ndarray[Any, Any]]
+    ) -> Float[np.ndarray, "n k"] | None:
+        """The logits of the rows where that is quicker than asking a thread for them, else None.
+
+        Raises: `ModelFailed`.
+        """
+
+    async def run(
+        self,
+        version: ModelVersion,
+        session: Session,
+        inputs: Mapping[str, np.ndarray[Any, Any]],
+        *,
+        priority: int = 0,
+        until: float | None = None,
+    ) -> Float[np.ndarray, "n k"]:
+        """The logits of the rows; the most urgent caller is priority 1, and 0 is the default. `until` is a time of
+        `time.monotonic`, after which nobody wants them.
+
+        Raises: `Busy`, `TimedOut`, `ModelFailed`.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,9 +150,14 @@ class Registry:
                 if found is None:
                     data = self._artifacts.get(version.graph_digest)
                     found = self._engine.load(data, version.output, version.output_kind)
+                    found.warm(version.inputs)
                     self._keep(self._sessions, key, found)
                     self._providers[key] = found.provider
         return found
+
+    def loaded(self, version: ModelVersion) -> Session | None:
+        """What runs a version if it is in memory; never waits."""
+        return self._used(self._sessions, (version.model, version.version))
 
     def head(self, version: ModelVersion) -> Head | None:
         """The numbers of a version's linear head, None where it has none. Raises: `StorageFailed`."""
@@ -210,6 +215,7 @@ class Registry:
         graph = self._engine.examine(data, output=output, output_kind=output_kind)
         description = read_description(graph.metadata)
         session = self._engine.load(graph.data, graph.output, graph.kind)
+        session.warm(graph.inputs)
         names = _names(classes if classes is not None else description.classes, graph.labels, graph.width)
         if len(names) > self._most_classes:
             raise BadModel(f"a model may have at most {self._most_classes} classes, this one has {len(names)}")

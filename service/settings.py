@@ -48,6 +48,12 @@ class Settings(BaseSettings):
         300.0, gt=0, description="Wrong keys that an address may present a minute, before it is made to wait."
     )
     threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
+    runs: int | None = Field(
+        None, ge=1, description="Runs of models at once; as many as there are cores for `threads` each if not given."
+    )
+    batch_rows: int = Field(64, ge=1, description="The most rows of several calls that are run together.")
+    queued_rows: int = Field(100_000, ge=1, description="The most rows that may wait for a run; more is refused.")
+    queued_bytes: int = Field(2**28, ge=1, description="The most bytes of rows that may wait for a run.")
     run_s: float = Field(30, gt=0, le=3600, description="The most seconds that one run of a model may take.")
     trial_bytes: int = Field(
         2 * 2**30, ge=2**28, description="The most memory a model may take while it is tried out at registration."

@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse
 from calibrate.errors import SetpointError
 from service.web.console import console, console_file
 from service.web.errors import on_error
+from service.web.hot import as_endpoint
 from service.web.routes import ROUTES, Route
 from service.web.rules import Rules
 from service.web.schemas import Problem
@@ -39,7 +40,7 @@ def make_web(
     for route in ROUTES:
         app.add_api_route(
             route.path,
-            route.handler,
+            as_endpoint(route.handler) if route.hot else route.handler,
             methods=[route.verb],
             response_model=route.reply,
             response_class=route.answer,

@@ -13,7 +13,10 @@ from service.web import calibrate, decisions, health, predict, registry, schemas
 
 @dataclass(frozen=True)
 class Route:
-    """One row: `scope` is what a caller must be allowed to do; "open" asks for no key."""
+    """One row: `scope` is what a caller must be allowed to do; "open" asks for no key.
+
+    A `hot` one is answered ahead of the framework: its handler takes a `service.web.hot.HotCall` and gives a `Reply`.
+    """
 
     verb: Literal["GET", "POST", "PUT"]
     path: str
@@ -23,11 +26,12 @@ class Route:
     status: int = 200
     json: type[BaseModel] | None = None
     form: type[BaseModel] | None = None
+    hot: bool = False
     answer: type[Response] = JSONResponse
 
 
 ROUTES = (
-    Route("POST", "/predict", predict.predict, "predict", schemas.PredictReply, json=schemas.PredictRequest),
+    Route("POST", "/predict", predict.predict, "predict", schemas.PredictReply, json=schemas.PredictRequest, hot=True),
     Route(
         "POST", "/calibrate", calibrate.calibrate, "calibrate", schemas.PointReply, 201,
         schemas.CalibrateRequest, schemas.CalibrateForm,

@@ -9,7 +9,7 @@ from service.decisions import DecisionLog
 from service.domain import Principal
 from service.lifecycle import Lifecycle
 from service.monitoring.monitor import Call, Monitor
-from service.ports import Decisions
+from service.ports import Decisions, Runner
 from service.registry import Registry
 from service.settings import Settings
 from service.web.lanes import Lanes
@@ -24,6 +24,7 @@ class Parts:
     lanes: Lanes
     monitor: Monitor
     lifecycle: Lifecycle
+    runner: Runner
     kept_decisions: Decisions
     decisions: DecisionLog | None  # None where none are logged
 

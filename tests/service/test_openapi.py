@@ -63,7 +63,7 @@ def test_every_route_is_described_whole() -> None:
 def test_predict_answers_and_takes_what_is_described(fraud: TestClient) -> None:
     """The body is read by hand, so its type is held to the route here."""
     ask: dict[str, Any] = {"model": "fraud", "model_version": 1, "inputs": [[1, 2, 3, 4]]}
-    ask |= {"operating_point": ["argmax"], "compare": ["argmax"]}
+    ask |= {"operating_point": ["argmax"], "compare": ["argmax"], "priority": 1, "timeout_ms": 1000}
     schemas.PredictRequest.model_validate(ask)
     reply = fraud.post("/predict", json=ask).json()
     assert schemas.PredictReply.model_validate(reply).model_dump() == reply
