@@ -63,7 +63,7 @@ class Conflict(SetpointError):
     """What is to be changed stands otherwise by now, or in a way that does not allow the change."""
 
 
-class WeakEvidence(SetpointError):
+class BadEvidence(SetpointError):
     """A point's own evidence speaks against letting it answer."""
 
 

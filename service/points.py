@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from service.domain import (
     ARGMAX,
+    BadEvidence,
     BadRequest,
     Conflict,
     Default,
@@ -23,7 +24,6 @@ from service.domain import (
     PointRecord,
     PointState,
     UnknownAlias,
-    WeakEvidence,
     check_name,
 )
 from service.evidence import examine
@@ -77,7 +77,7 @@ def to_state(label: str, state: PointState, asked: Asked) -> Decide:
     """Approves a point, puts it into the shadow, or retires it.
 
     The change raises: `UnknownPoint`, `Conflict` where its state does not allow it, or where it is the default or an
-    alias leads to it; for an approval `Forbidden` and `WeakEvidence`.
+    alias leads to it; for an approval `Forbidden` and `BadEvidence`.
     """
 
     def decide(model: Model) -> Change:
@@ -103,7 +103,7 @@ def to_default(
 ) -> Decide:
     """Moves the default to a point that answers: version and point in one step.
 
-    The change raises: `UnknownVersion`, `UnknownPoint`, `NotApproved`, `Forbidden`, `WeakEvidence`, `Conflict` where
+    The change raises: `UnknownVersion`, `UnknownPoint`, `NotApproved`, `Forbidden`, `BadEvidence`, `Conflict` where
     the default is not the `expected` one.
     """
 
@@ -116,7 +116,7 @@ def to_default(
 
 
 def promote(model: Model, record: PointRecord, asked: Asked) -> Change:
-    """The default moves to a point. Raises: `Forbidden`, `WeakEvidence`."""
+    """The default moves to a point. Raises: `Forbidden`, `BadEvidence`."""
     said = {"from": model.default.said, **_allow(record, asked)}
     default = Default(record.model_version, record.name, record.version)
     return Change("set default", _said(record, asked, {**said, "to": default.said}), default=default)
@@ -149,7 +149,7 @@ def to_previous(asked: Asked, *, expected: str | None = None, seen: Default | No
 def to_alias(alias: str, reference: str, asked: Asked, *, expected: str | None = None) -> Decide:
     """Makes an alias, or leads it to another point that answers.
 
-    The change raises: `BadName`, `UnknownPoint`, `NotApproved`, `Forbidden`, `WeakEvidence`, `Conflict` where a point
+    The change raises: `BadName`, `UnknownPoint`, `NotApproved`, `Forbidden`, `BadEvidence`, `Conflict` where a point
     has the name, or where the alias does not lead to the `expected` one.
     """
     check_name(alias, "an alias")
@@ -188,14 +188,14 @@ def _version_of(model: Model, reference: str, told: int | None) -> int | None:
 
 
 def _allow(record: PointRecord, asked: Asked) -> dict[str, Any]:
-    """Whether a point may answer, and what the audit trail says of that. Raises: `Forbidden`, `WeakEvidence`."""
+    """Whether a point may answer, and what the audit trail says of that. Raises: `Forbidden`, `BadEvidence`."""
     _check_eyes(record, asked)
     found = examine(record)
     strict = asked.approval == "four_eyes"
     against = found.against + (found.missing if strict else ())
     doubts = found.doubts + (() if strict else found.missing)
     if against and not asked.override:
-        raise WeakEvidence(
+        raise BadEvidence(
             f"the evidence of {record.label} speaks against it: {'; '.join(against)}. 'override': true with the reason "
             "lets it answer nevertheless, and is kept in the audit trail"
         )

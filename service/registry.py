@@ -221,7 +221,7 @@ class Registry:
 
         Raises: `UnknownModel`, `UnknownVersion`, `BadName`, `BadPoint` where its classes are not the model's or
         `model_digest` is not that of its file, `Conflict` where the name is an alias, `StorageFailed`; where the
-        default is to move, `BadRequest` without a reason, `Forbidden` with four eyes, `WeakEvidence`.
+        default is to move, `BadRequest` without a reason, `Forbidden` with four eyes, `BadEvidence`.
         """
         version = self.model(model).version(model_version)
         check_point_name(name)

@@ -19,9 +19,9 @@ from service.storage.times import utc
 
 
 def read_points(step: Connection, model: str) -> tuple[PointRecord, ...]:
-    """Every point of a model, the oldest first."""
+    """Every point of a model, in the order of their publication: clients of the protocol name them by their place."""
     columns = operating_points.c
-    rows = step.execute(select(operating_points).where(columns.model == model).order_by(columns.created_at))
+    rows = step.execute(select(operating_points).where(columns.model == model).order_by(columns.number))
     return tuple(
         PointRecord(
             model,
@@ -66,11 +66,13 @@ def insert_point(step: Connection, record: PointRecord, now: datetime) -> PointR
         select(func.max(columns.version)).where(columns.model == record.model, columns.name == record.name)
     )
     record = replace(record, version=(latest or 0) + 1, created_at=now)
+    number = step.scalar(select(func.count()).select_from(operating_points).where(columns.model == record.model))
     step.execute(
         insert(operating_points).values(
             model=record.model,
             name=record.name,
             version=record.version,
+            number=number,
             model_version=record.model_version,
             digest=record.point.digest,
             point=record.point.to_dict(),

@@ -62,6 +62,7 @@ operating_points = Table(
     Column("author", String(200), nullable=False, server_default=""),
     Column("approved_by", String(200)),
     Column("model_digest", String(64), nullable=False, server_default=""),
+    Column("number", Integer, nullable=False, server_default="0"),
     Column("because", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("model", "name", "version"),
     ForeignKeyConstraint(["model", "model_version"], ["model_versions.model", "model_versions.version"]),

@@ -36,7 +36,7 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownAlias: 404,
     domain.NotApproved: 409,
     domain.Conflict: 409,
-    domain.WeakEvidence: 409,
+    domain.BadEvidence: 409,
     domain.UnknownRoute: 404,
     domain.WrongVerb: 405,
     domain.TooSlow: 408,

@@ -102,7 +102,7 @@ def test_a_calibrated_point_that_breaks_its_constraint_is_no_default_without_an_
     recall = said["evidence"]["recall"]["value"]
     assert recall < 0.9  # as of these rows; the cut just meets the bound on the rows that fitted it
     for response in (default(fraud, "p@1"), fraud.post("/calibrate", json={**call, "make_default": True})):
-        detail = refused(response, 409, "weak-evidence")
+        detail = refused(response, 409, "bad-evidence")
         assert f"wanted recall >= 0.9, found {recall:.4g}" in detail
         assert "cross-fitted rows" in detail
     assert fraud.get("/models/fraud").json()["operating_points"] == ["argmax@1", "p@1"]
@@ -133,9 +133,9 @@ def test_a_calibrated_point_that_breaks_its_constraint_is_no_default_without_an_
 def test_evidence_that_speaks_against_a_point(fraud: TestClient, details: dict[str, Any], said: str) -> None:
     """What was wanted and what was found."""
     publish(fraud, "p", 1.0, details=details)
-    assert said in refused(default(fraud, "p@1"), 409, "weak-evidence")
+    assert said in refused(default(fraud, "p@1"), 409, "bad-evidence")
     response = fraud.put("/models/fraud/aliases/a", json={"operating_point": "p@1", **WHY})
-    assert said in refused(response, 409, "weak-evidence")
+    assert said in refused(response, 409, "bad-evidence")
     moved = default(fraud, "p@1", override=True)
     assert any(said in warning for warning in moved.json()["warnings"])
 

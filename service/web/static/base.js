@@ -66,7 +66,7 @@ export async function change(question, button, work) {
       await work({ reason, ...(given.override.checked ? { override: true } : {}) });
       return;
     } catch (error) {
-      if (!error.type?.endsWith(":weak-evidence")) {
+      if (!error.type?.endsWith(":bad-evidence")) {
         say(error.message, true);
         return;
       }

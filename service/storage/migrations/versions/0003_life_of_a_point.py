@@ -1,7 +1,8 @@
 """Tables of the life of a point.
 
-Why a point is in its state, what the default was before, so that it can be rolled back step by step, and what shadows
-would have decided. What the default was in the life of an older store is read out of its audit trail.
+Why a point is in its state, its place among those of its model, what the default was before, so that it can be rolled
+back step by step, and what shadows would have decided. What the default was in the life of an older store is read out
+of its audit trail.
 """
 
 import orjson
@@ -40,7 +41,22 @@ def upgrade() -> None:
         sa.Column("rows", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("model", "shadow", "hour", "answered_by", "answered", "would", name="pk_shadow_counts"),
     )
+    op.add_column("operating_points", sa.Column("number", sa.Integer, nullable=False, server_default="0"))
+    _number()
     _fill_in()
+
+
+def _number() -> None:
+    """The place of each point among those of its model, in the order in which they were published."""
+    step = op.get_bind()
+    names = ("model", "name", "version", "number", "created_at")
+    points = sa.table("operating_points", *map(sa.column, names))
+    key = points.c.model, points.c.name, points.c.version
+    places: dict[str, int] = {}
+    for model, name, version in step.execute(sa.select(*key).order_by(points.c.created_at, points.c.version)).all():
+        number = places.get(model, 0)
+        places[model] = number + 1
+        step.execute(sa.update(points).where(key[0] == model, key[1] == name, key[2] == version).values(number=number))
 
 
 def _fill_in() -> None:
