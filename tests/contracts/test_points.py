@@ -10,6 +10,7 @@ from sqlalchemy import URL, text
 from calibrate.errors import SetpointError
 from service.domain import (
     AuditEntry,
+    BadEvidence,
     BadName,
     BadRequest,
     Conflict,
@@ -22,7 +23,6 @@ from service.domain import (
     StorageFailed,
     UnknownAlias,
     UnknownPoint,
-    BadEvidence,
 )
 from service.points import Asked, Decide, first_state, to_alias, to_default, to_previous, to_state, without_alias
 from service.storage.database import Database
