@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, String, Table, TableClause, column, table
+from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Float, Integer, String, Table, TableClause, column, table
 from sqlalchemy.types import TypeEngine
 
 Kind = Literal["text", "integer", "float", "boolean", "time", "json"]
@@ -29,7 +29,8 @@ def kinds(of: Table) -> dict[str, Kind]:
 
 def as_table(name: str, columns: Mapping[str, Kind]) -> TableClause:
     """A table to insert into, made of what its columns hold."""
-    return table(name, *(column(each, _TYPES[kind]) for each, kind in columns.items()))
+    wide = {**_TYPES, "integer": BigInteger()}  # a driver that is told INTEGER takes no larger number
+    return table(name, *(column(each, wide[kind]) for each, kind in columns.items()))
 
 
 def to_line(row: Sequence[Any], columns: Mapping[str, Kind]) -> bytes:
