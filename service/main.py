@@ -93,8 +93,10 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
         store.close()
         raise
     metrics = Metrics()
-    engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes)
+    engine = OnnxEngine(
+        settings.threads, settings.run_s, memory_bytes=settings.trial_bytes, require_gpu=settings.require_gpu
+    )
+    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes, settings.models_bytes)
     metrics.watch(registry)
     lifecycle = Lifecycle(registry)
     metrics.audit_length = lambda: lifecycle.audit_entries
