@@ -36,6 +36,8 @@ _SIZES, _WARM_S = tuple(2**i for i in range(9)), 0.5
 _LATE_S, _MOST_LATE = 2e-3, 5  # a thread may be put off by others for as long; so often in a row it is the model
 _WARM_BOUND_S = 10.0  # a GPU's first run of each size is long
 CPU = "CPUExecutionProvider"
+NO_MEMORY = "bad_alloc: there was not enough memory"
+_OF_MEMORY = ("bad_alloc", "Failed to allocate", "vailable memory")  # as the runtime says it
 SILENT = 4  # the runtime would write to stderr by itself what it raises, the rows that failed quoted
 
 
@@ -204,8 +206,8 @@ def _device(session: ort.InferenceSession) -> str:
 
 def _is_of_memory(error: Exception) -> bool:
     """Whether the runtime's words are of memory; it has no error of its own for it."""
-    words = str(error).lower()
-    return any(word in words for word in ("failed to allocate", "out of memory", "cuda failure 2", "bad allocation"))
+    words = str(error)
+    return any(word in words for word in (*_OF_MEMORY, "out of memory", "CUDA failure 2"))
 
 
 def words_of_runtime(error: Exception) -> str:
@@ -213,7 +215,9 @@ def words_of_runtime(error: Exception) -> str:
     text = str(error)
     if "Got invalid dimensions for input" in text or "Invalid rank for input" in text:
         return text[:500]
-    return text.partition("Status Message:")[0][:500] if "Status Message:" in text else type(error).__name__
+    of_memory = any(word in text for word in _OF_MEMORY)
+    said = text.partition("Status Message:")[0][:500] if "Status Message:" in text else type(error).__name__
+    return f"{said} ({NO_MEMORY})" if of_memory else said
 
 
 def _providers() -> list[Any]:

@@ -89,6 +89,8 @@ class Doorway:
             await problem(to_fact(error, request), request_id, call)(scope, receive, marked)
         finally:
             self.monitor.end(call, scope)
+            if call.problem == "storage-failed":
+                self.lifecycle.doubt()
 
 
 async def _answer(hot: Hot, asked: HotCall, send: Send) -> None:
