@@ -46,9 +46,9 @@ class OnnxSession:
 
     def __init__(
         self, open_one: Callable[[], ort.InferenceSession], output: str, kind: OutputKind, deadlines: Deadlines,
-        bound: bool = False,
+        bound: bool = False, clock: Callable[[], float] = time.thread_time,
     ) -> None:  # fmt: skip
-        self._open = open_one
+        self._open, self._clock = open_one, clock
         self._deadlines = deadlines
         self._output = [output]
         self._kind = kind
@@ -75,9 +75,9 @@ class OnnxSession:
 
     def warm(self, inputs: Sequence[Port]) -> None:
         """Runs it on made-up rows, and takes the time."""
-        self._warmth = warm(self.run, inputs, _SIZES, _WARM_S)
+        self._warmth = warm(self.run, inputs, _SIZES, _WARM_S, self._clock)
         if self._bound is not None and self._warmth.is_batchable:  # from here on rows are filled up: once more
-            self._warmth = warm(self.run, inputs, _SIZES, _WARM_BOUND_S)
+            self._warmth = warm(self.run, inputs, _SIZES, _WARM_BOUND_S, self._clock)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n k"]:
         """The logits of the rows, (n, k).
@@ -87,7 +87,7 @@ class OnnxSession:
         """
         options = ort.RunOptions()
         rows = len(next(iter(inputs.values())))
-        started = time.thread_time()
+        started = self._clock()
         session, bound = self._session, self._bound
         self._deadlines.begin(options)
         options.log_severity_level = SILENT
@@ -108,7 +108,7 @@ class OnnxSession:
             raise ModelFailed("the model could not be run on these rows; the server's log says why") from None
         finally:
             self._deadlines.end(options)
-            self._note(rows, time.thread_time() - started)
+            self._note(rows, self._clock() - started)
         if not isinstance(made, np.ndarray):
             raise ModelFailed(f"the model put out a {type(made).__name__}, wanted a tensor of {self._kind}")
         try:
@@ -192,7 +192,9 @@ class OnnxEngine:
             return ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
 
         try:
-            session = OnnxSession(open_one, output, kind, self._deadlines, self._bound or len(providers) > 1)
+            is_bound = self._bound or len(providers) > 1
+            clock = time.perf_counter if is_bound or self._threads > 1 else time.thread_time
+            session = OnnxSession(open_one, output, kind, self._deadlines, is_bound, clock)
         except Exception as error:  # the runtime's errors share no base of their own
             raise BadModel(f"ONNX Runtime refuses the model: {str(error)[:500]}") from None
         if self._require_gpu and session.provider == CPU:
