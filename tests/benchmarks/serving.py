@@ -209,7 +209,7 @@ def main() -> None:
 
 _HEAVY = "a network as large as a ResNet-18, 32 callers of one picture"
 _MANY = "a thousand published points beside ten, 1 row, JSON"
-_SIDE = 64
+_SIDE = 224
 
 
 def _heavy(driver: Driver, folder: Path, process: int, port: int, rounds: int, seconds: float) -> None:
@@ -226,7 +226,7 @@ def _heavy(driver: Driver, folder: Path, process: int, port: int, rounds: int, s
     alone_on_it = ["taskset", "--cpu-list", "0", sys.executable, "-m", "tests.benchmarks.bare_apps", "offline"]
     for _ in range(rounds):
         before = core_s(process)
-        taken = driver.ask(port, ask, max(seconds, 4), 32)
+        taken = driver.ask(port, ask, max(seconds, 8), 32)
         ours = taken.answers / (core_s(process) - before)
         said = subprocess.run([*alone_on_it, str(path), "0"], capture_output=True, check=True)
         alone: dict[str, float] = json.loads(said.stdout)
