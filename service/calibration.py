@@ -16,6 +16,7 @@ from calibrate.methods import find_method
 from calibrate.prevalence import ByClass
 from service.domain import ModelVersion, PointRecord, check_point_name
 from service.inference import Rows, to_logits
+from service.points import check_make_default
 from service.registry import Registry
 
 
@@ -41,6 +42,7 @@ class Spec:
     model_version: int | None = None
     make_default: bool = False
     reason: str = ""
+    override: bool = False
 
 
 def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: str) -> PointRecord:
@@ -49,6 +51,8 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
     Raises: whatever `calibrate.fit` raises, and the registry on publishing.
     """
     check_point_name(spec.name)
+    if spec.make_default:
+        check_make_default(registry.approval)  # before the work, not after it
     version = registry.model(spec.model).version(spec.model_version)
     cache = _cache(version, registry, arrays)
     if cache.weight is None and find_method(spec.method).reads_head:
@@ -82,6 +86,7 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
         actor=actor,
         make_default=spec.make_default,
         reason=spec.reason or f"calibrated for {result.metric}",
+        override=spec.override,
     )
 
 

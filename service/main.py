@@ -22,11 +22,13 @@ from service.monitoring.traces import open_traces
 from service.registry import Registry
 from service.server import check_tls
 from service.settings import Settings
+from service.shadows import Shadows
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import Database, sqlite_address
 from service.storage.decisions import SqlDecisions
 from service.storage.keys import SqlKeys
 from service.storage.lock import only_server
+from service.storage.shadows import SqlShadowBook
 from service.storage.sql import SqlStore
 from service.web.admission import Admission
 from service.web.app import make_web
@@ -82,7 +84,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     traces = open_traces(settings.traces)
     artifacts = FolderArtifacts(settings.data / "artifacts")
     database = open_database(settings)
-    store = SqlStore(database)
+    store, shadows = SqlStore(database), Shadows(SqlShadowBook(database))
     ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
     try:
         store.check()
@@ -96,10 +98,12 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     engine = OnnxEngine(
         settings.threads, settings.run_s, memory_bytes=settings.trial_bytes, require_gpu=settings.require_gpu
     )
-    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes, settings.models_bytes)
+    measured = MeasuredEngine(engine, metrics)
+    registry = Registry(store, artifacts, measured, settings.classes, settings.approval, settings.models_bytes)
     metrics.watch(registry)
     lifecycle = Lifecycle(registry)
     metrics.audit_length = lambda: lifecycle.audit_entries
+    metrics.shadow_rows = shadows.totals
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
 
     kept_decisions = SqlDecisions(database)
@@ -120,6 +124,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
             yield
             tasks.cancel_scope.cancel()
         await to_thread.run_sync(runner.close)
+        await to_thread.run_sync(shadows.close)
         await to_thread.run_sync(ring.stop)
         if decisions is not None:
             await to_thread.run_sync(decisions.stop)
@@ -136,7 +141,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
         metrics.waited,
     )
     lanes = make_lanes(settings.calibrations)
-    parts = Parts(settings, registry, lanes, monitor, lifecycle, runner, kept_decisions, decisions)
+    parts = Parts(settings, registry, lanes, monitor, lifecycle, runner, kept_decisions, decisions, shadows)
     web, rules = make_web(parts, lifespan)
     hot = HotRoutes(route for route in ROUTES if route.hot)
     return Doorway(web, parts, Admission(settings, ring, rules), hot)

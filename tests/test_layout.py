@@ -31,7 +31,10 @@ ALLOWED = {
 }
 ALLOWED["calibrate.bench"] |= {"calibrate.io"}
 ALLOWED["calibrate.heads"] |= {"calibrate.io"}
-BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
+BEHIND_HTTP = {
+    f"service.{name}"
+    for name in ("domain", "evidence", "ports", "points", "registry", "inference", "calibration", "shadows")
+}
 ALLOWED |= {
     "service.domain": set(),
     "service.settings": set(),
@@ -40,9 +43,12 @@ ALLOWED |= {
     "service.keys": {"service.domain"},
     "service.ports": {"service.domain", "service.keys"},
     "service.auth": {"service.domain", "service.keys", "service.ports"},
-    "service.registry": {"service.domain", "service.ports"},
+    "service.evidence": {"service.domain"},
+    "service.points": {f"service.{name}" for name in ("domain", "evidence", "keys", "ports")},
+    "service.registry": {"service.domain", "service.points", "service.ports"},
     "service.inference": {"service.domain", "service.ports", "service.registry"},
-    "service.calibration": {"service.domain", "service.ports", "service.registry", "service.inference"},
+    "service.shadows": {"service.domain", "service.ports", "service.inference"},
+    "service.calibration": {f"service.{name}" for name in ("domain", "inference", "points", "ports", "registry")},
     "service.decisions": {"service.domain", "service.ports", "service.inference"},
     "service.engine": {"service.domain", "service.ports"},
     "service.storage": {"service.domain", "service.keys", "service.ports"},
@@ -53,10 +59,11 @@ ALLOWED |= {
     "service.server": {"service.settings", "service.connections", "service.lifecycle", "service.web"},
     "service.cli": {
         f"service.{name}"
-        for name in ("settings", "client", "cli_decisions", "cli_keys", "main", "monitoring", "server")
+        for name in ("settings", "client", "cli_decisions", "cli_keys", "cli_points", "main", "monitoring", "server")
     },
     "service.cli_decisions": {f"service.{name}" for name in ("domain", "settings", "storage", "main")},
     "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
+    "service.cli_points": {"service.client"},
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}

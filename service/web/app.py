@@ -18,6 +18,8 @@ from calibrate.errors import SetpointError
 from service.web.console import console, console_file
 from service.web.errors import on_error
 from service.web.hot import as_endpoint
+from service.web.oip.schemas import OipError
+from service.web.oip.shape import is_oip
 from service.web.routes import ROUTES, Route
 from service.web.rules import Rules
 from service.web.schemas import Problem
@@ -26,6 +28,16 @@ from service.web.state import Parts
 _PROBLEM = {
     "description": "What went wrong, as a problem of RFC 9457.",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+_OIP_ERROR = {
+    "description": "What went wrong, as the protocol tells it.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OipError"}}},
+}
+_TENSORS = {
+    "description": "JSON of `Inference-Header-Content-Length` bytes, then the raw tensors in its order.",
+    "type": "string",
+    "format": "binary",
 }
 
 
@@ -46,7 +58,7 @@ def make_web(
             response_class=route.answer,
             status_code=route.status,
             operation_id=route.handler.__name__,
-            responses={"default": _PROBLEM},
+            responses={"default": _OIP_ERROR if is_oip(route.path) else _PROBLEM},
         )
     app.add_route("/", lambda _: RedirectResponse("/console"), include_in_schema=False)
     app.add_route("/console", console, include_in_schema=False)
@@ -61,7 +73,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with the bodies that the routes read by hand and the token they ask for."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes, summary=_SUMMARY)
-        wanted: list[tuple[type[BaseModel], Literal["validation"]]] = [(Problem, "validation")]
+        wanted: list[tuple[type[BaseModel], Literal["validation"]]] = [
+            (Problem, "validation"),
+            (OipError, "validation"),
+        ]
         for route in ROUTES:
             wanted += [(kind, "validation") for kind in (route.json, route.form) if kind is not None]
         _, schemas = models_json_schema(wanted, ref_template="#/components/schemas/{model}")
@@ -95,10 +110,14 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
     content = {"application/json": route.json, "multipart/form-data": route.form}
     if route.json or route.form:
         operation["requestBody"] = {
-            "required": True,
+            "required": not route.optional,
             "content": {
                 kind: {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}
                 for kind, body in content.items()
                 if body is not None
             },
         }
+    if route.binary:
+        tensors = {"application/octet-stream": {"schema": _TENSORS}}
+        operation["requestBody"]["content"] |= tensors
+        operation["responses"]["200"]["content"] |= tensors

@@ -10,7 +10,7 @@ from service.calibration import Spec
 from service.calibration import calibrate as fit_and_publish
 from service.domain import BadRequest, Principal, TooLarge
 from service.web.bodies import check_wire, is_multipart, read_form
-from service.web.registry import point_reply
+from service.web.points import point_reply
 from service.web.schemas import CalibrateSpec, PointReply
 from service.web.state import Parts, parts, principal
 from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
@@ -82,6 +82,8 @@ def check_rows(labels: Any, most: int) -> None:
 
 def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: Principal) -> PointReply:
     check_rows(arrays.get("labels"), service.settings.calibrate_rows)
+    if wanted.make_default:
+        who.check("approve")
     spec = Spec(
         **wanted.model_dump(exclude={"prior", "constraints", "cost_matrix"}),
         prior=None if wanted.prior is None else tuple(wanted.prior),

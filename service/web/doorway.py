@@ -86,7 +86,7 @@ class Doorway:
                 if not getattr(request.state, "told", False):
                     raise
                 return
-            await problem(to_fact(error, request), request_id, call)(scope, receive, marked)
+            await problem(to_fact(error, request), request_id, call, scope["path"])(scope, receive, marked)
         finally:
             self.monitor.end(call, scope)
             if call.problem == "storage-failed":

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from service import domain
 from service.monitoring.monitor import Call
+from service.web.oip.shape import is_oip, oip_status, unsupported
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,15 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownModel: 404,
     domain.UnknownVersion: 404,
     domain.UnknownPoint: 404,
+    domain.UnknownAlias: 404,
+    domain.NotApproved: 409,
+    domain.Conflict: 409,
+    domain.BadEvidence: 409,
     domain.UnknownRoute: 404,
     domain.WrongVerb: 405,
     domain.TooSlow: 408,
     domain.TooLarge: 413,
+    domain.Unsupported: 501,
     domain.UnknownEncoding: 415,
     domain.TooMany: 429,
     domain.ModelFailed: 422,
@@ -55,10 +61,22 @@ class Fault(SetpointError):
     """Something went wrong in the server; its log says what."""
 
 
-def problem(error: SetpointError, request_id: str, call: Call) -> Response:
-    """The response for an error; the call is told which."""
+def problem(error: SetpointError, request_id: str, call: Call, path: str) -> Response:
+    """The response for an error at a path: under `/v2` in the shape of that protocol. The call is told which."""
+    under_v2 = is_oip(path)
+    if under_v2:
+        error = unsupported(error, path)
     call.problem = problem_type(type(error)).rsplit(":", 1)[1]
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
+    if isinstance(error, domain.TooMany):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, domain.WrongVerb):
+        headers["Allow"] = ", ".join(error.allowed)
+    if under_v2:
+        return Response(orjson.dumps({"error": str(error)}), oip_status(status), headers, "application/json")
     body = {
         "type": problem_type(type(error)),
         "title": (type(error).__doc__ or "").split("\n")[0],
@@ -68,13 +86,6 @@ def problem(error: SetpointError, request_id: str, call: Call) -> Response:
     }
     if isinstance(error, Infeasible):
         body["nearest"] = [asdict(each) for each in error.nearest]
-    headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
-    if isinstance(error, domain.TooMany):
-        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, domain.WrongVerb):
-        headers["Allow"] = ", ".join(error.allowed)
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
 
 
@@ -86,7 +97,7 @@ def problem_type(kind: type[SetpointError]) -> str:
 async def on_error(request: Request, error: Exception) -> Response:
     """Whatever was raised, as a problem; a fault is told here, so that the doorway need not tell it again."""
     request.state.told = True
-    return problem(to_fact(error, request), request.state.request_id, request.state.call)
+    return problem(to_fact(error, request), request.state.request_id, request.state.call, request.scope["path"])
 
 
 def to_fact(error: Exception, request: Request) -> SetpointError:

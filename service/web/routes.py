@@ -8,17 +8,21 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
-from service.web import calibrate, decisions, health, predict, registry, schemas
+from service.web import calibrate, decisions, health, life, life_schemas, points, predict, registry, schemas, shadow
+from service.web.oip import handlers as v2
+from service.web.oip import schemas as oip
 
 
 @dataclass(frozen=True)
 class Route:
     """One row: `scope` is what a caller must be allowed to do; "open" asks for no key.
 
+    With `binary` body and answer may also be raw tensors; an `optional` body may be left out.
+
     A `hot` one is answered ahead of the framework: its handler takes a `service.web.hot.HotCall` and gives a `Reply`.
     """
 
-    verb: Literal["GET", "POST", "PUT"]
+    verb: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     handler: Callable[..., Any]
     scope: domain.Scope | Literal["open"]
@@ -27,9 +31,13 @@ class Route:
     json: type[BaseModel] | None = None
     form: type[BaseModel] | None = None
     hot: bool = False
+    binary: bool = False
+    optional: bool = False
     answer: type[Response] = JSONResponse
 
 
+_MODEL = "/v2/models/{model}"
+_VERSION = "/v2/models/{model}/versions/{version}"
 ROUTES = (
     Route("POST", "/predict", predict.predict, "predict", schemas.PredictReply, json=schemas.PredictRequest, hot=True),
     Route(
@@ -39,20 +47,74 @@ ROUTES = (
     Route("POST", "/models", registry.register, "manage", schemas.VersionReply, 201, form=schemas.RegisterForm),
     Route("GET", "/models", registry.list_models, "predict", list[schemas.ModelReply]),
     Route("GET", "/models/{model}", registry.show_model, "predict", schemas.ModelReply),
+    Route("GET", "/models/{model}/default", life.show_default, "predict", life_schemas.MovedReply),
     Route(
-        "PUT", "/models/{model}/default", registry.set_default, "manage", schemas.DefaultReply,
-        json=schemas.DefaultRequest,
+        "PUT", "/models/{model}/default", life.set_default, "approve", life_schemas.MovedReply,
+        json=life_schemas.DefaultRequest,
     ),
-    Route("GET", "/models/{model}/operating-points", registry.list_points, "predict", list[schemas.PointReply]),
     Route(
-        "POST", "/models/{model}/operating-points", registry.publish, "manage", schemas.PointReply, 201,
+        "POST", "/models/{model}/default/rollback", life.roll_back, "approve", life_schemas.MovedReply,
+        json=life_schemas.RollbackRequest,
+    ),
+    Route("GET", "/models/{model}/aliases", life.list_aliases, "predict", list[life_schemas.AliasReply]),
+    Route(
+        "PUT", "/models/{model}/aliases/{alias}", life.set_alias, "approve", life_schemas.AliasReply,
+        json=life_schemas.AliasRequest,
+    ),
+    Route("DELETE", "/models/{model}/aliases/{alias}", life.drop_alias, "approve", list[life_schemas.AliasReply]),
+    Route("GET", "/models/{model}/operating-points", points.list_points, "predict", list[schemas.PointReply]),
+    Route(
+        "POST", "/models/{model}/operating-points", points.publish, "manage", schemas.PointReply, 201,
         schemas.PublishRequest,
     ),
-    Route("GET", "/models/{model}/operating-points/{point}", registry.show_point, "predict", schemas.PointReply),
+    Route("GET", "/models/{model}/operating-points/{point}", points.show_point, "predict", schemas.PointReply),
+    Route(
+        "POST", "/models/{model}/operating-points/{point}/approve", life.approve, "approve", schemas.PointReply,
+        json=life_schemas.ApproveRequest,
+    ),
+    Route(
+        "GET", "/models/{model}/operating-points/{point}/shadow", shadow.show_shadow, "predict",
+        life_schemas.ShadowReply,
+    ),
+    Route(
+        "POST", "/models/{model}/operating-points/{point}/shadow", life.shadow, "manage", schemas.PointReply,
+        json=life_schemas.StateRequest,
+    ),
+    Route(
+        "POST", "/models/{model}/operating-points/{point}/retire", life.retire, "manage", schemas.PointReply,
+        json=life_schemas.StateRequest,
+    ),
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
     Route("GET", "/decisions", decisions.show_decisions, "audit", list[schemas.DecisionReply]),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),
+    Route("GET", "/v2", v2.server_metadata_v2, "predict", oip.OipServer),
+    Route("GET", "/v2/health/live", v2.server_live, "open", oip.OipLive),
+    Route("GET", "/v2/health/ready", v2.server_ready, "open", oip.OipReady),
+    Route("GET", "/v2/models", v2.list_models_v2, "predict", oip.OipModels),
+    Route("GET", "/v2/models/stats", v2.all_statistics, "predict", oip.OipStatistics),
+    Route("GET", f"{_MODEL}", v2.model_metadata, "predict", oip.OipModel),
+    Route("GET", f"{_VERSION}", v2.version_metadata, "predict", oip.OipModel),
+    Route("GET", f"{_MODEL}/ready", v2.model_ready, "predict", oip.OipReady),
+    Route("GET", f"{_VERSION}/ready", v2.version_ready, "predict", oip.OipReady),
+    Route("GET", f"{_MODEL}/config", v2.model_config, "predict", oip.OipConfig),
+    Route("GET", f"{_VERSION}/config", v2.version_config, "predict", oip.OipConfig),
+    Route("GET", f"{_MODEL}/stats", v2.model_statistics, "predict", oip.OipStatistics),
+    Route("GET", f"{_VERSION}/stats", v2.version_statistics, "predict", oip.OipStatistics),
+    Route("POST", f"{_MODEL}/infer", v2.infer_model, "predict", oip.OipReply, json=oip.OipRequest, binary=True),
+    Route("POST", f"{_VERSION}/infer", v2.infer_version, "predict", oip.OipReply, json=oip.OipRequest, binary=True),
+    Route(
+        "POST", "/v2/repository/index", v2.repository_index, "predict", list[oip.OipIndexItem],
+        json=oip.OipIndexRequest, optional=True,
+    ),
+    Route(
+        "POST", "/v2/repository/models/{model}/load", v2.load_model, "manage", oip.OipLoaded,
+        json=oip.OipLoadRequest, optional=True,
+    ),
+    Route(
+        "POST", "/v2/repository/models/{model}/unload", v2.unload_model, "manage", oip.OipLoaded,
+        json=oip.OipUnloadRequest, optional=True,
+    ),
     Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),
     Route("GET", "/metrics", health.metrics, "metrics", None, answer=PlainTextResponse),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """What every handler is given: the parts that `main` wired together, taken off the request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
@@ -12,7 +12,9 @@ from service.monitoring.monitor import Call, Monitor
 from service.ports import Decisions, Runner
 from service.registry import Registry
 from service.settings import Settings
+from service.shadows import Shadows
 from service.web.lanes import Lanes
+from service.web.oip.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Parts:
     runner: Runner
     kept_decisions: Decisions
     decisions: DecisionLog | None  # None where none are logged
+    shadows: Shadows
+    statistics: Statistics = field(default_factory=Statistics)
 
 
 def parts(request: Request) -> Parts:

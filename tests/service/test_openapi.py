@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from service.web import schemas
+from service.web.oip.shape import is_oip
 from service.web.openapi import document
 from service.web.routes import ROUTES
 from tests.models import network
@@ -40,6 +41,10 @@ def test_every_route_is_described_whole() -> None:
         assert operation["x-scope"] == route.scope
         assert ("requestBody" in operation) == bool(route.json or route.form)
         assert {str(route.status), "default"} == set(operation["responses"])
+        error = operation["responses"]["default"]["content"]
+        assert list(error) == ["application/json" if is_oip(route.path) else "application/problem+json"]
+        for content in (operation.get("requestBody"), operation["responses"].get("200")) if route.binary else ():
+            assert content["content"].keys() == {"application/json", "application/octet-stream"}
         assert operation["security"] == (
             [] if route.scope == "open" else [{"bearer": []}, {"header": []}, {"basic": []}]
         )
