@@ -119,6 +119,14 @@ class TimedOut(SetpointError):
     """The answer was not there within the time that the call gave it."""
 
 
+class NoGpu(SetpointError):
+    """A GPU is required, and a model would run on the CPU."""
+
+
+class OutOfMemory(SetpointError):
+    """The device that a model runs on has not the memory for this run."""
+
+
 class Unguarded(SetpointError):
     """The server would be open to others without a token or keys."""
 

@@ -9,8 +9,7 @@ where a run is short.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -24,8 +23,7 @@ from service.ports import Runner
 from service.registry import Registry
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
+class Rows(NamedTuple):
     """What a request brings: exactly one of inputs by name, features (n, d) and logits (n, k)."""
 
     inputs: Mapping[str, np.ndarray] | None = None
@@ -33,8 +31,7 @@ class Rows:
     logits: ArrayLike | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
+class Answer(NamedTuple):
     """Decisions on n rows: class indices, probabilities (of the mapped logits where the point contains a calibration
     map), adjusted probabilities, margins, and what others would say.
     """

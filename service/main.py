@@ -87,8 +87,11 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
         store.close()
         raise
     metrics = Metrics()
-    engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes, settings.approval)
+    engine = OnnxEngine(
+        settings.threads, settings.run_s, memory_bytes=settings.trial_bytes, require_gpu=settings.require_gpu
+    )
+    measured = MeasuredEngine(engine, metrics)
+    registry = Registry(store, artifacts, measured, settings.classes, settings.approval, settings.models_bytes)
     metrics.watch(registry)
     lifecycle = Lifecycle(registry)
     metrics.audit_length = lambda: lifecycle.audit_entries

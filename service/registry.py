@@ -54,6 +54,7 @@ class Registry:
         engine: Engine,
         most_classes: int = 10_000,
         approval: Approval = "off",
+        most_bytes: int | None = None,
     ) -> None:
         self._most_classes = most_classes
         self._store, self._artifacts, self._engine = store, artifacts, engine
@@ -63,6 +64,9 @@ class Registry:
         self._sessions: OrderedDict[Key, Session] = OrderedDict()
         self._heads: OrderedDict[Key, Head] = OrderedDict()
         self._providers: dict[Key, str] = {}
+        self._sizes: dict[Key, int] = {}
+        self._most_bytes = most_bytes
+        self._let_go: set[Key] = set()
         self._keeping = threading.Lock()
         self._seen = 0
         self._behind: set[str] = set()
@@ -73,7 +77,11 @@ class Registry:
         self._artifacts.sweep()
         self._seen, _ = self._store.changed_since(0)  # before the models: what comes between is taken in twice
         self._models = {model.name: model for model in self._store.models()}
+        left = self._most_bytes
         for model in self._models.values():
+            if left is not None and (left := left - model.version(None).size_bytes) < 0:
+                self._let_go.add((model.name, model.default.model_version))
+                continue
             try:
                 self.session(model.version(None))
             except SetpointError as error:
@@ -133,7 +141,7 @@ class Registry:
             if (name, model.default.model_version) in self._sessions
             else f"the default version of model '{name}' is not loaded"
             for name, model in self._models.items()
-            if name in self._failed or (name, model.default.model_version) not in self._sessions
+            if name in self._failed or (name, model.default.model_version) not in self._sessions.keys() | self._let_go
         ]
 
     def models(self) -> list[Model]:
@@ -158,7 +166,7 @@ class Registry:
                     data = self._artifacts.get(version.graph_digest)
                     found = self._engine.load(data, version.output, version.output_kind)
                     found.warm(version.inputs)
-                    self._keep(self._sessions, key, found)
+                    self._keep_session(key, found, len(data))
                     self._providers[key] = found.provider
         return found
 
@@ -199,6 +207,23 @@ class Registry:
             staged = [other for other in held if other not in live and other != key]
             for other in staged[: max(0, len(staged) + 1 - MOST_STAGED)]:
                 del held[other]
+
+    def _keep_session(self, key: Key, session: Session, size_bytes: int) -> None:
+        """Keeps a session, and lets go of those that were not used for longest while all are larger than they may be.
+
+        A call that runs on one holds it until it is through; the next call loads it again.
+        """
+        self._keep(self._sessions, key, session)
+        with self._keeping:
+            self._sizes[key] = size_bytes
+            self._let_go.discard(key)
+            total = sum(self._sizes[other] for other in self._sessions)
+            for other in [other for other in self._sessions if other != key]:
+                if self._most_bytes is None or total <= self._most_bytes:
+                    break
+                del self._sessions[other]
+                total -= self._sizes[other]
+                self._let_go.add(other)
 
     def register(
         self,
@@ -249,7 +274,7 @@ class Registry:
             key = (name, version.version)
             self._providers[key] = session.provider
             if changed.default.model_version == version.version:  # a staged one is loaded when it is asked for
-                self._keep(self._sessions, key, session)
+                self._keep_session(key, session, len(graph.data))
             self._show(changed)
         return version
 

@@ -51,6 +51,10 @@ class Settings(BaseSettings):
         300.0, gt=0, description="Wrong keys that an address may present a minute, before it is made to wait."
     )
     threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
+    require_gpu: bool = Field(False, description="Whether to refuse what would run on the CPU.")
+    models_bytes: int | None = Field(
+        None, ge=1, description="The most bytes of model files kept loaded; the least recently used is let go."
+    )
     runs: int | None = Field(
         None, ge=1, description="Runs of models at once; as many as there are cores for `threads` each if not given."
     )

@@ -17,13 +17,13 @@ from numpy.lib import format as npy
 
 from calibrate.errors import BadCache
 
-_NPY, _FILE, _STREAM = b"\x93NUMPY", b"ARROW1", b"\xff\xff\xff\xff"
+NPY_MAGIC, _FILE, _STREAM = b"\x93NUMPY", b"ARROW1", b"\xff\xff\xff\xff"
 _KINDS = "fiub"
 
 
 def is_packed(data: bytes) -> bool:
     """Whether bytes begin as `.npy` or Arrow does, and no text does."""
-    return data.startswith((_NPY, _FILE, _STREAM))
+    return data.startswith((NPY_MAGIC, _FILE, _STREAM))
 
 
 def read_packed(data: bytes, most_bytes: int) -> np.ndarray | dict[str, np.ndarray]:
@@ -31,7 +31,7 @@ def read_packed(data: bytes, most_bytes: int) -> np.ndarray | dict[str, np.ndarr
 
     Raises: `BadCache` where the bytes are not whole, or hold anything but numbers and texts.
     """
-    return read_npy(data) if data.startswith(_NPY) else _read_arrow(data, most_bytes)
+    return read_npy(data) if data.startswith(NPY_MAGIC) else _read_arrow(data, most_bytes)
 
 
 def read_npy(data: bytes) -> np.ndarray:

@@ -10,8 +10,9 @@ import contextlib
 import io
 import logging
 import shutil
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from jaxtyping import Float
 from calibrate.errors import BadModel, NotFinite
 from calibrate.io.model import OutputKind, Port
 from calibrate.logits import logits_from_probabilities, to_columns
-from service.domain import ModelFailed
+from service.domain import ModelFailed, NoGpu, OutOfMemory
+from service.engine.bound import BoundRuns
 from service.engine.deadlines import Deadlines
 from service.engine.warmup import Warmth, warm
 from service.engine.workshop import shared_workshop
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _SIZES, _WARM_S = tuple(2**i for i in range(9)), 0.5
 _LATE_S, _MOST_LATE = 2e-3, 5  # a thread may be put off by others for as long; so often in a row it is the model
+_WARM_BOUND_S = 10.0  # a GPU's first run of each size is long
+CPU = "CPUExecutionProvider"
 NO_MEMORY = "bad_alloc: there was not enough memory"
 _OF_MEMORY = ("bad_alloc", "Failed to allocate", "vailable memory")  # as the runtime says it
 SILENT = 4  # the runtime would write to stderr by itself what it raises, the rows that failed quoted
@@ -40,11 +44,17 @@ SILENT = 4  # the runtime would write to stderr by itself what it raises, the ro
 class OnnxSession:
     """A loaded model; `run` may be called from several threads at once."""
 
-    def __init__(self, session: ort.InferenceSession, output: str, kind: OutputKind, deadlines: Deadlines) -> None:
-        self._session = session
+    def __init__(
+        self, open_one: Callable[[], ort.InferenceSession], output: str, kind: OutputKind, deadlines: Deadlines,
+        bound: bool = False, clock: Callable[[], float] = time.thread_time,
+    ) -> None:  # fmt: skip
+        self._open, self._clock = open_one, clock
         self._deadlines = deadlines
         self._output = [output]
         self._kind = kind
+        self._session = open_one()
+        self._bound = BoundRuns(self._session, output, _device(self._session)) if bound else None
+        self._reopening = threading.Lock()
         self._warmth: Warmth | None = None
         self._late = 0
 
@@ -65,30 +75,40 @@ class OnnxSession:
 
     def warm(self, inputs: Sequence[Port]) -> None:
         """Runs it on made-up rows, and takes the time."""
-        self._warmth = warm(self.run, inputs, _SIZES, _WARM_S)
+        self._warmth = warm(self.run, inputs, _SIZES, _WARM_S, self._clock)
+        if self._bound is not None and self._warmth.is_batchable:  # from here on rows are filled up: once more
+            self._warmth = warm(self.run, inputs, _SIZES, _WARM_BOUND_S, self._clock)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n k"]:
         """The logits of the rows, (n, k).
 
-        Raises: `ModelFailed`; `NotFinite` or `WrongShape` where what the model puts out are no logits.
+        Raises: `ModelFailed`; `OutOfMemory` where a device has not enough, and has let go of all by then; `NotFinite`
+        or `WrongShape` where what the model puts out are no logits.
         """
         options = ort.RunOptions()
         rows = len(next(iter(inputs.values())))
-        started = time.perf_counter()
+        started = self._clock()
+        session, bound = self._session, self._bound
         self._deadlines.begin(options)
         options.log_severity_level = SILENT
         try:
-            (made,) = self._session.run(self._output, inputs, options)
+            if bound is None or any(array.dtype.kind == "O" for array in inputs.values()):
+                (made,) = session.run(self._output, inputs, options)
+            else:
+                made = bound.run(inputs, options, padded=self.is_batchable)
         except Exception as error:  # the runtime's errors share no base of their own
             if options.terminate:
                 raise ModelFailed(
                     f"the model was stopped after {self._deadlines.run_s:g} s, which is all a run may take"
                 ) from None
             log.warning("a model could not be run: %s", words_of_runtime(error))
+            if bound is not None and _is_of_memory(error):
+                self._reopen(session)
+                raise OutOfMemory("the device has not the memory for this run; send fewer rows, or try again") from None
             raise ModelFailed("the model could not be run on these rows; the server's log says why") from None
         finally:
             self._deadlines.end(options)
-            self._note(rows, time.perf_counter() - started)
+            self._note(rows, self._clock() - started)
         if not isinstance(made, np.ndarray):
             raise ModelFailed(f"the model put out a {type(made).__name__}, wanted a tensor of {self._kind}")
         try:
@@ -98,6 +118,16 @@ class OnnxSession:
         if len(logits) != rows:
             raise ModelFailed(f"the model put out {len(logits)} rows for {rows}")
         return logits
+
+    def _reopen(self, failed: ort.InferenceSession) -> None:
+        """A new session in the place of one whose device is full: its memory comes back with it. Once for all callers
+        that saw it; those that still run on the old one hold it until they are through.
+        """
+        with self._reopening:
+            if self._session is failed and self._bound is not None:
+                self._bound.clear()
+                session = self._open()
+                self._session, self._bound = session, BoundRuns(session, self._output[0], _device(session))
 
     def _note(self, rows: int, taken_s: float) -> None:
         """Keeps count of runs that should have been quick: what takes long on some rows does not run in place."""
@@ -111,13 +141,26 @@ class OnnxSession:
 class OnnxEngine:
     """Makes sessions that all use `threads` threads a run, and `run_s` seconds at most.
 
-    A model that is tried out may take `memory_bytes` beyond what its process has.
+    A model that is tried out may take `memory_bytes` beyond what its process has. With `require_gpu` nothing is loaded
+    that would run on the CPU. `bound` is for tests: runs as on a GPU, wherever they are. Raises: `NoGpu`.
     """
 
-    def __init__(self, threads: int = 1, run_s: float = 30, *, memory_bytes: int = 2**31, gpu: bool = True) -> None:
+    def __init__(
+        self,
+        threads: int = 1,
+        run_s: float = 30,
+        *,
+        memory_bytes: int = 2**31,
+        gpu: bool = True,
+        require_gpu: bool = False,
+        bound: bool = False,
+    ) -> None:
         self._threads, self._deadlines = threads, Deadlines(run_s)
         self._memory_bytes = memory_bytes
-        self._providers = _providers() if gpu else ["CPUExecutionProvider"]
+        self._providers = _providers() if gpu else [CPU]
+        self._require_gpu, self._bound = require_gpu, bound
+        if require_gpu and len(self._providers) == 1:
+            raise NoGpu("a GPU is required, and this machine, or this build of ONNX Runtime, has none")
 
     def examine(self, data: bytes, *, output: str | None = None, output_kind: str | None = None) -> Examined:
         """What is known of a model file once it has run by itself, in a process with limits.
@@ -136,18 +179,37 @@ class OnnxEngine:
     def load(self, data: bytes, output: str, kind: OutputKind) -> OnnxSession:
         """A session of a graph, one output of which holds logits or probabilities.
 
-        Raises: `BadModel` where the runtime refuses it.
+        Raises: `BadModel` where the runtime refuses it, `NoGpu` where it would run on the CPU and must not.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = SILENT
+        providers = self._providers
+
+        def open_one() -> ort.InferenceSession:
+            return ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
+
         try:
-            session = ort.InferenceSession(data, options, providers=self._providers, enable_fallback=0)
+            is_bound = self._bound or len(providers) > 1
+            clock = time.perf_counter if is_bound or self._threads > 1 else time.thread_time
+            session = OnnxSession(open_one, output, kind, self._deadlines, is_bound, clock)
         except Exception as error:  # the runtime's errors share no base of their own
             raise BadModel(f"ONNX Runtime refuses the model: {str(error)[:500]}") from None
-        return OnnxSession(session, output, kind, self._deadlines)
+        if self._require_gpu and session.provider == CPU:
+            raise NoGpu("a GPU is required, and ONNX Runtime would run this model on the CPU; its log says why")
+        return session
+
+
+def _device(session: ort.InferenceSession) -> str:
+    return "cpu" if session.get_providers()[0] == CPU else "cuda"
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether the runtime's words are of memory; it has no error of its own for it."""
+    words = str(error)
+    return any(word in words for word in (*_OF_MEMORY, "out of memory", "CUDA failure 2"))
 
 
 def words_of_runtime(error: Exception) -> str:
@@ -164,9 +226,9 @@ def _providers() -> list[Any]:
     """CUDA and the CPU where this build and this machine have a GPU, else the CPU alone."""
     has_gpu = shutil.which("nvidia-smi") or any(Path("/dev").glob("nvidia[0-9]*"))
     if "CUDAExecutionProvider" not in ort.get_available_providers() or not has_gpu:
-        return ["CPUExecutionProvider"]
+        return [CPU]
     with contextlib.redirect_stdout(io.StringIO()) as said:  # it prints what it cannot find
         ort.preload_dlls(directory="")
     if said.getvalue():
         log.warning("CUDA libraries: %s", said.getvalue().strip())
-    return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+    return [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), CPU]

@@ -5,7 +5,7 @@ what it unpacks to; elsewhere it is 415, and `.npz` is the compact form.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 from typing import Any, Protocol
 
 from service.domain import BadRequest, TooLarge, TooSlow, UnknownEncoding
@@ -53,8 +53,7 @@ def bounded(receive: Receive, most_bytes: int, most_s: float, counted: Counted) 
         if ends_at is None:
             ends_at = asyncio.get_running_loop().time() + most_s
         try:
-            async with asyncio.timeout_at(ends_at):
-                message = await receive()
+            message = await _by(receive, ends_at)
         except TimeoutError:
             raise TooSlow(f"the body must come within {most_s:g} s; {counted.received} bytes came") from None
         if message["type"] != "http.request":
@@ -69,6 +68,46 @@ def bounded(receive: Receive, most_bytes: int, most_s: float, counted: Counted) 
         return message
 
     return next_message
+
+
+async def _by(receive: Receive, ends_at: float) -> Message:
+    """The next message, by a time. One that is already there, as that of a small body mostly is, needs no clock.
+
+    Raises: `TimeoutError`.
+    """
+    asked = receive()
+    if not isinstance(asked, Coroutine):
+        async with asyncio.timeout_at(ends_at):
+            return await asked
+    try:
+        waits_for = asked.send(None)
+    except StopIteration as there:
+        message: Message = there.value
+        return message
+    async with asyncio.timeout_at(ends_at):
+        return await _Rest(asked, waits_for)
+
+
+class _Rest:
+    """What is left of a coroutine that has begun to wait."""
+
+    def __init__(self, begun: Coroutine[Any, Any, Message], waits_for: Any) -> None:
+        self._begun, self._waits_for = begun, waits_for
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        """Waits on, and hands on what the waiting brings, an end before its time too."""
+        waits_for = self._waits_for
+        while True:
+            try:
+                try:
+                    got = yield waits_for
+                except BaseException as error:  # a cancellation, which is the coroutine's to hear
+                    waits_for = self._begun.throw(error)
+                else:
+                    waits_for = self._begun.send(got)
+            except StopIteration as through:
+                message: Message = through.value
+                return message
 
 
 def _too_large(most_bytes: int) -> TooLarge:

@@ -48,6 +48,8 @@ STATUS: dict[type[SetpointError], int] = {
     domain.Busy: 503,
     domain.Starting: 503,
     domain.StorageFailed: 503,
+    domain.NoGpu: 503,
+    domain.OutOfMemory: 503,
     domain.TimedOut: 504,
     NotConverged: 422,
     InputError: 422,

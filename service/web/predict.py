@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from jaxtyping import Float
 
-from calibrate.io.packed import is_packed, read_packed
+from calibrate.io.packed import NPY_MAGIC, is_packed, read_packed
 from service.decisions import Answered
 from service.domain import BadRequest, Model, ModelVersion, TooLarge
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
@@ -26,6 +26,7 @@ _KEYS = {"model", "model_version", *_ROWS, "operating_point", "compare", "priori
 MOST_NUMBERS = 10_000_000  # rows times classes: the answer holds two numbers for each, as Python objects
 LEAST_PRIORITY, MOST_TIMEOUT_MS = 1000, 3_600_000
 _SHORT_BYTES = 2**18  # of a body, read in about a millisecond
+_SHORT_NPY_BYTES = 2**22  # which is not read, only looked through
 _SHORT_NUMBERS = 2**12  # of an answer, written in about a millisecond
 
 
@@ -55,7 +56,7 @@ async def predict(call: HotCall) -> Reply:
     came = time.monotonic()
     in_thread = service.lanes.predictions.run
     with service.monitor.step("parse"):
-        if len(body) <= _SHORT_BYTES:
+        if len(body) <= (_SHORT_NPY_BYTES if body.startswith(NPY_MAGIC) else _SHORT_BYTES):
             ask = _read(call)
         else:
             ask = await in_thread(lambda: _read(call))

@@ -6,6 +6,7 @@ busy machine slows both sides of a ratio alike.
 """
 
 import base64
+import io
 import json
 import os
 import subprocess
@@ -17,44 +18,22 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-import onnx
 import orjson
-from onnx import TensorProto, helper, numpy_helper
 
 from calibrate import OperatingPoint
 from service.client import Client
 from tests.benchmarks.load import Taken
+from tests.benchmarks.networks import mlp, resnet18
 from tests.servers import free_port
 
 TOKEN = "a-token-for-the-benchmark"  # of a server that nobody else reaches
 WIDTH = 30
 POINTS = [f"p{i}" for i in range(10)]
-
-
-def mlp(*widths: int) -> bytes:
-    """A network of dense layers."""
-    rng = np.random.default_rng(0)
-    nodes, constants, last = [], [], "x"
-    for i, (above, below) in enumerate(pairwise(widths)):
-        weight = (rng.normal(size=(below, above)) / np.sqrt(above)).astype(np.float32)
-        constants += [numpy_helper.from_array(weight, f"w{i}"), numpy_helper.from_array(weight[:, 0].copy(), f"b{i}")]
-        out = "z" if i == len(widths) - 2 else f"h{i}"
-        nodes.append(helper.make_node("Gemm", [last, f"w{i}", f"b{i}"], [out], transB=1))
-        if out != "z":
-            nodes.append(helper.make_node("Relu", [out], [f"r{i}"]))
-        last = f"r{i}"
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(nodes, "mlp", [info("x", TensorProto.FLOAT, ["n", widths[0]])],
-                              [info("z", TensorProto.FLOAT, ["n", widths[-1]])], constants)  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
 
 
 @contextmanager
@@ -183,6 +162,13 @@ def _span(ratios: list[float]) -> str:
     return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
+def npy(rows: np.ndarray) -> bytes:
+    """As a `.npy` file."""
+    made = io.BytesIO()
+    np.save(made, rows)
+    return made.getvalue()
+
+
 def rows_of(n: int) -> np.ndarray:
     """Rows as a client has them."""
     return np.random.default_rng(n).normal(size=(n, WIDTH)).astype(np.float32)
@@ -211,9 +197,53 @@ def main() -> None:
         _publish(f"http://127.0.0.1:{ports['ours']}", folder)
         driver = Driver("1")
         stack.callback(driver.close)
-        for title, contenders in _pairs(servers, ports).items():
+        pairs = _pairs(servers, ports)
+        for title, contenders in pairs.items():
             if only in title:
                 print(table(title, in_rounds(driver, contenders, rounds, seconds)), flush=True)
+        if only in _HEAVY:
+            _heavy(driver, folder, servers["ours"], ports["ours"], rounds, seconds)
+        if only in _MANY:
+            _many(driver, folder, ports["ours"], pairs["1 row, JSON"], rounds, seconds)
+
+
+_HEAVY = "a network as large as a ResNet-18, 32 callers of one picture"
+_MANY = "a thousand published points beside ten, 1 row, JSON"
+_SIDE = 224
+
+
+def _heavy(driver: Driver, folder: Path, process: int, port: int, rounds: int, seconds: float) -> None:
+    """Rows a core second of the server, beside those of ONNX Runtime alone on the same core with its best batch."""
+    path = folder / "resnet18.onnx"
+    path.write_bytes(resnet18(_SIDE))
+    with Client(f"http://127.0.0.1:{port}") as client:
+        client.register(path, "pictures", classes='["cat", "dog"]')
+    picture = np.random.default_rng(0).normal(size=(1, 3, _SIDE, _SIDE)).astype(np.float32)
+    ask = request("/predict?model=pictures", npy(picture), authorization=f"Bearer {TOKEN}")
+    driver.ask(port, ask, 1, 32)
+    ratios = []
+    lines = [f"### {_HEAVY}", "", "| server | alone, by rows a run | server beside the best |", "| --- | --- | --- |"]
+    alone_on_it = ["taskset", "--cpu-list", "0", sys.executable, "-m", "tests.benchmarks.bare_apps", "offline"]
+    for _ in range(rounds):
+        before = core_s(process)
+        taken = driver.ask(port, ask, max(seconds, 8), 32)
+        ours = taken.answers / (core_s(process) - before)
+        said = subprocess.run([*alone_on_it, str(path), "0"], capture_output=True, check=True)
+        alone: dict[str, float] = json.loads(said.stdout)
+        ratios.append(ours / max(alone.values()))
+        shown = ", ".join(f"{rows}: {speed:.1f}" for rows, speed in alone.items())
+        lines.append(f"| {ours:.1f} ({taken.errors} errors, p99 {taken.p99_ms:.0f} ms) | {shown} | {ratios[-1]:.3f} |")
+    print("\n".join([*lines, "", f"Rows a core second; median {median(ratios):.3f}.", ""]), flush=True)
+
+
+def _many(driver: Driver, folder: Path, port: int, pairs: Mapping[str, Contender], rounds: int, seconds: float) -> None:
+    """The same question before and after, each beside the bare app at its time."""
+    only = {name: pairs[name] for name in ("ours", "bare ASGI")}
+    print(table(f"{_MANY}: before", in_rounds(driver, only, rounds, seconds)), flush=True)
+    with Client(f"http://127.0.0.1:{port}") as client:
+        for i in range(1000 - len(POINTS)):
+            client.publish(folder / "point.json", "m", name=f"many{i}", model_version=None)
+    print(table(f"{_MANY}: after", in_rounds(driver, only, rounds, seconds)), flush=True)
 
 
 def _publish(address: str, folder: Path) -> None:
@@ -242,6 +272,13 @@ def _pairs(servers: Mapping[str, int], ports: Mapping[str, int]) -> dict[str, di
         }
         for n in (1, 64)
     }  # fmt: skip
+    for n in (64, 256):
+        rows = rows_of(n)
+        ask = request("/predict?model=m&operating_point=p3", npy(rows), accept="application/x-npy", **auth)
+        pairs[f"{n} rows, binary"] = {
+            "ours": Contender(servers["ours"], ports["ours"], ask),
+            "bare ASGI": Contender(servers["asgi"], ports["asgi"], request("/binary", rows.tobytes())),
+        }
     for n in (1, 64):
         pairs[f"ten points beside one, {n} rows JSON"] = {
             "ten in `compare`": ours(n, compare=POINTS),

@@ -7,8 +7,10 @@ import pytest
 
 from calibrate.errors import BadModel, NotFinite, WrongShape
 from calibrate.io.graph import read_model
+from calibrate.io.model import Port
 from calibrate.logits import logits_from_probabilities
-from service.domain import ModelFailed
+from service.domain import ModelFailed, NoGpu, OutOfMemory
+from service.engine.bound import padded_rows
 from service.engine.onnx import OnnxEngine
 from service.ports import Engine, Session
 from tests.models import WIDTH, body, build, forest, forward, network, weights
@@ -98,6 +100,71 @@ def test_an_output_that_is_not_a_row_per_row_is_refused(engine: Engine) -> None:
                    {**weights(2), "axes": np.array([0])}, ["z"])  # fmt: skip
     with pytest.raises(ModelFailed, match="1 rows for 9"):
         load(engine, summed, output="z", output_kind="logits").run({"x": X})
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_rows_that_are_filled_up_in_kept_buffers_are_answered_alike(k: int) -> None:
+    """As on a device of its own: any number of rows, in any order, from several threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    session = load(OnnxEngine(bound=True), network(k))
+    assert [padded_rows(n) for n in (1, 2, 3, 4, 5, 9, 64, 65)] == [1, 2, 4, 4, 8, 16, 64, 128]
+    sizes = [*range(1, 18), 1, 5, 3, 64, 33, 2] * 3
+
+    def run(i: int) -> bool:
+        rows = np.random.default_rng(i).normal(size=(sizes[i], WIDTH)).astype(np.float32)
+        before = rows.copy()
+        made = session.run({"x": rows})
+        return np.array_equal(rows, before) and np.allclose(made, forward(weights(k), rows)[1], atol=1e-5)
+
+    assert run(0)
+    session.warm((Port("x", "float32", (None, WIDTH)),))
+    assert session.is_batchable
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(run, range(len(sizes))))
+
+
+def test_a_model_that_mixes_its_rows_is_never_filled_up() -> None:
+    """Its answer would change."""
+    from onnx import helper
+
+    node = helper.make_node
+    mixing = [node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1), node("Sub", ["x", "m"], ["c"]),
+              node("MatMul", ["c", "w"], ["z"])]  # fmt: skip
+    data = build(mixing, {"w": np.eye(WIDTH, 2, dtype=np.float32)}, ["z"])
+    session = OnnxEngine(bound=True).load(data, "z", "logits")
+    session.warm((Port("x", "float32", (None, WIDTH)),))
+    assert np.allclose(session.run({"x": X}), (X - X.mean(axis=0))[:, :2], atol=1e-6)
+
+
+def test_a_device_without_memory_is_told_and_the_session_is_new() -> None:
+    """A row asks for far more than there is; others are answered before and after."""
+    from onnx import helper
+
+    node = helper.make_node
+    greedy = [
+        node("ReduceMax", ["x"], ["largest"], keepdims=0), node("Cast", ["largest"], ["n"], to=7),
+        node("Unsqueeze", ["n", "first"], ["shape"]), node("ConstantOfShape", ["shape"], ["zeros"]),
+        node("ReduceSum", ["zeros"], ["none"], keepdims=0), node("Add", ["x", "none"], ["y"]),
+        node("MatMul", ["y", "w"], ["z"]),
+    ]  # fmt: skip
+    data = build(greedy, {"w": np.eye(WIDTH, 2, dtype=np.float32), "first": np.array([0])}, ["z"])
+    session = OnnxEngine(bound=True).load(data, "z", "logits")
+    first = session._session
+    fine = np.full((2, WIDTH), 3, dtype=np.float32)
+    for _ in range(2):
+        assert np.array_equal(session.run({"x": fine}), fine[:, :2])
+        with pytest.raises(OutOfMemory, match="send fewer rows"):
+            session.run({"x": np.full((2, WIDTH), 1e15, dtype=np.float32)})
+    assert session._session is not first
+    assert np.array_equal(session.run({"x": fine}), fine[:, :2])
+
+
+@pytest.mark.skipif(OnnxEngine()._providers != ["CPUExecutionProvider"], reason="there is a GPU")
+def test_a_required_gpu_that_is_not_there_is_refused() -> None:
+    """Before anything is served."""
+    with pytest.raises(NoGpu, match="this machine, or this build of ONNX Runtime, has none"):
+        OnnxEngine(require_gpu=True)
 
 
 def test_a_graph_that_the_runtime_refuses_is_a_bad_model(engine: Engine) -> None:

@@ -518,3 +518,37 @@ def test_a_published_result_file_is_what_fit_saved(fraud: TestClient, tmp_path: 
     assert said["mis_after"] == result.mis_after.tolist()
     assert said["evidence"]["f1"]["value"] == result.evidence["f1"].value
     assert said["evidence"]["f1"]["kind"] == "submitted"
+
+
+def test_models_share_the_memory_that_they_may_take(start: Start) -> None:
+    """The least recently used is let go, ready all the while, and loaded again when it is asked for."""
+    size = len(network(2))
+    client = start(models_bytes=int(2.5 * size))
+    for name in ("a", "b", "c"):
+        register(client, network(2), name, classes=CLASSES)
+    registry = client.app._parts.registry  # type: ignore[attr-defined]
+    loaded = registry._sessions
+
+    def ask(name: str) -> None:
+        assert client.post("/predict", json={"model": name, "inputs": [[1, 2, 3, 4]]}).status_code == 200
+
+    assert [name for name, _ in loaded] == ["b", "c"]
+    ask("b")
+    ask("a")
+    assert [name for name, _ in loaded] == ["b", "a"]
+    assert client.get("/health/ready").json()["status"] == "ok"
+    ask("c")
+    assert [name for name, _ in loaded] == ["a", "c"]
+    again = start(models_bytes=int(2.5 * size))
+    assert len(again.app._parts.registry._sessions) == 2  # type: ignore[attr-defined]
+    assert again.get("/health/ready").json()["status"] == "ok"
+
+
+def test_a_model_larger_than_all_may_take_is_served_alone(start: Start) -> None:
+    """It takes the place of all others."""
+    client = start(models_bytes=10)
+    for name in ("a", "b"):
+        register(client, network(2), name, classes=CLASSES)
+    for name in ("a", "b", "a"):
+        assert client.post("/predict", json={"model": name, "inputs": [[1, 2, 3, 4]]}).status_code == 200
+        assert len(client.app._parts.registry._sessions) == 1  # type: ignore[attr-defined]
