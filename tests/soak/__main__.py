@@ -18,7 +18,7 @@ from tests.servers import running
 from tests.soak import crash, faults, fuzz, memory, moving
 
 PAGE = Path(__file__).parents[2] / "docs" / "soak.md"
-KILLS, MOVING_S, EXAMPLES, REQUESTS = 200, 600, 150, 1_000_000
+KILLS, MOVING_S, EXAMPLES, REQUESTS = 200, 600, 60, 1_000_000
 Told = tuple[str, list[str]]
 
 
