@@ -43,6 +43,7 @@ ALLOWED |= {
     "service.keys": {"service.domain"},
     "service.ports": {"service.domain", "service.keys"},
     "service.auth": {"service.domain", "service.keys", "service.ports"},
+    "service.watcher": set(),
     "service.evidence": {"service.domain"},
     "service.points": {f"service.{name}" for name in ("domain", "evidence", "keys", "ports")},
     "service.registry": {"service.domain", "service.points", "service.ports"},
@@ -59,11 +60,15 @@ ALLOWED |= {
     "service.server": {"service.settings", "service.connections", "service.lifecycle", "service.web"},
     "service.cli": {
         f"service.{name}"
-        for name in ("settings", "client", "cli_decisions", "cli_keys", "cli_points", "main", "monitoring", "server")
+        for name in (
+            *("settings", "client", "main", "monitoring", "server"),
+            *("cli_decisions", "cli_keys", "cli_points", "cli_state"),
+        )
     },
     "service.cli_decisions": {f"service.{name}" for name in ("domain", "settings", "storage", "main")},
     "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
     "service.cli_points": {"service.client"},
+    "service.cli_state": {"service.settings", "service.ports", "service.storage"},
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}
