@@ -84,10 +84,14 @@ def test_several_points_at_once_are_each_by_itself(logits: np.ndarray, data: st.
     """To the last bit: a point for each row, and all points for every row; also where one is not affine."""
     k = logits.shape[1]
     names, vectors = tuple(str(i) for i in range(k)), hnp.arrays(np.float64, k, elements=st.floats(0.1, 20))
-    points = [OperatingPoint(names, data.draw(vectors), data.draw(vectors)) for _ in range(3)]
+
+    def drawn() -> np.ndarray:
+        return np.asarray(data.draw(vectors))
+
+    points = [OperatingPoint(names, drawn(), drawn()) for _ in range(3)]
     points.append(OperatingPoint.argmax(names))
     if data.draw(st.booleans()):
-        points.append(OperatingPoint(names, points[0].scale, points[1].bias, cost=np.outer(*[data.draw(vectors)] * 2)))
+        points.append(OperatingPoint(names, drawn(), drawn(), weight=drawn(), offset=drawn()))
     for point, decided in zip(points, decide_under(points, logits), strict=True):
         assert np.array_equal(decided, point.decide(logits))
     chosen = [points[i] for i in data.draw(hnp.arrays(np.intp, len(logits), elements=st.integers(0, len(points) - 1)))]

@@ -85,7 +85,7 @@ def test_no_client_can_make_up_a_label(fraud: TestClient) -> None:
         fraud.post("/predict", json={"model": "fraud", "inputs": [[0.0] * 4], "operating_point": f"none{i}"})
     found = samples(fraud)
     assert not [key for key in found if "none1" in str(key) or "VERB" in str(key) or "nothing" in str(key)]
-    assert len(found) < before + 150
+    assert len(found) < before + 200  # a handful of histograms, which a run that waited has one more of
     other = {"method": "GET", "route": "other", "status": "404"}
     assert found["setpoint_http_requests_total", frozenset(other.items())] == 20
 
