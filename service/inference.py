@@ -19,7 +19,7 @@ from calibrate.errors import WrongShape
 from calibrate.logits import head_logits, to_array, to_columns
 from calibrate.operating_point import Judged, decide_under, judge_rows
 from service.domain import BadRequest, Model, ModelVersion, PointRecord
-from service.ports import Runner
+from service.ports import Ran, Runner
 from service.registry import Registry
 
 
@@ -73,6 +73,7 @@ async def find_logits(
     *,
     priority: int = 0,
     until: float | None = None,
+    told: Callable[[Ran], None] | None = None,
 ) -> Float[np.ndarray, "n k"]:
     """The logits of the rows, (n, k), without holding up the event loop; `in_thread` runs what is long.
 
@@ -80,10 +81,11 @@ async def find_logits(
     """
     if rows.inputs is not None:
         session = registry.loaded(version) or await in_thread(lambda: registry.session(version))
-        return _columns(await runner.run(version, session, rows.inputs, priority=priority, until=until), version)
+        found = await runner.run(version, session, rows.inputs, priority=priority, until=until, told=told)
+        return _columns(found, version)
     if rows.features is not None:
-        found: Float[np.ndarray, "n k"] = await in_thread(lambda: to_logits(rows, version, registry))
-        return found
+        made: Float[np.ndarray, "n k"] = await in_thread(lambda: to_logits(rows, version, registry))
+        return made
     return to_logits(rows, version, registry)
 
 

@@ -6,7 +6,7 @@ Each has one contract, which every implementation passes (`tests/contracts`).
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -173,6 +173,16 @@ class Session(Protocol):
         """The logits of the rows. Raises: `ModelFailed`."""
 
 
+class Ran(NamedTuple):
+    """The run that a caller's rows were part of: its seconds, its rows of all callers together, and whether this caller
+    is the first of it that is told, so that a run is counted once.
+    """
+
+    seconds: float
+    rows: int
+    is_first: bool = True
+
+
 class Runner(Protocol):
     """Runs sessions for many callers at a time."""
 
@@ -192,9 +202,10 @@ class Runner(Protocol):
         *,
         priority: int = 0,
         until: float | None = None,
+        told: Callable[[Ran], None] | None = None,
     ) -> Float[np.ndarray, "n k"]:
         """The logits of the rows; the most urgent caller is priority 1, and 0 is the default. `until` is a time of
-        `time.monotonic`, after which nobody wants them.
+        `time.monotonic`, after which nobody wants them. `told` is called from any thread once they have run.
 
         Raises: `Busy`, `TimedOut`, `ModelFailed`.
         """

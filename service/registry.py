@@ -144,6 +144,11 @@ class Registry:
             if name in self._failed or (name, model.default.model_version) not in self._sessions.keys() | self._let_go
         ]
 
+    def is_missing(self, version: ModelVersion) -> bool:
+        """Whether a version is neither loaded nor was let go of, to be loaded by the next call that needs it."""
+        key = (version.model, version.version)
+        return key not in self._sessions and key not in self._let_go
+
     def models(self) -> list[Model]:
         """Every model as it stands."""
         return list(self._models.values())

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float
 
 from service.domain import Busy, ModelVersion, TimedOut
-from service.ports import Session
+from service.ports import Ran, Session
 
 DEFAULT_PRIORITY = 100  # what 0 stands for
 Logits = Float[np.ndarray, "n k"]
@@ -44,6 +44,7 @@ class _Waiting:
     until: float | None
     since: float
     future: asyncio.Future[Logits]
+    told: Callable[[Ran], None] | None = None
     is_gone: bool = False
 
     @property
@@ -97,15 +98,18 @@ class Batcher:
         *,
         priority: int = 0,
         until: float | None = None,
+        told: Callable[[Ran], None] | None = None,
     ) -> Logits:
-        """The logits of the rows. `until` is a time of `time.monotonic`, after which nobody wants them.
+        """The logits of the rows. `until` is a time of `time.monotonic`, after which nobody wants them; `told` is
+        called from the thread that ran them.
 
         Raises: `Busy`, `TimedOut`, and what the session raises.
         """
         rows = len(next(iter(inputs.values())))
         loop = asyncio.get_running_loop()
         size_bytes = sum(array.nbytes for array in inputs.values())
-        waiting = _Waiting(version, session, inputs, rows, size_bytes, until, time.monotonic(), loop.create_future())
+        since, future = time.monotonic(), loop.create_future()
+        waiting = _Waiting(version, session, inputs, rows, size_bytes, until, since, future, told)
         self._join(waiting, priority or DEFAULT_PRIORITY)
         alarm = None if until is None else loop.call_later(until - time.monotonic(), self._expire, waiting)
         try:
@@ -214,10 +218,13 @@ class Batcher:
         inputs = first.inputs
         if len(batch) > 1:
             inputs = {name: np.concatenate([waiting.inputs[name] for waiting in batch]) for name in first.inputs}
+        rows = sum(waiting.rows for waiting in batch)
+        began = time.perf_counter()
         try:
-            logits = self._run(first.version, first.session, inputs, sum(waiting.rows for waiting in batch))
+            logits = self._run(first.version, first.session, inputs, rows)
         except Exception as error:  # of whatever kind, it is the callers' answer
             return [(first, error)] if len(batch) == 1 else [self._alone(waiting) for waiting in batch]
+        _tell(batch, time.perf_counter() - began, rows)
         ends = np.cumsum([waiting.rows for waiting in batch]).tolist()
         return [(waiting, logits[end - waiting.rows : end]) for waiting, end in zip(batch, ends, strict=True)]
 
@@ -225,10 +232,13 @@ class Batcher:
         """What one of a run that failed gets by itself, unless nobody waits for it any longer."""
         if waiting.future.done() or waiting.is_late:
             return waiting, _late(waiting)
+        began = time.perf_counter()
         try:
-            return waiting, self._run(waiting.version, waiting.session, waiting.inputs, waiting.rows)
+            logits = self._run(waiting.version, waiting.session, waiting.inputs, waiting.rows)
         except Exception as error:  # as above
             return waiting, error
+        _tell([waiting], time.perf_counter() - began, waiting.rows)
+        return waiting, logits
 
 
 def _clean(line: _Line) -> bool:
@@ -241,6 +251,12 @@ def _clean(line: _Line) -> bool:
 def _key(waiting: _Waiting) -> Key:
     shapes = ((name, array.dtype.str, array.shape[1:]) for name, array in sorted(waiting.inputs.items()))
     return (waiting.version.model, waiting.version.version, *shapes)
+
+
+def _tell(batch: Sequence[_Waiting], seconds: float, rows: int) -> None:
+    """Tells those of a run who asked to be told."""
+    for i, told in enumerate(waiting.told for waiting in batch if waiting.told is not None):
+        told(Ran(seconds, rows, i == 0))
 
 
 def _late(waiting: _Waiting) -> TimedOut:

@@ -52,7 +52,7 @@ def make_web(
     for route in ROUTES:
         app.add_api_route(
             route.path,
-            as_endpoint(route.handler) if route.hot else route.handler,
+            as_endpoint(route.handler, route.path) if route.hot else route.handler,
             methods=[route.verb],
             response_model=route.reply,
             response_class=route.answer,

@@ -68,6 +68,8 @@ def problem(error: SetpointError, request_id: str, call: Call, path: str) -> Res
         error = unsupported(error, path)
     call.problem = problem_type(type(error)).rsplit(":", 1)[1]
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    if under_v2:
+        status = oip_status(status)
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
     if isinstance(error, domain.TooMany):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
@@ -76,7 +78,7 @@ def problem(error: SetpointError, request_id: str, call: Call, path: str) -> Res
     if isinstance(error, domain.WrongVerb):
         headers["Allow"] = ", ".join(error.allowed)
     if under_v2:
-        return Response(orjson.dumps({"error": str(error)}), oip_status(status), headers, "application/json")
+        return Response(orjson.dumps({"error": str(error)}), status, headers, "application/json")
     body = {
         "type": problem_type(type(error)),
         "title": (type(error).__doc__ or "").split("\n")[0],

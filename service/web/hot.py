@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from inspect import Parameter, Signature
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -23,6 +24,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 T = TypeVar("T")
 JSON = b"application/json"
+_NAMED = re.compile(r"\{(\w+)\}")
 _WATCH_AFTER_S = 0.02  # most calls are through by then, and need nobody to look whether their client still waits
 
 
@@ -158,10 +160,10 @@ class _Watch:
                 self._task.cancel()
 
 
-def as_endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """The same handler as the framework calls one: under its name, with its words."""
+def as_endpoint(handler: Handler, path: str) -> Callable[..., Awaitable[Response]]:
+    """The same handler as the framework calls one: under its name, with its words and what its path names."""
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request, **_: str) -> Response:
         reply = await handler(
             HotCall(
                 parts(request),
@@ -180,4 +182,7 @@ def as_endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         return response
 
     endpoint.__name__, endpoint.__doc__ = handler.__name__, handler.__doc__
+    named = [("request", Request), *((name, str) for name in _NAMED.findall(path))]
+    given = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, annotation=kind) for name, kind in named]
+    endpoint.__signature__ = Signature(given)  # type: ignore[attr-defined]
     return endpoint

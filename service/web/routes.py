@@ -102,8 +102,14 @@ ROUTES = (
     Route("GET", f"{_VERSION}/config", v2.version_config, "predict", oip.OipConfig),
     Route("GET", f"{_MODEL}/stats", v2.model_statistics, "predict", oip.OipStatistics),
     Route("GET", f"{_VERSION}/stats", v2.version_statistics, "predict", oip.OipStatistics),
-    Route("POST", f"{_MODEL}/infer", v2.infer_model, "predict", oip.OipReply, json=oip.OipRequest, binary=True),
-    Route("POST", f"{_VERSION}/infer", v2.infer_version, "predict", oip.OipReply, json=oip.OipRequest, binary=True),
+    Route(
+        "POST", f"{_MODEL}/infer", v2.infer_model, "predict", oip.OipReply,
+        json=oip.OipRequest, binary=True, hot=True,
+    ),
+    Route(
+        "POST", f"{_VERSION}/infer", v2.infer_version, "predict", oip.OipReply,
+        json=oip.OipRequest, binary=True, hot=True,
+    ),
     Route(
         "POST", "/v2/repository/index", v2.repository_index, "predict", list[oip.OipIndexItem],
         json=oip.OipIndexRequest, optional=True,

@@ -169,6 +169,19 @@ def npy(rows: np.ndarray) -> bytes:
     return made.getvalue()
 
 
+def infer_request(rows: np.ndarray, **headers: str) -> bytes:
+    """As `tritonclient` sends one: a JSON head and the raw tensor behind it, with three raw outputs wanted."""
+    wanted = [{"name": name, "parameters": {"binary_data": True}} for name in ("label", "probabilities", "margin")]
+    tensor = {"name": "x", "shape": list(rows.shape), "datatype": "FP32"}
+    head = orjson.dumps({
+        "parameters": {"operating_point": "p3"},
+        "inputs": [{**tensor, "parameters": {"binary_data_size": rows.nbytes}}],
+        "outputs": wanted,
+    })  # fmt: skip
+    headers["inference_header_content_length"] = str(len(head))
+    return request("/v2/models/m/infer", head + rows.tobytes(), **headers)
+
+
 def rows_of(n: int) -> np.ndarray:
     """Rows as a client has them."""
     return np.random.default_rng(n).normal(size=(n, WIDTH)).astype(np.float32)
@@ -277,6 +290,10 @@ def _pairs(servers: Mapping[str, int], ports: Mapping[str, int]) -> dict[str, di
         ask = request("/predict?model=m&operating_point=p3", npy(rows), accept="application/x-npy", **auth)
         pairs[f"{n} rows, binary"] = {
             "ours": Contender(servers["ours"], ports["ours"], ask),
+            "bare ASGI": Contender(servers["asgi"], ports["asgi"], request("/binary", rows.tobytes())),
+        }
+        pairs[f"{n} rows, Open Inference Protocol, binary"] = {
+            "ours": Contender(servers["ours"], ports["ours"], infer_request(rows, **auth)),
             "bare ASGI": Contender(servers["asgi"], ports["asgi"], request("/binary", rows.tobytes())),
         }
     for n in (1, 64):

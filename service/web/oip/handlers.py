@@ -16,11 +16,12 @@ from starlette.responses import Response
 from service.domain import BadRequest, Model, ModelVersion, Unsupported
 from service.registry import Registry
 from service.web.bodies import read_small
-from service.web.oip.infer import Asked, infer, most_rows, read_version
+from service.web.hot import HotCall, Reply
+from service.web.oip.infer import infer, most_rows, read_version
 from service.web.oip.metadata import index_item, server_metadata
 from service.web.oip.metadata import model_config as config_of
 from service.web.oip.metadata import model_metadata as metadata_of
-from service.web.state import call, parts, principal
+from service.web.state import parts, principal
 from service.web.tensors import read_json
 
 
@@ -77,14 +78,14 @@ async def version_config(request: Request, model: str, version: str) -> Response
     return _config(request, *_found(request, model, version))
 
 
-async def infer_model(request: Request, model: str) -> Response:
+async def infer_model(call: HotCall) -> Reply:
     """Decides rows with a model's default version, under its default operating point or the one that is named."""
-    return await _infer(request, model, None)
+    return await infer(call)
 
 
-async def infer_version(request: Request, model: str, version: str) -> Response:
+async def infer_version(call: HotCall) -> Reply:
     """Decides rows with a model version; one that is staged needs the name of an operating point."""
-    return await _infer(request, model, version)
+    return await infer(call)
 
 
 async def all_statistics(request: Request) -> Response:
@@ -141,13 +142,6 @@ async def unload_model(request: Request, model: str) -> Response:
     )
 
 
-async def _infer(request: Request, model: str, version: str | None) -> Response:
-    service, body = parts(request), await request.body()
-    asked = Asked(service, principal(request), call(request), model, version, request.headers, body)
-    status, headers, content = await service.lanes.predictions.run(lambda: infer(asked))
-    return Response(content, status, headers)
-
-
 def _found(request: Request, name: str, version: str | None = None) -> tuple[Model, ModelVersion]:
     """A model that the caller may use, and its version. Raises: `Forbidden`, `UnknownModel`, `UnknownVersion`."""
     principal(request).check_model(name)
@@ -162,8 +156,10 @@ def _visible(request: Request) -> list[Model]:
 
 
 def _not_ready(registry: Registry, model: Model, version: ModelVersion) -> str | None:
-    """Why a version cannot answer. A staged one is loaded by the first call that names it, so it can."""
-    if model.default.model_version == version.version and registry.provider(version) is None:
+    """Why a version cannot answer. One that is staged, or was let go of, is loaded by the next call that needs it, so
+    it can.
+    """
+    if model.default.model_version == version.version and registry.is_missing(version):
         return "the default version could not be loaded; the server's log says why"
     return None
 

@@ -1,7 +1,9 @@
-"""`infer`: a request's headers and body in, the answer's out, without a transport.
+"""`infer`: a request's headers and body in, the answer's out.
 
-Decided here: it is three steps, `read`, a run of the model, `write`, so that whoever answers calls ahead of the
-framework may do each where it belongs, and run rows of several callers together; `infer` does them in a row.
+Decided here: rows run as those of `POST /predict` do, in place where that is short, else with those of other callers,
+under the request's own `priority` and `timeout`. What is short to read or to write is done on the event loop, the rest
+in a thread: texts and whole numbers are read one by one, so fewer of them are short, and of a compressed body nobody
+knows what it holds.
 """
 
 import time
@@ -11,20 +13,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calibrate.errors import SetpointError
-from service.decisions import Answered as Entry
-from service.domain import BadRequest, Busy, Model, ModelVersion, PointRecord, Principal
-from service.inference import Answer, Rows, answer, to_logits
+from service.decisions import Answered
+from service.domain import BadRequest, Model, ModelVersion, PointRecord, Principal, TimedOut
+from service.inference import Answer, Rows, answer, find_logits, find_logits_now
 from service.monitoring.monitor import Call
+from service.ports import Ran
 from service.web.decisions import wait_until_kept
-from service.web.oip.codec import InferRequest, InferResponse, read_request, write_response
+from service.web.hot import HotCall, Reply
+from service.web.oip.codec import HEADER_LENGTH, InferRequest, InferResponse, read_request, write_response
 from service.web.oip.outputs import answering_points, make_outputs, wanted_outputs
-from service.web.oip.rows import POINT, to_references, to_rows, whole_body
+from service.web.oip.rows import POINT, POINT_HEADER, to_references, to_rows, whole_body
 from service.web.oip.statistics import Times
 from service.web.state import Parts
 
 MOST_NUMBERS = 10_000_000  # rows times classes, as in `POST /predict`
-Answered = tuple[int, dict[str, str], bytes]
+MOST_TIMEOUT_S = 3600  # nothing waits longer, whatever a request says
+_HEADERS = tuple((name.encode(), name) for name in ("content-encoding", "accept-encoding", HEADER_LENGTH, POINT_HEADER))
+_SHORT_BYTES, _SHORT_JSON_BYTES, _SHORT_RAW_BYTES = 2**13, 2**16, 2**22  # each read in about a millisecond
+_SHORT_NUMBERS = 2**12  # of an answer, written in about a millisecond; compressed, an eighth of it
 
 
 class Asked(NamedTuple):
@@ -54,24 +60,47 @@ class Ask(NamedTuple):
     ready: float
 
 
-def infer(asked: Asked) -> Answered:
-    """Status, headers and body of the answer.
-
-    Raises: what `read` and `write` raise, `NotFinite`, `ModelFailed`.
+class Found(NamedTuple):
+    """What came of a call's rows: their logits, (n, k), when they were there (s), the seconds that finding them took
+    without waiting, and the run of the model that they were part of, None where there was none.
     """
-    monitor = asked.service.monitor
-    with monitor.step("parse"):
-        ask = read(asked)
+
+    logits: np.ndarray
+    at: float
+    spent_s: float
+    run: Ran | None
+
+
+async def infer(call: HotCall) -> Reply:
+    """The answer to a call.
+
+    Raises: what `read`, `find_logits` and `write` raise, `StorageFailed` where decisions must be logged and cannot be.
+    """
+    service, in_thread = call.parts, call.parts.lanes.predictions.run
+    headers = {name: given.decode("latin-1") for key, name in _HEADERS if (given := call.headers.get(key)) is not None}
+    names = call.names
+    asked = Asked(service, call.principal, call.told, names["model"], names.get("version"), headers, call.body)
+    with service.monitor.step("parse"):
+        ask = read(asked) if _is_short(asked) else await in_thread(lambda: read(asked))
     try:
+        with service.monitor.step("run"):
+            found = await _find(call, ask)
+        packs = 8 if "accept-encoding" in headers else 1
+        is_short = found.logits.size * packs <= _SHORT_NUMBERS
+        with service.monitor.step("decide"):
+            decided = decide(ask, found) if is_short else await in_thread(lambda: decide(ask, found))
         if ask.n:
-            with monitor.step("run"):
-                logits = to_logits(ask.rows, ask.version, asked.service.registry)
-        else:
-            logits = np.empty((0, len(ask.version.classes)))
-        ran = time.perf_counter()
-        with monitor.step("decide"):
-            return write(asked, ask, logits, ran)
-    except SetpointError:
+            service.shadows.offer(ask.model, found.logits, decided)
+        if service.decisions is not None and ask.n:
+            with service.monitor.step("log"):
+                kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, decided))
+                if kept is not None:
+                    await in_thread(lambda: wait_until_kept(kept))
+        with service.monitor.step("write"):
+            if is_short:
+                return write(asked, ask, found, decided)
+            return await in_thread(lambda: write(asked, ask, found, decided))
+    except Exception:
         failed(asked, ask.version)
         raise
 
@@ -79,8 +108,8 @@ def infer(asked: Asked) -> Answered:
 def read(asked: Asked) -> Ask:
     """A call, checked against the model that it is for.
 
-    Raises: `Forbidden`, `UnknownModel`, `UnknownVersion`, `BadRequest`, `TooLarge`, `Unsupported`, and `Busy` where the
-    time that the request gave itself is over.
+    Raises: `Forbidden`, `UnknownModel`, `UnknownVersion`, `BadRequest`, `TooLarge`, `Unsupported`, and `TimedOut` where
+    the time that the request gave itself is over.
     """
     begun = time.perf_counter()
     asked.who.check_model(asked.model)
@@ -97,42 +126,38 @@ def read(asked: Asked) -> Ask:
         ready = time.perf_counter()
         timeout_us = request.schedule.timeout_us
         if timeout_us and ready - asked.told.began > timeout_us / 1e6:
-            raise Busy(f"the request's timeout of {timeout_us} microseconds was over before it could run")
-    except SetpointError:
+            raise TimedOut(f"the request's timeout of {timeout_us} microseconds was over before it could run")
+    except Exception:
         failed(asked, version)
         raise
     return Ask(model, version, request, rows, n, references, begun, ready)
 
 
-def write(asked: Asked, ask: Ask, logits: np.ndarray, ran: float) -> Answered:
-    """The answer, from the logits of the rows and when they were there.
+def decide(ask: Ask, found: Found) -> Answer:
+    """The decisions. Raises: `UnknownPoint`, `NotApproved`, `BadRequest`, `NotFinite` where a point overflows."""
+    if not ask.n:
+        return _nothing(ask, found.logits)
+    return answer(found.logits, ask.model, ask.version, ask.references)
 
-    Raises: `UnknownPoint`, `BadRequest`, `NotFinite` where a point overflows, `StorageFailed` where decisions must be
-    logged and cannot be.
-    """
+
+def write(asked: Asked, ask: Ask, found: Found, decided: Answer) -> Reply:
+    """The answer as it is sent; it is counted as given."""
     name, number = ask.model.name, ask.version.version
-    decided = answer(logits, ask.model, ask.version, ask.references) if ask.n else _nothing(ask, logits)
-    if ask.n:
-        asked.service.shadows.offer(ask.model, logits, decided)
-    log = asked.service.decisions
-    if log is not None and ask.n:
-        with asked.service.monitor.step("log"):
-            wait_until_kept(log.put(Entry(asked.told.request_id, asked.who.name, ask.rows, decided)))
     reply = InferResponse(
         model=name,
         version=str(number),
         id=ask.request.id,
         parameters={POINT: ",".join(answering_points(decided)), "model_digest": ask.version.digest},
-        outputs=make_outputs(ask.request, decided, logits),
+        outputs=make_outputs(ask.request, decided, found.logits),
     )
     headers, body = write_response(reply, asked.headers.get("accept-encoding", ""))
     asked.told.rows = ask.n
-    if ask.n and ask.rows.inputs is not None:
-        asked.service.monitor.metrics.model_ran(name, number, ask.n, ran - ask.ready)
-    moments = (asked.told.began, ask.begun, ask.ready, ran, time.perf_counter())
-    spans = (round((after - before) * 1e9) for before, after in pairwise(moments))
-    asked.service.statistics.succeeded(name, number, ask.n, Times(*spans))
-    return 200, headers, body
+    moments = (asked.told.began, ask.begun, ask.ready, found.at, time.perf_counter())
+    came, given, ran, made = (round((after - before) * 1e9) for before, after in pairwise(moments))
+    spent = min(ran, round(found.spent_s * 1e9))
+    asked.service.statistics.succeeded(name, number, ask.n, Times(came + ran - spent, given, spent, made), found.run)
+    media_type = headers.pop("content-type").encode()
+    return Reply(body, media_type, tuple((key.encode(), value.encode()) for key, value in headers.items()))
 
 
 def failed(asked: Asked, version: ModelVersion) -> None:
@@ -153,6 +178,44 @@ def read_version(text: str | None) -> int | None:
 def most_rows(service: Parts, version: ModelVersion) -> int:
     """The most rows of one call."""
     return min(service.settings.predict_rows, MOST_NUMBERS // len(version.classes))
+
+
+def _is_short(asked: Asked) -> bool:
+    """Whether reading a call takes about a millisecond at most, whatever it holds."""
+    body, headers = asked.body, asked.headers
+    if "content-encoding" in headers or len(body) > _SHORT_RAW_BYTES:
+        return False
+    if len(body) <= _SHORT_BYTES:
+        return True
+    told = headers.get(HEADER_LENGTH, "")
+    length = int(told) if len(told) < 10 and told.isascii() and told.isdigit() else len(body)
+    if length > _SHORT_JSON_BYTES:
+        return False
+    head = body[:length]
+    one_by_one = (b"BYTES", b"\\") if length <= _SHORT_BYTES else (b"BYTES", b"\\", b"INT")
+    return not any(word in head for word in one_by_one)
+
+
+async def _find(call: HotCall, ask: Ask) -> Found:
+    """The logits of the rows. Raises: what `find_logits` raises, `ClientDisconnect`."""
+    if not ask.n:
+        return Found(np.empty((0, len(ask.version.classes))), ask.ready, 0.0, None)
+    service = call.parts
+    given = ask.rows, ask.version, service.registry, service.runner
+    began = time.perf_counter()
+    logits = find_logits_now(*given)
+    at = time.perf_counter()
+    if logits is not None:
+        return Found(logits, at, at - began, None if ask.rows.inputs is None else Ran(at - began, ask.n))
+    runs: list[Ran] = []
+    schedule, until = ask.request.schedule, None
+    if schedule.timeout_us:
+        left_s = schedule.timeout_us / 1e6 - (at - call.told.began)
+        until = time.monotonic() + min(left_s, MOST_TIMEOUT_S)
+    work = find_logits(*given, service.lanes.predictions.run, priority=schedule.priority, until=until, told=runs.append)
+    logits = await call.wait_for(work)
+    done = time.perf_counter()
+    return Found(logits, done, runs[0].seconds if runs else done - at, runs[0] if runs else None)
 
 
 def _nothing(ask: Ask, columns: np.ndarray) -> Answer:

@@ -18,6 +18,7 @@ from service.web.oip.metadata import point_labels
 
 POINT = "operating_point"
 POINT_HEADER = "setpoint-operating-point"
+_MOST_SHOWN = 20  # names in a refusal, which a client may have sent thousands of
 
 
 def whole_body(raw: memoryview, version: ModelVersion) -> dict[str, Tensor]:
@@ -41,10 +42,9 @@ def to_rows(tensors: Mapping[str, Tensor], version: ModelVersion, most: int) -> 
         n = _bounded(len(tensor.array), most, version)
         return Rows(features=tensor.array) if alone == "features" else Rows(logits=tensor.array), n
     if tensors.keys() != set(names):
-        raise BadRequest(
-            f"the model takes the inputs {', '.join(names)} (and '{POINT}'); "
-            f"got {', '.join(name[:100] for name in tensors) or 'none'}"
-        )
+        shown = ", ".join(name[:100] for name in list(tensors)[:_MOST_SHOWN]) or "none"
+        more = f" and {len(tensors) - _MOST_SHOWN} more" if len(tensors) > _MOST_SHOWN else ""
+        raise BadRequest(f"the model takes the inputs {', '.join(names)} (and '{POINT}'); got {shown}{more}")
     for port in version.inputs:
         tensor, wanted = tensors[port.name], datatype_of(port.dtype)
         if tensor.datatype != wanted:

@@ -18,8 +18,10 @@ def is_oip(path: str) -> bool:
 
 
 def oip_status(status: int) -> int:
-    """The status for one of ours: the protocol knows no 422, what does not fit is 400."""
-    return 400 if status == 422 else status
+    """The status for one of ours: the protocol knows no 422, what does not fit is 400; and what was not run in time is
+    unavailable, 503, to its servers and clients.
+    """
+    return {422: 400, 504: 503}.get(status, status)
 
 
 def unsupported(error: SetpointError, path: str) -> SetpointError:

@@ -1,7 +1,9 @@
 """How often each model version was asked, and how long each step took: what the protocol calls statistics.
 
-Decided here: counted from the start of this process, in nanoseconds; a version's counts are those of `/v2` alone; batch
-sizes are told one by one for the first hundred that come, so that odd sizes cannot fill the memory.
+Decided here: counted from the start of this process, in nanoseconds. A version's counts are those of calls of `/v2`
+alone; a run is counted once however many of them shared it, with all its rows, also those of others, as its size. Rows
+that come as features or logits are inferences without a run. Sizes are told one by one for the first hundred that come,
+so that odd ones cannot fill the memory.
 """
 
 import threading
@@ -10,13 +12,17 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.ports import Ran
+
 MOST_BATCH_SIZES = 100
 _STEPS = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
 @dataclass(frozen=True)
 class Times:
-    """Nanoseconds that a request took: waiting, reading its tensors, running the model, deciding and writing."""
+    """Nanoseconds that a request took: arriving and waiting for its run, reading its tensors, the run, deciding and
+    writing.
+    """
 
     queue: int
     compute_input: int
@@ -45,20 +51,21 @@ class Statistics:
     _counts: dict[tuple[str, int], _Counts] = field(default_factory=lambda: defaultdict(_Counts))
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
-    def succeeded(self, model: str, version: int, rows: int, times: Times) -> None:
-        """Counts an answered request, which ran the model once where it had rows."""
+    def succeeded(self, model: str, version: int, rows: int, times: Times, run: Ran | None) -> None:
+        """Counts an answered request, and the run that it was part of, if there was one."""
         with self._counting:
             counts = self._counts[model, version]
             counts.last_ms = time.time_ns() // 1_000_000
             counts.rows += rows
-            counts.runs += rows > 0
+            counts.runs += run is not None and run.is_first
             counts.add("success", sum(vars(times).values()))
             for step in _STEPS:
                 counts.add(step, getattr(times, step))
-            if rows in counts.batches or (rows and len(counts.batches) < MOST_BATCH_SIZES):
-                batch = counts.batches.setdefault(rows, {})
+            if run is not None and (run.rows in counts.batches or len(counts.batches) < MOST_BATCH_SIZES):
+                batch = counts.batches.setdefault(run.rows, dict.fromkeys(_STEPS[1:], (0, 0)))
                 for step in _STEPS[1:]:
-                    _add(batch, step, getattr(times, step))
+                    spent = 0 if step == "compute_infer" and not run.is_first else getattr(times, step)
+                    _add(batch, step, spent, int(run.is_first))
 
     def failed(self, model: str, version: int, ns: int) -> None:
         """Counts a request that was refused or broke."""
@@ -85,9 +92,9 @@ class Statistics:
             }
 
 
-def _add(held: dict[str, tuple[int, int]], name: str, ns: int) -> None:
+def _add(held: dict[str, tuple[int, int]], name: str, ns: int, times: int = 1) -> None:
     count, total = held.get(name, (0, 0))
-    held[name] = (count + 1, total + ns)
+    held[name] = (count + times, total + ns)
 
 
 def _shown(pair: tuple[int, int]) -> dict[str, int]:

@@ -14,12 +14,15 @@ from tests.models import network
 from tests.service.conftest import CLASSES, alive, register
 from tests.service.hostile import Attack
 from tests.service.hostile.files import files
+from tests.service.hostile.tensors import tensors
 from tests.service.hostile.texts import texts
 
 LEAST = 300
+LEAST_OIP = 60
 MOST_S = 10.0
 MOST_MIB = 250.0
-EVERY = [*texts(), *files()]
+OIP = [*tensors()]
+EVERY = [*texts(), *files(), *OIP]
 CORPUS = {attack.name: attack for attack in EVERY}
 LEAKS = ("Traceback", "site-packages", str(Path(__file__).parents[3]), "sqlalchemy", "/home", 'File "')
 
@@ -40,8 +43,9 @@ def memory_mib() -> float:
 
 
 def test_the_corpus_is_large() -> None:
-    """At least 300 requests, each by a name of its own."""
+    """At least 300 requests, 60 of them of the Open Inference Protocol, each by a name of its own."""
     assert len(CORPUS) >= LEAST
+    assert len(OIP) >= LEAST_OIP
     assert len(CORPUS) == len(EVERY)
 
 
@@ -55,7 +59,9 @@ def test_a_hostile_request_is_refused(client: TestClient, name: str) -> None:
     assert memory_mib() - before < MOST_MIB
     assert 400 <= answer.status_code < 500, answer.text[:500]
     if attack.verb != "HEAD":
-        assert answer.headers["content-type"] == "application/problem+json"
+        under_v2 = attack.path.startswith("/v2")
+        assert answer.headers["content-type"] == f"application/{'json' if under_v2 else 'problem+json'}"
+        assert not under_v2 or answer.json().keys() == {"error"}
         assert len(answer.content) < 10_000
         assert not [leak for leak in LEAKS if leak in answer.text], answer.text
     alive(client)

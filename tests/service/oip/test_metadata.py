@@ -9,6 +9,8 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.testclient import TestClient
 
 from service.domain import Principal
+from service.ports import Ran
+from service.web.doorway import Doorway
 from service.web.oip import schemas
 from service.web.oip.statistics import MOST_BATCH_SIZES, Statistics, Times
 from tests.models import WIDTH, forest, network
@@ -165,7 +167,7 @@ def test_odd_batch_sizes_do_not_fill_the_memory() -> None:
     """The first hundred are told apart, all are counted."""
     statistics = Statistics()
     for rows in range(1, 1001):
-        statistics.succeeded("m", 1, rows, Times(1, 2, 3, 4))
+        statistics.succeeded("m", 1, rows, Times(1, 2, 3, 4), Ran(3e-9, rows))
     told = statistics.told("m", 1)
     assert len(told["batch_stats"]) == MOST_BATCH_SIZES
     assert told["inference_stats"]["success"] == {"count": 1000, "ns": 10_000}
@@ -177,6 +179,8 @@ def test_a_caller_sees_and_uses_only_the_models_it_may(fraud: TestClient, monkey
     register(fraud, network(2), "mine", classes=CLASSES)
     who = Principal("k", models=frozenset({"mine"}))
     monkeypatch.setattr("service.web.oip.handlers.principal", lambda _: who)
+    assert isinstance(fraud.app, Doorway)
+    monkeypatch.setattr(fraud.app._admission, "_local", who)
     assert fraud.get("/v2/models").json() == {"models": ["mine"]}
     assert [item["name"] for item in fraud.post("/v2/repository/index").json()] == ["mine"]
     assert [item["name"] for item in fraud.get("/v2/models/stats").json()["model_stats"]] == ["mine"]

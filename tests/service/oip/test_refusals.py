@@ -254,7 +254,7 @@ def test_what_the_protocol_has_and_this_server_has_not(fraud: TestClient) -> Non
 
 def test_a_fault_of_ours_is_told_without_its_words(fraud: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """500 in the protocol's shape."""
-    monkeypatch.setattr("service.web.oip.infer.to_logits", lambda *_: 1 / 0)
+    monkeypatch.setattr("service.web.oip.infer.find_logits_now", lambda *_: 1 / 0)
     response = infer(fraud, tensor("x", X))
     assert "division" not in refused_v2(response, 500)
 
