@@ -158,7 +158,7 @@ def to_bytes(values: np.ndarray | Texts) -> bytes | memoryview:
     """The raw bytes of a tensor."""
     if isinstance(values, Texts):
         pieces = [_LENGTH.pack(len(word)) + word for word in (word.encode() for word in values.words)]
-        return b"".join([pieces[code] for code in values.codes.ravel().tolist()])
+        return b"".join(map(pieces.__getitem__, values.codes.ravel().tolist()))
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).ravel().data
 
 
