@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
+from service.calibrating import make_calibrating
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
 from service.registry import Registry
@@ -43,15 +44,19 @@ def make_app(settings: Settings) -> Doorway:
     Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
     """
     check_guarded(settings)
-    store = SqlStore(Database(sqlite_address(settings.data / "setpoint.db")))
+    database = Database(sqlite_address(settings.data / "setpoint.db"))
+    store = SqlStore(database)
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
     registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine)
+    calibrating = make_calibrating(settings, database, store, registry)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(registry.start)
+        calibrating.start()
         yield
+        await to_thread.run_sync(calibrating.stop)
         store.close()
 
-    web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations)), lifespan)
+    web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations), calibrating.desk), lifespan)
     return Doorway(web, settings, open_paths)

@@ -6,6 +6,7 @@ of a change. Every default version is in memory; of the staged ones, those that 
 """
 
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -25,10 +26,12 @@ from service.domain import (
     ModelVersion,
     PointRecord,
     StorageFailed,
+    UnknownCurve,
     UnknownModel,
     check_name,
     check_point_name,
 )
+from service.job import Claim
 from service.ports import Artifacts, Engine, Session, Store
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 MOST_STAGED = 8
 Key = tuple[str, int]
 T = TypeVar("T")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Registry:
@@ -190,10 +194,12 @@ class Registry:
         actor: str,
         make_default: bool = False,
         reason: str = "",
+        job: Claim | None = None,
     ) -> PointRecord:
-        """Publishes a point for a version, the default one unless told.
+        """Publishes a point for a version, the default one unless told; in the same step the job that made it is done.
 
-        Raises: `UnknownModel`, `UnknownVersion`, `BadName`, `BadPoint` where its classes are not the model's,
+        Raises: `NotOurs` where the job is no longer of that claim,
+        `UnknownModel`, `UnknownVersion`, `BadName`, `BadPoint` where its classes are not the model's,
         `BadRequest` where the default is to move without a reason, `StorageFailed`.
         """
         version = self.model(model).version(model_version)
@@ -211,7 +217,7 @@ class Registry:
         if make_default:
             self.session(version)
         with self._changes:
-            changed = self._store.add_point(record, actor, make_default=make_default, reason=reason)
+            changed = self._store.add_point(record, actor, make_default=make_default, reason=reason, job=job)
             self._show(changed)
         return changed.point(version, name)
 
@@ -229,6 +235,23 @@ class Registry:
         with self._changes:
             self._show(self._store.set_default(model, default, actor, reason))
         return default
+
+    def keep(self, data: bytes) -> str:
+        """Keeps what belongs to a point, and gives its digest. Raises: `StorageFailed`."""
+        return self._artifacts.put(data)
+
+    def curve(self, record: PointRecord) -> bytes:
+        """The trade-off curve of a point, as the calibration that made it wrote it.
+
+        Raises: `UnknownCurve`, `StorageFailed`.
+        """
+        digest = record.details.get("curve")
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise UnknownCurve(
+                f"{record.label} of model '{record.model}' has no curve: one is made where a point of two classes is "
+                "calibrated here"
+            )
+        return self._artifacts.get(digest)
 
     def audit(self, limit: int) -> list[AuditEntry]:
         """The newest entries first. Raises: `StorageFailed`."""

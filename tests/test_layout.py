@@ -31,22 +31,29 @@ ALLOWED = {
 }
 ALLOWED["calibrate.bench"] |= {"calibrate.io"}
 ALLOWED["calibrate.heads"] |= {"calibrate.io"}
-BEHIND_HTTP = {f"service.{name}" for name in ("domain", "ports", "registry", "inference", "calibration")}
+BEHIND_HTTP = {
+    f"service.{name}" for name in ("domain", "facts", "job", "ports", "registry", "inference", "calibration", "jobs")
+}
 ALLOWED |= {
     "service.domain": set(),
     "service.settings": set(),
     "service.client": set(),
-    "service.ports": {"service.domain"},
-    "service.registry": {"service.domain", "service.ports"},
+    "service.facts": {"service.domain"},
+    "service.job": set(),
+    "service.ports": {"service.domain", "service.job"},
+    "service.registry": {"service.domain", "service.job", "service.ports"},
     "service.inference": {"service.domain", "service.ports", "service.registry"},
-    "service.calibration": {"service.domain", "service.ports", "service.registry", "service.inference"},
-    "service.engine": {"service.domain", "service.ports"},
-    "service.storage": {"service.domain", "service.ports"},
+    "service.calibration": {"service.domain", "service.ports", "service.inference"},
+    "service.jobs": {f"service.{name}" for name in ("domain", "facts", "job", "ports", "registry")},
+    "service.engine": {"service.domain", "service.facts", "service.job", "service.ports"},
+    "service.storage": {"service.domain", "service.job", "service.ports"},
     "service.web": BEHIND_HTTP | {"service.settings"},
     "service.cli": {"service.settings", "service.client", "service.main"},
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}
+# Where parts are put together: of the server, and of the process that calibrates.
+ANYTHING |= {"service.calibrating", "service.worker"}
 HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sqlalchemy", "fastapi", "starlette"}
 MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},

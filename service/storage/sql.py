@@ -21,8 +21,10 @@ from service.domain import (
     PointRecord,
     UnknownModel,
 )
+from service.job import Claim
 from service.storage import trail
 from service.storage.database import Database
+from service.storage.jobs import finish
 from service.storage.tables import defaults, model_versions, models, operating_points
 
 _SPEC = TypeAdapter(ModelVersion)
@@ -78,10 +80,19 @@ class SqlStore:
             trail.write(step, now, actor, "register", name, said)
             return _model(step, name)
 
-    def add_point(self, record: PointRecord, actor: str, *, make_default: bool = False, reason: str = "") -> Model:
-        """Publishes a point under the next number of its name; with `make_default` the default moves too.
+    def add_point(
+        self,
+        record: PointRecord,
+        actor: str,
+        *,
+        make_default: bool = False,
+        reason: str = "",
+        job: Claim | None = None,
+    ) -> Model:
+        """Publishes a point under the next number of its name; with `make_default` the default moves too, and the job
+        that made it is done.
 
-        Raises: `UnknownModel`.
+        Raises: `UnknownModel`, `NotOurs`.
         """
         with self._step() as step:
             _require(step, record.model)
@@ -92,6 +103,9 @@ class SqlStore:
                 "model_version": record.model_version,
                 "digest": record.point.digest,
             }
+            if job is not None:
+                finish(step, job, record)
+                said["job"] = job.id
             trail.write(step, now, actor, "publish", record.model, said)
             if make_default:
                 default = Default(record.model_version, record.name, record.version)

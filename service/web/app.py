@@ -42,7 +42,7 @@ def make_web(
             response_model=route.reply,
             status_code=route.status,
             operation_id=route.handler.__name__,
-            responses={"default": _PROBLEM},
+            responses=_responses(route),
         )
     app.add_route("/", lambda _: RedirectResponse("/console"), include_in_schema=False)
     app.add_route("/console", console, include_in_schema=False)
@@ -51,6 +51,13 @@ def make_web(
         app.add_exception_handler(kind, on_error)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app, frozenset({"/", *(route.path for route in ROUTES if route.scope == "open")})
+
+
+def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {"default": _PROBLEM}
+    for status, (kind, said) in route.others.items():
+        found[status] = {"description": said, **({} if kind is None else {"model": kind})}
+    return found
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -79,6 +86,11 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
     operation["responses"].pop("422", None)
     operation["security"] = [] if route.scope == "open" else [{"token": []}]
     operation["x-scope"] = route.scope
+    if route.media != "application/json":
+        operation["responses"][str(route.status)]["content"] = {route.media: {"schema": {"type": "string"}}}
+    for name, said in route.headers.items():
+        told = {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": said}
+        operation.setdefault("parameters", []).append(told)
     content = {"application/json": route.json, "multipart/form-data": route.form}
     if route.json or route.form:
         operation["requestBody"] = {

@@ -30,10 +30,15 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownModel: 404,
     domain.UnknownVersion: 404,
     domain.UnknownPoint: 404,
+    domain.UnknownCurve: 404,
+    domain.UnknownJob: 404,
     domain.UnknownRoute: 404,
     domain.WrongVerb: 405,
+    domain.JobCancelled: 409,
+    domain.JobIsOver: 409,
     domain.TooLarge: 413,
     domain.ModelFailed: 422,
+    domain.OverLimit: 422,
     domain.Busy: 503,
     domain.StorageFailed: 503,
     NotConverged: 422,
@@ -48,20 +53,26 @@ class Fault(SetpointError):
 
 def problem(error: SetpointError, request_id: str) -> Response:
     """The response for an error."""
-    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    body = problem_body(error, request_id)
+    status = body["status"]
+    headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(orjson.dumps(body), status, headers, "application/problem+json")
+
+
+def problem_body(error: SetpointError, request_id: str) -> dict[str, Any]:
+    """What the response for an error says."""
     body = {
         "type": problem_type(type(error)),
         "title": (type(error).__doc__ or "").split("\n")[0],
-        "status": status,
+        "status": next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500),
         "detail": str(error),
         "request_id": request_id,
     }
     if isinstance(error, Infeasible):
         body["nearest"] = [asdict(each) for each in error.nearest]
-    headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return Response(orjson.dumps(body), status, headers, "application/problem+json")
+    return body
 
 
 def problem_type(kind: type[SetpointError]) -> str:

@@ -18,6 +18,7 @@ from service.web.bodies import answer, from_json, read_form, read_small, read_wi
 from service.web.schemas import (
     AuditReply,
     ColumnReply,
+    CurveReply,
     DefaultReply,
     DefaultRequest,
     HeadReply,
@@ -93,10 +94,27 @@ async def list_points(request: Request, model: str, model_version: int | None = 
 async def show_point(request: Request, model: str, point: str) -> PointReply:
     """One operating point as `/calibrate` answered it: by `name@version`, or by name the default version's latest."""
     found = parts(request).registry.model(model)
-    for record in found.points:
-        if record.label == point:
-            return point_reply(found, record)
-    return point_reply(found, found.point(found.version(None), point))
+    return point_reply(found, _find(found, point))
+
+
+async def show_curve(request: Request, model: str, point: str) -> Response:
+    """The trade-off curve that an operating point of two classes was chosen on, thinned, with simultaneous bands."""
+    service = parts(request)
+
+    def run() -> Response:
+        record = _find(service.registry.model(model), point)
+        said = orjson.loads(service.registry.curve(record))
+        return answer(CurveReply(operating_point=record.label, **said), CurveReply)
+
+    return await service.lanes.changes.run(run)
+
+
+def _find(model: Model, reference: str) -> PointRecord:
+    """A point by `name@version` of any version, or by name the default version's latest. Raises: `UnknownPoint`."""
+    for record in model.points:
+        if record.label == reference:
+            return record
+    return model.point(model.version(None), reference)
 
 
 async def publish(request: Request, model: str) -> PointReply:
@@ -110,6 +128,7 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
     point = OperatingPoint.from_dict(wanted.point.model_dump(exclude_none=True))
     _check_extras(wanted.details.model_extra or {})
     details = wanted.details.model_dump(mode="json")
+    details.pop("curve", None)  # names what is kept here, of a calibration that was made here
     promised = [guarantee["interval"] for guarantee in details["guarantees"]]
     told = [each for name in ("evidence", "before", "gain", "model_scores") for each in details[name].values()]
     for interval in (*told, *promised):

@@ -6,6 +6,7 @@ from typing import cast
 from starlette.requests import Request
 
 from service.domain import Principal
+from service.jobs.desk import Desk
 from service.registry import Registry
 from service.settings import Settings
 from service.web.lanes import Lanes
@@ -18,6 +19,7 @@ class Parts:
     settings: Settings
     registry: Registry
     lanes: Lanes
+    desk: Desk
 
 
 def parts(request: Request) -> Parts:
