@@ -8,7 +8,7 @@ JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo serve test check format bench bench-rules openapi lock clean
+.PHONY: install demo serve test check format bench bench-rules soak openapi lock clean
 
 install: $(INSTALLED)
 
@@ -45,6 +45,9 @@ bench: $(INSTALLED)  ## each number beside its peer, in one run
 bench-rules: $(INSTALLED)  ## rules compared on real data, KEEL=DIR DATA=DIR as docs/bench.md says; writes that page
 	$(BIN)/python -m tests.benchmarks.few_positives $(if $(KEEL),--keel $(KEEL)) \
 		$(if $(filter-out setpoint-data,$(DATA)),--data $(DATA)) --jobs $(JOBS) $(ARGS)
+
+soak: $(INSTALLED)  ## long runs under load and faults, in full; writes docs/soak.md
+	$(BIN)/python -m tests.soak $(ONLY)
 
 openapi: $(INSTALLED)  ## writes openapi/openapi.json from the app
 	$(BIN)/python -m service.web.openapi > openapi/openapi.json

@@ -17,6 +17,7 @@ from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
+from service.cli_keys import keys
 from service.settings import Settings
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app.command()(library.curve)
 app.command()(bench)
 app.command()(cli_export.export)
 app.command()(cli_retrain.retrain)
+app.add_typer(keys)
 
 
 @app.command()
@@ -58,19 +60,25 @@ def serve(
     data: Annotated[Path | None, typer.Option(help=Settings.model_fields["data"].description)] = None,
 ) -> None:
     """Serve the models and operating points in a folder. Every setting is also a variable, as SETPOINT_PORT."""
-    import uvicorn
-
-    from service.main import check_guarded, opened
+    from service.main import opened
+    from service.monitoring.logs import Lines
+    from service.server import leave
+    from service.server import serve as answer
 
     given = {"host": host, "port": port, "data": data}
     settings = _settings({name: value for name, value in given.items() if value is not None})
-    check_guarded(settings)
     listening = _listen(settings.host, settings.port)  # before the store is opened: a taken port changes nothing
-    with opened(settings) as application:
-        config = uvicorn.Config(application, access_log=False, server_header=False, timeout_graceful_shutdown=10)
+    lines = Lines(settings.log_format, settings.log_level)
+    with opened(settings, lines) as application:
+        lines.take_over()
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        typer.echo(f"setpoint on http://{shown}:{listening[0].getsockname()[1]} (Ctrl+C stops it)", err=True)
-        uvicorn.Server(config).run(sockets=listening)
+        address = f"http{'s' if settings.tls_cert else ''}://{shown}:{listening[0].getsockname()[1]}"
+        if settings.log_format == "text":
+            typer.echo(f"setpoint on {address} (Ctrl+C stops it)", err=True)
+        else:
+            lines.write("info", "listening", address=address)
+        answer(application, settings, listening)
+    leave()
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

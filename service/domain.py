@@ -6,7 +6,7 @@ point belongs to the model version that it was fitted on or published for.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -61,9 +61,13 @@ class UnknownRoute(SetpointError, LookupError):
 class WrongVerb(SetpointError):
     """An address does not take that HTTP method."""
 
+    def __init__(self, message: str, allowed: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+
 
 class Unauthorized(SetpointError):
-    """The call carries no token, or a wrong one."""
+    """The call carries no key or token, or a wrong one."""
 
 
 class Forbidden(SetpointError):
@@ -71,7 +75,23 @@ class Forbidden(SetpointError):
 
 
 class ForeignOrigin(SetpointError):
-    """A web page of another site, or another host name, speaks to a server that trusts this machine."""
+    """A web page of another site, or a host name that is not this server's, speaks to it."""
+
+
+class TooMany(SetpointError):
+    """The caller calls more often than it may."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnknownEncoding(SetpointError):
+    """A request body is packed in a way that the server does not unpack."""
+
+
+class TooSlow(SetpointError):
+    """A request body took longer to come than the server waits."""
 
 
 class TooLarge(SetpointError):
@@ -79,7 +99,7 @@ class TooLarge(SetpointError):
 
 
 class Unguarded(SetpointError):
-    """The server would be open to others without a token."""
+    """The server would be open to others without a token or keys."""
 
 
 class Busy(SetpointError):
@@ -104,6 +124,10 @@ class JobIsOver(SetpointError):
 
 class JobLost(SetpointError):
     """A calibration's process ended before it was through, every time it was tried."""
+
+
+class Starting(SetpointError):
+    """The server is still loading its models; nothing was done."""
 
 
 class StorageFailed(SetpointError):
@@ -133,9 +157,13 @@ class Principal:
                 f"{self.name} needs the scope '{scope}', and has {', '.join(sorted(self.scopes)) or 'none'}"
             )
 
+    def may_see(self, model: str) -> bool:
+        """Whether the caller may know of the model."""
+        return self.models is None or model in self.models
+
     def check_model(self, model: str) -> None:
         """Raises `Forbidden` where the caller may not do anything with the model, whether there is one or not."""
-        if self.models is not None and model not in self.models:
+        if self.models is not None and not self.may_see(model):
             raise Forbidden(f"{self.name} may not use model {model[:100]!r}, only {', '.join(sorted(self.models))}")
 
 

@@ -2,19 +2,30 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
+from service.auth.ring import KeyRing
 from service.calibrating import make_calibrating
 from service.domain import Unguarded
 from service.engine.onnx import OnnxEngine
+from service.lifecycle import Lifecycle
+from service.monitoring.engine import MeasuredEngine
+from service.monitoring.logs import Lines
+from service.monitoring.metrics import Metrics
+from service.monitoring.monitor import Monitor
+from service.monitoring.traces import open_traces
 from service.registry import Registry
+from service.server import check_tls
 from service.settings import Settings
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import Database, sqlite_address
+from service.storage.keys import SqlKeys
 from service.storage.lock import only_server
 from service.storage.sql import SqlStore
+from service.web.admission import Admission
 from service.web.app import make_web
 from service.web.doorway import Doorway
 from service.web.lanes import make_lanes
@@ -22,41 +33,76 @@ from service.web.state import Parts
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Doorway]:
-    """The application, and its folder for this process alone. Raises: what `make_app` raises."""
-    check_guarded(settings)
+def opened(settings: Settings, lines: Lines | None = None) -> Iterator[Doorway]:
+    """The application, and its folder for this process alone; it starts while it already answers.
+
+    Raises: what `make_app` raises; `InputError` where the certificate does not serve.
+    """
+    check_tls(settings)
     with only_server(settings.data):
-        yield make_app(settings)
+        yield make_app(settings, lines, is_answering_first=True)
 
 
-def check_guarded(settings: Settings) -> None:
-    """Raises `Unguarded` where others could reach the server and it has no token."""
-    if settings.token is None and not settings.is_loopback:
+def open_database(settings: Settings) -> Database:
+    """The database that the settings name. Raises: `StorageFailed`."""
+    return Database(sqlite_address(settings.data / "setpoint.db"))
+
+
+def check_guarded(settings: Settings, ring: KeyRing) -> None:
+    """Raises `Unguarded` where others could reach the server, and it has neither a token nor keys."""
+    if not ring.guarded and not settings.is_loopback:
         raise Unguarded(
-            f"{settings.host} can be reached from other machines, so a token is needed: set SETPOINT_TOKEN to a secret "
-            "of 16 characters or more, or listen on 127.0.0.1"
+            f"{settings.host} can be reached from other machines, so callers need keys: make the first with 'setpoint "
+            "keys create', or set SETPOINT_TOKEN to a secret of 16 characters or more, or listen on 127.0.0.1"
         )
 
 
-def make_app(settings: Settings) -> Doorway:
-    """The whole service as an ASGI application.
+def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_first: bool = False) -> Doorway:
+    """The whole service as an ASGI application; `lines` is where requests are told of, nowhere unless given.
 
-    Raises: `Unguarded` where others could reach it and it has no token, `StorageFailed` where the store does not open.
+    With `is_answering_first` it answers while the models are still being loaded, calls that need them by 503.
+
+    Raises: `Unguarded` where others could reach it and it has neither a token nor keys, `StorageFailed` where the store
+    or the artifacts cannot be used, `InputError` where traces are asked for and not installed.
     """
-    check_guarded(settings)
-    database = Database(sqlite_address(settings.data / "setpoint.db"))
+    traces = open_traces(settings.traces)
+    artifacts = FolderArtifacts(settings.data / "artifacts")
+    database = open_database(settings)
+    ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
+    try:
+        database.check()
+        artifacts.check()
+        ring.refresh()
+        check_guarded(settings, ring)
+    except BaseException:
+        database.close()
+        raise
     store = SqlStore(database)
+    metrics = Metrics()
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, FolderArtifacts(settings.data / "artifacts"), engine)
-    calibrating = make_calibrating(settings, database, store, registry)
+    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics))
+    metrics.watch(registry)
+    calibrating = make_calibrating(settings, database, store, registry, metrics)
+    lifecycle = Lifecycle(registry, then=calibrating.start)
+    metrics.audit_length = lambda: lifecycle.audit_entries
+    monitor = Monitor(metrics, lines, traces, settings.log_requests)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await to_thread.run_sync(registry.start)
-        calibrating.start()
-        yield
+        async with create_task_group() as tasks:
+            if is_answering_first:
+                tasks.start_soon(partial(to_thread.run_sync, lifecycle.start_or_tell, abandon_on_cancel=True))
+            else:
+                await to_thread.run_sync(lifecycle.start)
+            ring.start()
+            yield
+            tasks.cancel_scope.cancel()
+        ring.stop()
         await to_thread.run_sync(calibrating.stop)
-        store.close()
+        await to_thread.run_sync(store.close)
+        if traces is not None:
+            await to_thread.run_sync(traces.close)
 
-    web, open_paths = make_web(Parts(settings, registry, make_lanes(settings.calibrations), calibrating.desk), lifespan)
-    return Doorway(web, settings, open_paths)
+    parts = Parts(settings, registry, make_lanes(settings.calibrations), calibrating.desk, monitor, lifecycle)
+    web, rules = make_web(parts, lifespan)
+    return Doorway(web, settings, Admission(settings, ring, rules), monitor, lifecycle)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from calibrate.io.model import Head, OutputKind, Port
 from service.domain import AuditEntry, Default, HeadInfo, Model, ModelVersion, PointRecord
 from service.job import Claim, Job
+from service.keys import Key
 
 
 class Store(Protocol):
@@ -55,14 +56,36 @@ class Store(Protocol):
     def set_default(self, model: str, default: Default, actor: str, reason: str) -> Model:
         """Moves the default of a model: version and point in one step. Raises: `UnknownModel`."""
 
-    def audit(self, limit: int) -> list[AuditEntry]:
-        """The newest entries first."""
+    def audit(self, limit: int, models: frozenset[str] | None = None) -> list[AuditEntry]:
+        """The newest entries first, of these models alone where they are told."""
 
     def changed_since(self, number: int) -> tuple[int, set[str]]:
         """The number of the newest audit entry, and the models that entries after `number` changed, by any server."""
 
     def check(self) -> None:
         """Raises `StorageFailed` where the storage does not answer, or could not be written."""
+
+
+class Keys(Protocol):
+    """Where API keys are kept. Every change and its audit entry are one step.
+
+    Raises: `StorageFailed` from every method where the storage does not answer; then nothing was changed.
+    """
+
+    def all(self) -> list[Key]:
+        """Every key there ever was, the oldest first."""
+
+    def add(self, key: Key) -> None:
+        """Keeps a new key. Raises: `BadKey` where another live key has its name."""
+
+    def rotate(self, old: str, key: Key, expires_at: datetime) -> Key:
+        """Keeps a key in the place of another, which holds until then, and gives the new one.
+
+        Raises: `UnknownKey`, `BadKey` where the old one is not live.
+        """
+
+    def revoke(self, key_id: str, actor: str, at: datetime, reason: str = "") -> Key:
+        """Ends a key now, and for good. Raises: `UnknownKey`, `BadKey` where it was revoked before."""
 
 
 class Artifacts(Protocol):

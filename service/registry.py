@@ -37,6 +37,7 @@ from service.ports import Artifacts, Engine, Session, Store
 log = logging.getLogger(__name__)
 
 MOST_STAGED = 8
+LAST = 2**62  # no audit entry comes after it
 Key = tuple[str, int]
 T = TypeVar("T")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -64,10 +65,17 @@ class Registry:
             except SetpointError as error:
                 log.error("model '%s' is not served: %s", model.name, error)
 
-    def not_ready(self) -> list[str]:
-        """Why the service is not ready, one sentence a reason; empty when it is. Raises: `StorageFailed`."""
+    def audit_entries(self) -> int:
+        """How many entries the audit trail has. Raises: `StorageFailed`."""
+        return self._store.changed_since(LAST)[0]
+
+    def check(self) -> None:
+        """Raises `StorageFailed` where the store or the artifacts do not answer, or could not be written."""
         self._store.check()
         self._artifacts.check()
+
+    def missing(self) -> list[str]:
+        """Which default versions are not loaded, one sentence each."""
         return [
             f"the default version of model '{name}' is not loaded"
             for name, model in self._models.items()
@@ -253,9 +261,9 @@ class Registry:
             )
         return self._artifacts.get(digest)
 
-    def audit(self, limit: int) -> list[AuditEntry]:
-        """The newest entries first. Raises: `StorageFailed`."""
-        return self._store.audit(limit)
+    def audit(self, limit: int, models: frozenset[str] | None = None) -> list[AuditEntry]:
+        """The newest entries first, of these models alone where they are told. Raises: `StorageFailed`."""
+        return self._store.audit(limit, models)
 
     def _show(self, changed: Model) -> None:
         self._models = {**self._models, changed.name: changed}

@@ -1,12 +1,15 @@
 """Settings: one frozen class, filled from the command line, from `SETPOINT_...` variables, or from these defaults."""
 
 import ipaddress
+import re
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LEAST_TOKEN = 16
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 class Settings(BaseSettings):
@@ -14,10 +17,24 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SETPOINT_", frozen=True, extra="forbid", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="The address to listen on; any but loopback needs a token.")
+    host: str = Field("127.0.0.1", description="The address to listen on; any but loopback needs a token or keys.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
     data: Path = Field(Path("setpoint-data"), description="The folder that holds all state; made where it is missing.")
-    token: SecretStr | None = Field(None, description="The bearer token that every call but health must carry.")
+    token: SecretStr | None = Field(None, description="A token that may do everything, for a server without keys.")
+    hosts: str = Field(
+        "",
+        description="Host names that callers may use, as a.example,b.example; without keys loopback's are taken too.",
+    )
+    proxies: str = Field("", description="Addresses of proxies whose X-Forwarded-For and -Proto headers are believed.")
+    predict_per_s: float | None = Field(
+        None, gt=0, description="The most predictions that one caller may ask a second."
+    )
+    calibrate_per_min: float | None = Field(
+        None, gt=0, description="The most calibrations that one caller may ask a minute."
+    )
+    failures_per_min: float = Field(
+        300.0, gt=0, description="Wrong keys that an address may present a minute, before it is made to wait."
+    )
     threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
     run_s: float = Field(30, gt=0, le=3600, description="The most seconds that one run of a model may take.")
     trial_bytes: int = Field(
@@ -37,12 +54,64 @@ class Settings(BaseSettings):
     )
     jobs_kept_days: float = Field(30, gt=0, description="How long a job that is over can be looked up.")
 
+    drain_s: float = Field(
+        0, ge=0, le=3600, description="Seconds that the server still answers after SIGTERM, while it is not ready."
+    )
+    stop_s: int = Field(
+        10, ge=1, le=3600, description="The most seconds that requests in flight have to end at a stop."
+    )
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="Seconds that an idle connection is kept; more than a proxy in front keeps its own.",
+    )
+    tls_cert: Path | None = Field(None, description="The certificate chain (PEM) to serve HTTPS with.")
+    tls_key: Path | None = Field(None, description="The certificate's private key (PEM), without a password.")
+    docs: bool = Field(True, description="Whether /docs and /openapi.json are there.")
+    metrics: bool = Field(True, description="Whether /metrics is there.")
+    log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="From which level on is logged."
+    )
+    log_requests: Literal["all", "most", "errors"] = Field(
+        "most",
+        description="Which requests have a line in the log: all, all but answered predictions, or those refused.",
+    )
+    traces: str | None = Field(None, description="The OpenTelemetry collector that traces are sent to, OTLP over HTTP.")
+
     @field_validator("token")
     @classmethod
     def _long_enough(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None and len(token.get_secret_value()) < LEAST_TOKEN:
             raise ValueError(f"SETPOINT_TOKEN must have at least {LEAST_TOKEN} characters")
         return token
+
+    @field_validator("traces")
+    @classmethod
+    def _an_address(cls, traces: str | None) -> str | None:
+        if traces is not None and not traces.startswith(("http://", "https://")):
+            raise ValueError("SETPOINT_TRACES must be the address of a collector, as http://localhost:4318")
+        return traces
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("SETPOINT_TLS_CERT and SETPOINT_TLS_KEY go together: give both or none")
+        return self
+
+    @field_validator("hosts")
+    @classmethod
+    def _names_alone(cls, hosts: str) -> str:
+        for host in filter(None, hosts.split(",")):
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"SETPOINT_HOSTS must be names without scheme and port, got {host[:100]!r}")
+        return hosts
+
+    @property
+    def named_hosts(self) -> frozenset[str]:
+        """`hosts`, each by itself."""
+        return frozenset(filter(None, self.hosts.lower().split(",")))
 
     @property
     def is_loopback(self) -> bool:

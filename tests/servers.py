@@ -42,8 +42,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(folder: Path, **environment: str) -> Iterator[Server]:
-    """A server on a folder, ready; it is told to stop at the end and must do so."""
+def running(folder: Path, *, until: str = "/health/ready", **environment: str) -> Iterator[Server]:
+    """A server on a folder, once it answers 200 to a path; it is told to stop at the end and must do so."""
     port = free_port()
     log = folder / f"server-{port}.log"
     command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--data", str(folder / "data")]
@@ -51,21 +51,21 @@ def running(folder: Path, **environment: str) -> Iterator[Server]:
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
     server = Server(f"http://127.0.0.1:{port}", process, log)
     try:
-        _wait_until_ready(server)
+        _wait_for(server, until)
         yield server
     finally:
         process.terminate()
         process.wait(20)
 
 
-def _wait_until_ready(server: Server) -> None:
+def _wait_for(server: Server, path: str) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         assert server.process.poll() is None, server.log.read_text()
         try:
-            server.get("/health/ready")
+            server.get(path)
         except OSError:
             time.sleep(0.05)
         else:
             return
-    raise AssertionError("not ready within a minute: " + server.log.read_text())
+    raise AssertionError("not there within a minute: " + server.log.read_text())

@@ -1,7 +1,10 @@
 """Everything that a user can name is in the reference, and nothing else is."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+import typer
 
 from calibrate import errors
 from calibrate.errors import InputError, SetpointError
@@ -52,17 +55,23 @@ def test_cache_keys() -> None:
     assert set(re.findall(r"`([a-z_]+)`", text)) == set(CACHE_KEYS)
 
 
+def commands(group: typer.Typer, name: str) -> Iterator[str]:
+    """Every command under a name, those of its groups too."""
+    for command in group.registered_commands:
+        if command.callback:
+            yield f"{name} {command.name or command.callback.__name__}"
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            yield from commands(inner.typer_instance, f"{name} {inner.typer_instance.info.name}")
+
+
 def test_commands_and_settings() -> None:
     """Every setting with its variable and default."""
-    assert {
-        f"setpoint {command.name or command.callback.__name__}"
-        for command in app.registered_commands
-        if command.callback
-    } == set(rows("Commands"))
+    assert set(commands(app, "setpoint")) == set(rows("Commands"))
     settings = rows("Settings")
     assert settings.keys() == {f"SETPOINT_{name.upper()}" for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
-        shown = "none" if field.default is None else f"`{field.default}`"
+        shown = "none" if field.default in (None, "") else f"`{field.default}`"
         assert settings[f"SETPOINT_{name.upper()}"][0] == shown
 
 

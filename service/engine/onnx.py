@@ -57,7 +57,7 @@ class OnnxSession:
                 raise ModelFailed(
                     f"the model was stopped after {self._deadlines.run_s:g} s, which is all a run may take"
                 ) from None
-            log.warning("a model could not be run: %s", error)
+            log.warning("a model could not be run: %s", words_of_runtime(error))
             raise ModelFailed("the model could not be run on these rows; the server's log says why") from None
         if not isinstance(made, np.ndarray):
             raise ModelFailed(f"the model put out a {type(made).__name__}, wanted a tensor of {self._kind}")
@@ -111,6 +111,14 @@ class OnnxEngine:
         except Exception as error:  # the runtime's errors share no base of their own
             raise BadModel(f"ONNX Runtime refuses the model: {str(error)[:500]}") from None
         return OnnxSession(session, output, kind, self._deadlines)
+
+
+def words_of_runtime(error: Exception) -> str:
+    """What the runtime says of the node that failed; the rest may quote the rows, but for what is said of shapes."""
+    text = str(error)
+    if "Got invalid dimensions for input" in text or "Invalid rank for input" in text:
+        return text[:500]
+    return text.partition("Status Message:")[0][:500] if "Status Message:" in text else type(error).__name__
 
 
 def _providers() -> list[Any]:

@@ -20,10 +20,10 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import TypeAdapter
 
-from calibrate.errors import SetpointError
+from calibrate.errors import Infeasible, SetpointError
 from calibrate.io.model import Head
 from calibrate.operating_point import OperatingPoint
-from service.domain import JobLost, ModelVersion, StorageFailed
+from service.domain import JobLost, ModelVersion, OverLimit, StorageFailed
 from service.facts import to_plain
 from service.job import MOST_ATTEMPTS, Job, NotOurs, WorkerGone
 from service.jobs.board import Board
@@ -73,6 +73,8 @@ class Runner:
         self._store, self._spool, self._calibrator, self._registry = store, spool, calibrator, registry
         self._board, self._at_once, self._kept = board, at_once, timedelta(days=kept_days)
         self._beat_s, self._stale_s = beat_s, stale_s
+        self.ended: Callable[[str, float], None] = lambda *_: None
+        self.waiting = 0  # as of the last look
         self._running: dict[str, Calibration] = {}
         self._threads: list[threading.Thread] = []
         self._seen: dict[str, tuple[tuple[Any, ...], float]] = {}
@@ -136,6 +138,7 @@ class Runner:
 
     def _take(self) -> None:
         found = self._store.unended()
+        self.waiting = sum(job.state == "queued" for job in found)
         self._seen = {job.id: seen for job in found if (seen := self._seen.get(job.id))}
         for job in found:
             if self._stopping.is_set() or not self._is_to_be_had(job):
@@ -147,6 +150,7 @@ class Runner:
             elif job.attempts >= MOST_ATTEMPTS:
                 lost = JobLost(f"its process ended {job.attempts} times before it was through: see the server's log")
                 over = self._store.end(job.claim, "failed", to_plain(lost))
+                self.ended("failed", 0.0)
             else:
                 over = False
                 if self.free and (taken := self._store.claim(job, self._spool.owner)) is not None:
@@ -198,20 +202,24 @@ class Runner:
 
     def _attempt(self, job: Job, calibration: Calibration) -> bool:
         """Whether it came to the job's end."""
+        began = time.monotonic()
         try:
             self._publish(job, self._fit(job, calibration))
         except (NotOurs, StorageFailed):
             raise
         except WorkerGone as error:
-            return self._gone(job, error)
+            is_over, outcome = self._gone(job, error), "cancelled"
         except SetpointError as error:
-            told = to_plain(error)
+            told, outcome = to_plain(error), _outcome(error)
+            is_over = bool(self._try(lambda: self._store.end(job.claim, "failed", told)))
         except Exception:  # a fault of ours ends the job too
             log.exception("job %s failed", job.id)
-            told = FAULT
+            is_over, outcome = bool(self._try(lambda: self._store.end(job.claim, "failed", FAULT))), "failed"
         else:
-            return True
-        return bool(self._try(lambda: self._store.end(job.claim, "failed", told)))
+            is_over, outcome = True, "done"
+        if is_over:
+            self.ended(outcome, time.monotonic() - began)
+        return is_over
 
     def _fit(self, job: Job, calibration: Calibration) -> Fitted:
         data = job.spec["data"]
@@ -279,3 +287,10 @@ class Runner:
     def _sweep(self) -> None:
         self._store.forget(datetime.now(UTC) - self._kept)
         self._spool.sweep(frozenset(job.spec["data"]["file"] for job in self._store.unended()))
+
+
+def _outcome(error: SetpointError) -> str:
+    """How a calibration ended, for whoever counts."""
+    if isinstance(error, Infeasible):
+        return "infeasible"
+    return "failed" if isinstance(error, OverLimit | JobLost) else "refused"

@@ -26,6 +26,7 @@ from service.storage import trail
 from service.storage.database import Database
 from service.storage.jobs import finish
 from service.storage.tables import defaults, model_versions, models, operating_points
+from service.storage.times import utc
 
 _SPEC = TypeAdapter(ModelVersion)
 
@@ -119,10 +120,10 @@ class SqlStore:
             _move_default(step, datetime.now(UTC), model, default, actor, reason)
             return _model(step, model)
 
-    def audit(self, limit: int) -> list[AuditEntry]:
-        """The newest entries first."""
+    def audit(self, limit: int, models: frozenset[str] | None = None) -> list[AuditEntry]:
+        """The newest entries first, of these models alone where they are told."""
         with self._look() as step:
-            return trail.newest(step, limit)
+            return trail.newest(step, limit, models=models)
 
     def changed_since(self, number: int) -> tuple[int, set[str]]:
         """The number of the newest audit entry, and the models that entries after `number` changed."""
@@ -154,7 +155,7 @@ def _model(step: Connection, name: str) -> Model:
                 row.version,
                 OperatingPoint.from_dict(row.point),
                 row.details,
-                _utc(row.created_at),
+                utc(row.created_at),
                 row.state,
                 row.author,
                 row.approved_by,
@@ -213,8 +214,3 @@ def _default_columns(default: Default) -> dict[str, Any]:
 
 def _said(default: Default) -> dict[str, Any]:
     return {"model_version": default.model_version, "operating_point": default.label}
-
-
-def _utc(at: datetime) -> datetime:
-    """SQLite gives times back without their zone; all of ours are UTC."""
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

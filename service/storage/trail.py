@@ -66,13 +66,22 @@ def head(step: Connection) -> Head:
     return Head(0, START) if row is None else Head(row.id, row.hash)
 
 
-def newest(step: Connection, limit: int, *, before: int | None = None, model: str | None = None) -> list[AuditEntry]:
-    """Entries, the newest first; those before a number, or of a model, where that is told."""
+def newest(
+    step: Connection,
+    limit: int,
+    *,
+    before: int | None = None,
+    model: str | None = None,
+    models: frozenset[str] | None = None,
+) -> list[AuditEntry]:
+    """Entries, the newest first; those before a number, of a model, or of some models alone, where that is told."""
     wanted = select(audit).order_by(audit.c.id.desc()).limit(limit)
     if before is not None:
         wanted = wanted.where(audit.c.id < before)
     if model is not None:
         wanted = wanted.where(audit.c.model == model)
+    if models is not None:
+        wanted = wanted.where(audit.c.model.in_(models))
     return [_entry(row) for row in step.execute(wanted)]
 
 

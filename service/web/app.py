@@ -18,6 +18,7 @@ from calibrate.errors import SetpointError
 from service.web.console import console, console_file
 from service.web.errors import on_error
 from service.web.routes import ROUTES, Route
+from service.web.rules import Rules
 from service.web.schemas import Problem
 from service.web.state import Parts
 
@@ -29,9 +30,10 @@ _PROBLEM = {
 
 def make_web(
     parts: Parts | None, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
-) -> tuple[FastAPI, frozenset[str]]:
-    """The application and the paths that need no token; without parts it can only describe itself."""
-    app: FastAPI = FastAPIOffline(title="Setpoint", version=version("setpoint"), lifespan=lifespan, redoc_url=None)
+) -> tuple[FastAPI, Rules]:
+    """The application and who may call which of its routes; without parts it can only describe itself."""
+    make = FastAPIOffline if parts is None or parts.settings.docs else _without_docs
+    app: FastAPI = make(title="Setpoint", version=version("setpoint"), lifespan=lifespan, redoc_url=None)
     app.router.redirect_slashes = False
     app.state.parts = parts
     for route in ROUTES:
@@ -40,6 +42,7 @@ def make_web(
             route.handler,
             methods=[route.verb],
             response_model=route.reply,
+            response_class=route.answer,
             status_code=route.status,
             operation_id=route.handler.__name__,
             responses=_responses(route),
@@ -50,7 +53,7 @@ def make_web(
     for kind in (SetpointError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, on_error)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    return app, frozenset({"/", *(route.path for route in ROUTES if route.scope == "open")})
+    return app, Rules(ROUTES)
 
 
 def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
@@ -72,22 +75,29 @@ def describe(app: FastAPI) -> dict[str, Any]:
         components["schemas"] = dict(sorted({**components["schemas"], **schemas["$defs"]}.items()))
         for unused in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(unused, None)
-        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        components["securitySchemes"] = _SECURITY
         for route in ROUTES:
             _complete(document["paths"][route.path][route.verb.lower()], route)
         app.openapi_schema = document
     return app.openapi_schema
 
 
+def _without_docs(**given: Any) -> FastAPI:
+    return FastAPI(**given, docs_url=None, openapi_url=None)
+
+
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "basic": {"type": "http", "scheme": "basic", "description": "The key is the password; the name is not looked at."},
+}
 _SUMMARY = "Serves a model with operating points that its users choose"
 
 
 def _complete(operation: dict[str, Any], route: Route) -> None:
     operation["responses"].pop("422", None)
-    operation["security"] = [] if route.scope == "open" else [{"token": []}]
+    operation["security"] = [] if route.scope == "open" else [{way: []} for way in _SECURITY]
     operation["x-scope"] = route.scope
-    if route.media != "application/json":
-        operation["responses"][str(route.status)]["content"] = {route.media: {"schema": {"type": "string"}}}
     for name, said in route.headers.items():
         told = {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": said}
         operation.setdefault("parameters", []).append(told)

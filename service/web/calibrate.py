@@ -20,7 +20,7 @@ from service.web.calibrate_data import read_call
 from service.web.jobs import error_of, job_reply, watched
 from service.web.registry import point_reply
 from service.web.schemas import CalibrateSpec, JobReply, PointReply
-from service.web.state import Parts, parts, principal, request_id
+from service.web.state import Parts, call, parts, principal, request_id
 from service.web.tensors import read_json
 from service.web.uploads import spool_body, spool_form
 
@@ -35,11 +35,17 @@ async def calibrate(request: Request) -> Response:
     `Prefer: respond-async`, the answer is 202 with the job, whose address is in `Location`.
     """
     service = parts(request)
+    with service.monitor.step("calibrate"):
+        return await _calibrate(request, service)
+
+
+async def _calibrate(request: Request, service: Parts) -> Response:
     key = request.headers.get("idempotency-key")
     at_once = "respond-async" in request.headers.get("prefer", "").lower()
     if key is None:  # else there may be a job already, which is not refused
         await service.lanes.changes.run(service.desk.check_room)
     job = await _submit(request, service, key)
+    call(request).of(job.model, job.spec["model_version"])
     if not at_once:
         job = await _wait(request, service, job, cancels=key is None)
     if job.is_over:
@@ -56,7 +62,7 @@ async def _submit(request: Request, service: Parts, key: str | None) -> Job:
     with desk.arriving() as arriving, desk.keeping(arriving.name) as keep:
         if is_multipart(request):
             form, text = "file", await spool_form(request, arriving, lane, "data", "spec")
-            call: dict[str, Any] = read_json(text.encode(), "spec")
+            asked: dict[str, Any] = read_json(text.encode(), "spec")
         else:
             form = "json"
             await spool_body(request, arriving, lane)
@@ -64,10 +70,10 @@ async def _submit(request: Request, service: Parts, key: str | None) -> Job:
         if form == "json":
             small = arriving.size <= _SMALL_BYTES
             path = arriving.path
-            call = await service.lanes.calibrations.run(
+            asked = await service.lanes.calibrations.run(
                 lambda: read_call(path.read_bytes())[0] if small else desk.read_spec(path)
             )
-        spec = check_wire(call, CalibrateSpec).model_dump(mode="json")
+        spec = check_wire(asked, CalibrateSpec).model_dump(mode="json")
         wanted = Wanted(spec, arriving.name, form, digest, request_id(request), key)
         return await lane.run(lambda: desk.submit(wanted, who, keep))
 

@@ -5,6 +5,7 @@ message. What is not in the table is a fault of ours: it is logged whole and ans
 """
 
 import logging
+import math
 import re
 from dataclasses import asdict
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from starlette.responses import Response
 
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from service import domain
+from service.monitoring.monitor import Call
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +36,16 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownJob: 404,
     domain.UnknownRoute: 404,
     domain.WrongVerb: 405,
+    domain.TooSlow: 408,
     domain.JobCancelled: 409,
     domain.JobIsOver: 409,
     domain.TooLarge: 413,
+    domain.UnknownEncoding: 415,
+    domain.TooMany: 429,
     domain.ModelFailed: 422,
     domain.OverLimit: 422,
     domain.Busy: 503,
+    domain.Starting: 503,
     domain.StorageFailed: 503,
     NotConverged: 422,
     InputError: 422,
@@ -51,13 +57,18 @@ class Fault(SetpointError):
     """Something went wrong in the server; its log says what."""
 
 
-def problem(error: SetpointError, request_id: str) -> Response:
-    """The response for an error."""
+def problem(error: SetpointError, request_id: str, call: Call) -> Response:
+    """The response for an error; the call is told which."""
+    call.problem = problem_type(type(error)).rsplit(":", 1)[1]
     body = problem_body(error, request_id)
     status = body["status"]
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
+    if isinstance(error, domain.TooMany):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, domain.WrongVerb):
+        headers["Allow"] = ", ".join(error.allowed)
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
 
 
@@ -83,7 +94,7 @@ def problem_type(kind: type[SetpointError]) -> str:
 async def on_error(request: Request, error: Exception) -> Response:
     """Whatever was raised, as a problem; a fault is told here, so that the doorway need not tell it again."""
     request.state.told = True
-    return problem(to_fact(error, request), request.state.request_id)
+    return problem(to_fact(error, request), request.state.request_id, request.state.call)
 
 
 def to_fact(error: Exception, request: Request) -> SetpointError:
@@ -95,8 +106,6 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
     if isinstance(error, HTTPException):
         if error.status_code == HTTPStatus.NOT_FOUND:
             return domain.UnknownRoute(f"there is nothing at {request.url.path[:200]}")
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            return domain.WrongVerb(f"{request.url.path[:200]} does not take {request.method}")
         if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return domain.BadRequest(str(error.detail))
     if isinstance(error, MemoryError):

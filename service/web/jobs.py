@@ -76,13 +76,16 @@ async def job_events(request: Request, job: str) -> Response:
             return Response(status_code=204)
     if not _streams.acquire(blocking=False):
         raise Busy(f"{MOST_STREAMS} streams of events are open, which is all this server has; try again later")
-    return _Events(_told(service, job, seen), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return Events(_told(service, job, seen), headers={"Cache-Control": "no-store"})
 
 
-class _Events(StreamingResponse):
+class Events(StreamingResponse):
     """A stream that gives its place back, however it ends."""
 
+    media_type = "text/event-stream"
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answers."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -101,6 +104,8 @@ async def _told(service: Parts, job_id: str, seen: str) -> AsyncIterator[bytes]:
         elif now - quiet_since >= _HEARTBEAT_S:
             quiet_since = now
             yield b": still there\n\n"
+        if service.lifecycle.is_draining:
+            return  # who wants to know comes back to whoever answers then
 
 
 def _event(service: Parts, job: Job) -> tuple[str, bytes]:

@@ -3,15 +3,17 @@
 The body is read by hand, without pydantic. The model runs in a thread, which is free of the interpreter lock meanwhile.
 """
 
+import time
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import BadRequest, Model, ModelVersion, TooLarge
+from service.domain import BadRequest, Model, ModelVersion, Principal, TooLarge
 from service.inference import Answer, Rows, answer, to_logits
-from service.web.state import Parts, parts, request_id
+from service.monitoring.monitor import Call
+from service.web.state import Parts, call, parts, principal, request_id
 from service.web.tensors import read_inputs, read_json, read_numbers
 
 _KEYS = {"model", "model_version", "inputs", "features", "logits", "operating_point", "compare"}
@@ -25,27 +27,40 @@ async def predict(request: Request) -> Response:
     One run of the model serves all of them. `null` in `inputs` is a missing value.
     """
     body = await request.body()
-    service, call_id = parts(request), request_id(request)
-    reply = await service.lanes.predictions.run(lambda: orjson.dumps({**_decide(service, body), "request_id": call_id}))
+    service, call_id, told, who = parts(request), request_id(request), call(request), principal(request)
+    reply = await service.lanes.predictions.run(
+        lambda: orjson.dumps({**_decide(service, body, told, who), "request_id": call_id})
+    )
     return Response(reply, media_type="application/json")
 
 
-def _decide(service: Parts, body: bytes) -> dict[str, Any]:
-    registry, call = service.registry, read_json(body)
+def _decide(service: Parts, body: bytes, told: Call, who: Principal) -> dict[str, Any]:
+    monitor, registry = service.monitor, service.registry
+    with monitor.step("parse"):
+        call = read_json(body)
     if unknown := sorted(call.keys() - _KEYS):
         raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
-    model = registry.model(_text(call.get("model"), "model"))
+    name = _text(call.get("model"), "model")
+    who.check_model(name)
+    model = registry.model(name)
     number = call.get("model_version")
     if number is not None and type(number) is not int:
         raise BadRequest(f"model_version must be a whole number, got {number!r}"[:200])
     version = model.version(number)
+    told.of(model.name, version.version)
     rows = _rows(call, version, service.settings.predict_rows)
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
         references = _texts(references, "operating_point")
     compare = _texts(call.get("compare", []), "compare")
-    logits = to_logits(rows, version, registry)
-    return _reply(model, answer(logits, model, version, references, compare), isinstance(references, list))
+    began = time.perf_counter()
+    with monitor.step("run"):
+        logits = to_logits(rows, version, registry)
+    told.rows = len(logits)
+    if rows.inputs is not None:
+        monitor.metrics.model_ran(model.name, version.version, told.rows, time.perf_counter() - began)
+    with monitor.step("decide"):
+        return _reply(model, answer(logits, model, version, references, compare), isinstance(references, list))
 
 
 def _rows(call: dict[str, Any], version: ModelVersion, most: int) -> Rows:

@@ -29,7 +29,7 @@ from service.web.schemas import (
     PublishRequest,
     VersionReply,
 )
-from service.web.state import actor, parts
+from service.web.state import actor, parts, principal
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ async def register(request: Request) -> VersionReply:
     """
     files, texts = await read_form(request, {"file"}, {"name", "classes", "prior", "output", "output_kind"})
     registry = parts(request).registry
+    principal(request).check_model(texts.get("name", ""))
 
     def run() -> ModelVersion:
         return registry.register(
@@ -63,12 +64,15 @@ async def register(request: Request) -> VersionReply:
 
 
 async def list_models(request: Request) -> Response:
-    """Every model, with its versions, its default and the names of its points."""
-    service = parts(request)
+    """Every model that the caller may use, with its versions, its default and the names of its points."""
+    service, may_see = parts(request), principal(request).may_see
     registry = service.registry
-    return await service.lanes.changes.run(
-        lambda: answer([_model_reply(registry, model) for model in registry.models()], list[ModelReply])
-    )
+
+    def run() -> Response:
+        seen = [model for model in registry.models() if may_see(model.name)]
+        return answer([_model_reply(registry, model) for model in seen], list[ModelReply])
+
+    return await service.lanes.changes.run(run)
 
 
 async def show_model(request: Request, model: str) -> Response:
@@ -176,13 +180,13 @@ async def set_default(request: Request, model: str) -> DefaultReply:
 
 
 async def audit(request: Request, limit: int = 100) -> Response:
-    """Who changed what, when, and why: the newest first, at most 1,000."""
+    """Who changed what, when, and why: the newest first, at most 1,000, of the models that the caller may use."""
     if not 1 <= limit <= 1000:
         raise BadRequest(f"limit must be from 1 to 1000, got {limit}")
-    service = parts(request)
+    service, who = parts(request), principal(request)
 
     def run() -> Response:
-        entries = service.registry.audit(limit)
+        entries = service.registry.audit(limit, who.models)
         return answer(
             [AuditReply(**{**vars(entry), "details": dict(entry.details)}) for entry in entries], list[AuditReply]
         )

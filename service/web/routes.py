@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
 from service.web import calibrate, health, jobs, predict, registry, schemas
@@ -12,7 +13,7 @@ from service.web import calibrate, health, jobs, predict, registry, schemas
 
 @dataclass(frozen=True)
 class Route:
-    """One row: `scope` is what a caller must be allowed to do; "open" asks for no token."""
+    """One row: `scope` is what a caller must be allowed to do; "open" asks for no key."""
 
     verb: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
@@ -24,7 +25,7 @@ class Route:
     form: type[BaseModel] | None = None
     others: Mapping[int, tuple[type[BaseModel] | None, str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    media: str = "application/json"
+    answer: type[Response] = JSONResponse
 
 
 ROUTES = (
@@ -41,7 +42,7 @@ ROUTES = (
     Route("GET", "/jobs", jobs.list_jobs, "calibrate", list[schemas.JobReply]),
     Route("GET", "/jobs/{job}", jobs.show_job, "calibrate", schemas.JobReply),
     Route(
-        "GET", "/jobs/{job}/events", jobs.job_events, "calibrate", None, media="text/event-stream",
+        "GET", "/jobs/{job}/events", jobs.job_events, "calibrate", None, answer=jobs.Events,
         others={204: (None, "It is over, and `Last-Event-ID` was its last event.")},
         headers={"Last-Event-ID": "The last event that was seen: what it said is not said again."},
     ),
@@ -65,4 +66,6 @@ ROUTES = (
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),
+    Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),
+    Route("GET", "/metrics", health.metrics, "metrics", None, answer=PlainTextResponse),
 )  # fmt: skip

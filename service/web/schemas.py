@@ -446,3 +446,4 @@ class HealthReply(BaseModel):
 
     status: Literal["ok", "not ready"]
     reasons: list[str] = []
+    providers: dict[str, str] = {}

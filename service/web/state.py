@@ -7,6 +7,8 @@ from starlette.requests import Request
 
 from service.domain import Principal
 from service.jobs.desk import Desk
+from service.lifecycle import Lifecycle
+from service.monitoring.monitor import Call, Monitor
 from service.registry import Registry
 from service.settings import Settings
 from service.web.lanes import Lanes
@@ -20,6 +22,8 @@ class Parts:
     registry: Registry
     lanes: Lanes
     desk: Desk
+    monitor: Monitor
+    lifecycle: Lifecycle
 
 
 def parts(request: Request) -> Parts:
@@ -35,6 +39,11 @@ def request_id(request: Request) -> str:
 def principal(request: Request) -> Principal:
     """Who is calling."""
     return cast("Principal", request.state.principal)
+
+
+def call(request: Request) -> Call:
+    """What is told of the request when it ends."""
+    return cast("Call", request.state.call)
 
 
 def actor(request: Request) -> str:

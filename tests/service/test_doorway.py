@@ -28,7 +28,7 @@ def test_every_route_but_health_needs_the_token(start: Start) -> None:
             if route.scope == "open":
                 assert response.status_code == 200
             else:
-                assert "Authorization: Bearer TOKEN" in refused(response, 401, "unauthorized")
+                assert "key" in refused(response, 401, "unauthorized")
                 assert response.headers["www-authenticate"] == "Bearer"
         response = client.request(route.verb, path, headers={"Authorization": f"Bearer {TOKEN}"})
         assert response.status_code != 401
@@ -61,7 +61,7 @@ def test_who_called_is_in_the_audit_trail(start: Start) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::", "example.org"])  # noqa: S104
 def test_an_open_server_does_not_start(host: str, tmp_path: Path) -> None:
     """Any address but loopback needs a token; the refusal says how to give one."""
-    with pytest.raises(Unguarded, match="set SETPOINT_TOKEN"):
+    with pytest.raises(Unguarded, match="keys create"):
         make_app(Settings(host=host, data=tmp_path))
     make_app(Settings(host=host, data=tmp_path, token=SecretStr(TOKEN)))
 
@@ -163,6 +163,9 @@ def test_a_fault_of_ours_is_logged_and_told_without_its_words(
 
 def test_other_verbs_and_addresses_are_problems_too(client: TestClient) -> None:
     """404 and 405 in the one shape."""
-    assert refused(client.get("/predict"), 405, "wrong-verb") == "/predict does not take GET"
+    assert refused(client.get("/predict"), 405, "wrong-verb") == "/predict does not take GET, only POST"
     assert refused(client.get("/nope"), 404, "unknown-route") == "there is nothing at /nope"
+    response = client.delete("/models")
+    refused(response, 405, "wrong-verb")
+    assert {"GET", "POST"} <= set(response.headers["allow"].split(", "))
     refused(client.delete("/models/x/default"), 405, "wrong-verb")

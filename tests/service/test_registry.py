@@ -495,8 +495,13 @@ def test_a_model_file_that_rotted_is_not_served_and_the_others_are(start: Start,
 
 def test_health_tells_live_and_ready(fraud: TestClient) -> None:
     """Without models too."""
-    assert fraud.get("/health/live").json() == {"status": "ok", "reasons": []}
-    assert fraud.get("/health/ready").json() == {"status": "ok", "reasons": []}
+    for path in ("/health/live", "/health/startup"):
+        assert fraud.get(path).json() == {"status": "ok", "reasons": [], "providers": {}}
+    assert fraud.get("/health/ready").json() == {
+        "status": "ok",
+        "reasons": [],
+        "providers": {"fraud": "CPUExecutionProvider"},
+    }
 
 
 def test_a_published_result_file_is_what_fit_saved(fraud: TestClient, tmp_path: Path) -> None:

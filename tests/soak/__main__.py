@@ -1,0 +1,115 @@
+"""Runs every soak in full and writes what was seen to `docs/soak.md`; `python -m tests.soak NAME ...` runs only those.
+
+What fell short is written down as it was, and ends the command with 1.
+"""
+
+import asyncio
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from service.storage.database import sqlite_address
+from tests.databases import KINDS, new_database
+from tests.servers import running
+from tests.soak import crash, faults, fuzz, memory, moving
+
+PAGE = Path(__file__).parents[2] / "docs" / "soak.md"
+KILLS, MOVING_S, EXAMPLES, REQUESTS = 200, 600, 150, 1_000_000
+Told = tuple[str, list[str]]
+
+
+def _crash(kind: str) -> Callable[[Path], Told]:
+    def run(folder: Path) -> Told:
+        address = sqlite_address(folder / "data" / "setpoint.db") if kind == "sqlite" else new_database(kind, folder)
+        found = crash.run(folder, address, KILLS)
+        return (
+            f"{found.servers_killed} servers and {found.workers_killed} workers killed in {found.seconds / 60:.0f} "
+            f"min; {found.answers:,} answers, {found.changes:,} changes, {found.calibrations:,} calibrations done, "
+            f"{found.cut_off} cut off, {found.resumed} calibrations asked for again under their key",
+            found.faults,
+        )
+
+    return run
+
+
+def _moving(folder: Path) -> Told:
+    with running(folder) as server:
+        found = asyncio.run(moving.run(server.address, MOVING_S))
+    return (
+        f"{found.answers:,} predictions in {found.seconds / 60:.0f} min while {found.published} points were published "
+        f"and the default moved {found.moved} times; {found.late} answers later than an acknowledged move",
+        [*found.failed, *found.wrong, *(["answers were late"] if found.late else [])],
+    )
+
+
+def _fuzz(folder: Path) -> Told:
+    found = fuzz.run(folder, EXAMPLES)
+    text = f"{found.calls:,} calls of {found.operations} operations"
+    return text, [*found.failures, *([] if found.alive else ["the server was gone"])]
+
+
+def _fault(run: Callable[[Path], faults.Fault]) -> Callable[[Path], Told]:
+    def told(folder: Path) -> Told:
+        found = run(folder)
+        said = f"{found.answers} predictions answered, {found.refused} changes refused"
+        return f"{said}; ready again after {found.recovered_s:.1f} s; ready said: {found.reasons or 'ok'}", found.faults
+
+    return told
+
+
+def _memory(folder: Path) -> Told:
+    found = memory.run(folder, REQUESTS)
+    steps = ", ".join(f"{size / 2**20:.0f}" for size in found.bytes)
+    text = f"{found.requests:,} requests of mixed shapes at {found.requests / found.seconds:,.0f}/s; MiB: {steps}"
+    return text, found.faults
+
+
+SOAKS: dict[str, tuple[str, Callable[[Path], Told]]] = {
+    **{f"crash-{kind}": (f"kill -9 on {kind}", _crash(kind)) for kind in KINDS},
+    **{run.__name__: (run.__name__.replace("_", " "), _fault(run)) for run in faults.ALL},
+    "moving": ("points moved under load", _moving),
+    "fuzz": ("calls made from the OpenAPI document", _fuzz),
+    "memory": ("memory", _memory),
+}
+
+
+def main(names: list[str]) -> int:
+    """Runs them and writes the page."""
+    rows, fell_short = [], 0
+    for name in names or SOAKS:
+        what, run = SOAKS[name]
+        with tempfile.TemporaryDirectory(prefix="setpoint-soak-") as folder:
+            text, found = run(Path(folder))
+        fell_short += bool(found)
+        rows.append(f"| {name} | {what} | {text} | {'; '.join(found[:5])[:1000] if found else 'none'} |")
+        print(rows[-1], flush=True)
+    if not names:
+        PAGE.write_text(_page(rows), encoding="utf-8")
+    return 1 if fell_short else 0
+
+
+def _page(rows: list[str]) -> str:
+    """The page with one row a soak."""
+    return "\n".join(
+        [
+            "# Long runs",
+            "",
+            f"Setpoint {version('setpoint')} on {platform.system()} {platform.machine()}, Python "
+            f"{platform.python_version()}, {datetime.now(UTC):%d %B %Y}: written by `make soak`, which takes about an "
+            "hour. *Faults* are answers that were wrong or missing, changes that were lost or half done, and what",
+            "readiness did not tell. `make test` does the same for seconds.",
+            "",
+            "| soak | does | figures | faults |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
