@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from calibrate import OperatingPoint, fit, write_cache
 from calibrate.cache import feature_cache
 from calibrate.curve import curve
+from service.jobs.runner import Runner
+from service.storage.database import sqlite_address
 from service.web import jobs as web_jobs
+from tests.databases import raw
 from tests.models import network
 from tests.service.conftest import CLASSES, Start, alive, refused, register
 from tests.service.jobs import LABELS, LOGITS, LONG, SHORT, ask, begin, begun, ended, five, job, npz, rows, until
@@ -271,6 +275,29 @@ def test_what_a_server_left_running_goes_on_when_it_starts_again(start: Start, t
     assert same.json() == over["result"]
     assert [each["name"] for each in again.get("/models/three/operating-points").json()] == ["argmax", "p"]
     until(lambda: not spooled(tmp_path))
+
+
+def test_a_job_whose_server_is_not_heard_of_is_taken_over(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its lease says that there is time: the clock of whoever wrote it was ahead, or ours went back."""
+    app = start(calibrations=1)
+    five(app)
+    first = begin(app)
+    waiting = begin(app, SHORT, model="five", method="no such")
+    app.__exit__()
+    lease = (
+        "UPDATE jobs SET state = 'running', owner = 'ghost', attempts = 1, lease_until = '2099-01-01 00:00:00.000000'"
+    )
+    raw(sqlite_address(tmp_path / "data" / "setpoint.db"), lambda connection: connection.execute(text(lease)))
+    assert Runner.__init__.__kwdefaults__ is not None
+    monkeypatch.setitem(Runner.__init__.__kwdefaults__, "stale_s", 3.0)
+    again = start(calibrations=1)
+    refused(again.get("/jobs/nope"), 404, "unknown-job")
+    assert job(again, first["id"])["attempts"] == 1
+    assert begun(again, first["id"])["attempts"] == 2
+    assert again.delete(f"/jobs/{first['id']}").json()["state"] == "cancelled"
+    assert ended(again, waiting["id"])["error"]["type"].endswith("wrong-shape")
 
 
 def events(text: str) -> list[tuple[str, str, dict[str, Any]]]:
