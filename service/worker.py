@@ -24,13 +24,12 @@ from calibrate.io.model import Head
 from calibrate.result import FitResult
 from service.calibration import Spec, calibrate, spec_of
 from service.domain import ModelVersion
-from service.engine.forked import limit, serve
+from service.engine.forked import give_way, limit, serve
 from service.engine.wire import pack, receive, send, unpack
 from service.facts import from_plain, to_plain
 from service.web.calibrate_data import read_call, read_data
 
 _VERSION = TypeAdapter(ModelVersion)
-_NICE = 19
 _PART_BYTES, _PART_ROWS = 2**20, 4096  # of a model's inputs, asked of the server at once
 _CURVE_POINTS, _CONFIDENCE = 200, 0.95
 _EVERY_S = 0.1
@@ -89,7 +88,6 @@ class Server:
 
 def answer(connection: socket.socket) -> None:
     """Does what the server asks, once."""
-    os.nice(_NICE)
     send(connection, {"pid": os.getpid()}, b"")
     order, _ = receive(connection)
     limit(order["memory_bytes"], order["seconds"])
@@ -147,4 +145,5 @@ def _curve(spec: Spec, result: FitResult, cache: Any) -> bytes:
 
 
 if __name__ == "__main__":
+    give_way()
     serve(answer)
