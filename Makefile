@@ -8,7 +8,7 @@ JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo serve test check format bench bench-rules soak openapi lock clean
+.PHONY: install demo serve test check audit format bench bench-rules bench-serving soak openapi lock clean
 
 install: $(INSTALLED)
 
@@ -35,12 +35,22 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint docker/Dockerfile; else echo "hadolint is not there: Dockerfile not linted"; fi
 
+# Asked first whether the index tells of vulnerabilities at all: a mirror may not, and then nothing would be found.
+audit: $(INSTALLED)  ## known vulnerabilities of what is installed
+	@if $(BIN)/python -c 'import json, urllib.request as web; \
+	json.load(web.urlopen("https://pypi.org/pypi/jinja2/2.4.1/json", timeout=10))["vulnerabilities"][0]' 2>/dev/null; \
+	then $(BIN)/pip-audit --local --skip-editable --progress-spinner off; \
+	else echo "pypi.org does not tell of vulnerabilities here: they were not asked for"; fi
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)  ## each number beside its peer, in one run
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+bench-serving: $(INSTALLED)  ## answers a second beside a bare ASGI app and plain FastAPI, in one run
+	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
 
 bench-rules: $(INSTALLED)  ## rules compared on real data, KEEL=DIR DATA=DIR as docs/bench.md says; writes that page
 	$(BIN)/python -m tests.benchmarks.few_positives $(if $(KEEL),--keel $(KEEL)) \

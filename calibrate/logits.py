@@ -4,6 +4,9 @@ Decided here: two classes are two columns, `(0, x)` where a model has one logit,
 no second code path. Nothing guesses what an array is: probabilities enter through `logits_from_probabilities` alone.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
@@ -13,6 +16,7 @@ from calibrate.errors import NoRows, NotFinite, WrongShape
 # The smallest normal float32: log of it, -87.3, stands for a probability of exactly zero, which trees give.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 _CHUNK_ROWS = 65_536
+_FEW = 64  # numbers that Python looks through faster than numpy does
 
 
 def to_array(values: ArrayLike, name: str, axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
@@ -33,10 +37,17 @@ def to_array(values: ArrayLike, name: str, axes: tuple[int, ...]) -> Float[np.nd
         raise WrongShape(f"{name}: wanted {wanted} axes, got shape {array.shape}")
     if array.shape[0] == 0:
         raise NoRows(f"{name}: wanted at least one row, got shape {array.shape}")
-    if not np.isfinite(array).all():
+    if not is_finite(array):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise NotFinite(f"{name}{list(where)} must be finite, got {array[where]}")
     return array
+
+
+def is_finite(array: Float[np.ndarray, "..."]) -> bool:
+    """Whether no number is NaN or infinite; quick for a few numbers, as one row of a request has."""
+    if array.size <= _FEW:
+        return all(map(math.isfinite, array.ravel().tolist()))
+    return bool(np.isfinite(array).all())
 
 
 def to_columns(logits: ArrayLike, name: str = "logits") -> Float[np.ndarray, "n k"]:
@@ -89,11 +100,23 @@ def head_logits(
     return logits
 
 
+def softmax_pairs(logits: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    """`softmax` of a few rows of two finite logits, to the last bit, in a fraction of the time of numpy's calls."""
+    shifted: list[float] = []
+    for left, right in logits:
+        top = left if left > right else right
+        shifted += (left - top, right - top)
+    exps = iter(np.exp(shifted).tolist())
+    return [(left / (left + right), right / (left + right)) for left, right in zip(exps, exps, strict=True)]
+
+
 def softmax(logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
     """Probabilities, in float64, without overflow."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exps = np.exp(shifted)
-    return np.asarray(exps / exps.sum(axis=1, keepdims=True))
+    # The reductions of the ufuncs are those of `max` and `sum` without their wrappers, which cost a small call more.
+    shifted = logits.astype(np.float64) - np.maximum.reduce(logits, axis=1, keepdims=True)
+    exps = np.exp(shifted, out=shifted)
+    exps /= np.add.reduce(exps, axis=1, keepdims=True)
+    return np.asarray(exps)
 
 
 def sigmoid(values: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:

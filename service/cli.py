@@ -17,6 +17,7 @@ from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
+from service.cli_decisions import decisions
 from service.cli_keys import keys
 from service.settings import Settings
 
@@ -51,6 +52,7 @@ app.command()(bench)
 app.command()(cli_export.export)
 app.command()(cli_retrain.retrain)
 app.add_typer(keys)
+app.add_typer(decisions)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from calibrate.io.description import Description
 from calibrate.io.model import OutputKind, Port
 from calibrate.logits import softmax
 from calibrate.maps import CalibrationMap
-from calibrate.operating_point import OperatingPoint
+from calibrate.operating_point import Judged, OperatingPoint
 
 ARGMAX = "argmax"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -94,8 +94,16 @@ class TooSlow(SetpointError):
     """A request body took longer to come than the server waits."""
 
 
+class Unsupported(SetpointError):
+    """The protocol has this, and this server has not."""
+
+
 class TooLarge(SetpointError):
     """A request body is larger than the server accepts."""
+
+
+class TimedOut(SetpointError):
+    """The answer was not there within the time that the call gave it."""
 
 
 class Unguarded(SetpointError):
@@ -217,7 +225,7 @@ class PointRecord:
     approved_by: str | None = None
     model_digest: str = ""
 
-    @property
+    @cached_property
     def label(self) -> str:
         """`name@version`, unique within the model."""
         return f"{self.name}@{self.version}"
@@ -238,6 +246,10 @@ class PointRecord:
     def probabilities(self, logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
         """Softmax of the logits, of the mapped ones where there is a map: what may be read as a risk."""
         return softmax(logits if self.calibration is None else self.calibration.apply(logits))
+
+    def judge(self, logits: Float[np.ndarray, "n k"]) -> Judged:
+        """Decisions, probabilities, adjusted probabilities and margins at once. Raises: `NotFinite`."""
+        return self.point.judge(logits, None if self.calibration is None else self.calibration.apply(logits))
 
 
 @dataclass(frozen=True)
@@ -314,6 +326,26 @@ class AuditEntry:
     details: Mapping[str, Any]
     number: int
     hash: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One row that was decided, as it is logged: by which point of which model, for whom and when, and never what was
+    in it. `row` counts from 0 within the request.
+    """
+
+    request_id: str
+    row: int
+    at: datetime
+    model: str
+    model_version: int
+    model_digest: str
+    point: str
+    point_digest: str
+    label: str
+    margin: float | None
+    principal: str
+    input_digest: str
 
 
 def check_name(name: str, what: str) -> str:

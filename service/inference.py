@@ -1,11 +1,16 @@
 """One run of a model, any number of operating points.
 
 Whatever a request brings, inputs, features or logits, becomes logits once; each point then decides those. Every answer
-is taken from one snapshot of the model, so a batch never mixes two versions.
+is taken from one snapshot of the model, so a batch never mixes two versions. Nothing here knows of HTTP: `find_logits`
+and `answer` are what every protocol calls.
+
+Decided here: runs are the runner's to order, which may run rows of several callers together, or at once and in place
+where a run is short.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -14,7 +19,9 @@ from numpy.typing import ArrayLike
 from calibrate.errors import WrongShape
 from calibrate.io.model import Head
 from calibrate.logits import head_logits, to_array, to_columns
+from calibrate.operating_point import Judged, decide_under, judge_rows
 from service.domain import BadRequest, Model, ModelVersion, PointRecord
+from service.ports import Runner
 from service.registry import Registry
 
 
@@ -40,6 +47,48 @@ class Answer:
     adjusted: Float64[np.ndarray, "n k"]
     margin: Float64[np.ndarray, "n"]
     compared: Mapping[str, Int[np.ndarray, "n"]]
+
+
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+def find_logits_now(
+    rows: Rows, version: ModelVersion, registry: Registry, runner: Runner
+) -> Float[np.ndarray, "n k"] | None:
+    """The logits of the rows, (n, k), where they are found faster than a thread could be asked; None where not.
+
+    Raises: what `to_logits` raises.
+    """
+    if rows.logits is not None:
+        return to_logits(rows, version, registry)
+    session = None if rows.inputs is None else registry.loaded(version)
+    if rows.inputs is None or session is None:
+        return None
+    logits = runner.run_now(version, session, rows.inputs)
+    return None if logits is None else check_width(logits, version)
+
+
+async def find_logits(
+    rows: Rows,
+    version: ModelVersion,
+    registry: Registry,
+    runner: Runner,
+    in_thread: InThread,
+    *,
+    priority: int = 0,
+    until: float | None = None,
+) -> Float[np.ndarray, "n k"]:
+    """The logits of the rows, (n, k), without holding up the event loop; `in_thread` runs what is long.
+
+    Raises: what `to_logits` raises, `Busy`, `TimedOut`.
+    """
+    if rows.inputs is not None:
+        session = registry.loaded(version) or await in_thread(lambda: registry.session(version))
+        return check_width(await runner.run(version, session, rows.inputs, priority=priority, until=until), version)
+    if rows.features is not None:
+        found: Float[np.ndarray, "n k"] = await in_thread(lambda: to_logits(rows, version, registry))
+        return found
+    return to_logits(rows, version, registry)
 
 
 def to_logits(rows: Rows, version: ModelVersion, registry: Registry) -> Float[np.ndarray, "n k"]:
@@ -85,25 +134,33 @@ def answer(
 ) -> Answer:
     """Decides the logits under one point, or each row under its own, and tells what the points in `compare` would say.
 
-    Raises: `UnknownPoint`, `BadRequest` where there is not one reference per row.
+    Raises: `UnknownPoint`, `BadRequest` where there is not one reference per row, `NotFinite` where a point overflows.
     """
-    n, k = logits.shape
+    n = len(logits)
     if references is None or isinstance(references, str):
-        points: tuple[PointRecord, ...] = (model.point(version, references),)
-        groups = [(points[0], np.arange(n))]
-    elif len(references) != n:
-        raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
+        record = model.point(version, references)
+        points: tuple[PointRecord, ...] = (record,)
+        decided, probabilities, adjusted, margin = record.judge(logits)
     else:
-        asked = {reference: model.point(version, reference) for reference in set(references)}
-        points = tuple(asked[reference] for reference in references)
-        labels = np.array([record.label for record in points])
-        groups = [(record, np.flatnonzero(labels == record.label)) for record in asked.values()]
-    decided, margin = np.empty(n, dtype=np.intp), np.empty(n)
-    probabilities, adjusted = np.empty((n, k)), np.empty((n, k))
-    for record, rows in groups:
-        decided[rows] = record.point.decide(logits[rows])
-        probabilities[rows] = record.probabilities(logits[rows])
-        adjusted[rows] = record.point.adjusted(logits[rows])
-        margin[rows] = record.point.margin(logits[rows])
-    compared = {reference: model.point(version, reference).point.decide(logits) for reference in compare}
+        if len(references) != n:
+            raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
+        asked = {reference: model.point(version, reference) for reference in dict.fromkeys(references)}
+        points = tuple([asked[reference] for reference in references])
+        decided, probabilities, adjusted, margin = _judge_each(logits, points)
+    compared: dict[str, Int[np.ndarray, "n"]] = {}
+    if compare:
+        records = [model.point(version, reference) for reference in compare]
+        compared = dict(zip(compare, decide_under([record.point for record in records], logits), strict=True))
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)
+
+
+def _judge_each(logits: Float[np.ndarray, "n k"], points: Sequence[PointRecord]) -> Judged:
+    """Each row under its own point."""
+    judged = judge_rows([record.point for record in points], logits)
+    rows: dict[str, tuple[PointRecord, list[int]]] = {}
+    for i, record in enumerate(points):
+        if record.calibration is not None:
+            rows.setdefault(record.label, (record, []))[1].append(i)
+    for record, own in rows.values():
+        judged.probabilities[own] = record.probabilities(logits[own])
+    return judged

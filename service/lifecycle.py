@@ -3,8 +3,8 @@
 Decided here: start-up goes on while the server already answers, so that live and startup tell the truth; other calls
 are refused meanwhile. A look at the store and the artifacts runs in a thread of its own, one at a time, for `LOOK_S` at
 most as far as anyone waits for it: a store that hangs makes the server not ready, never the check hang. Its result is
-good for `FRESH_S`, so checks cost the same however many ask; whether models are loaded and the server stays is told
-as it is now.
+good for `FRESH_S`, unless a request finds the storage failing, so checks cost the same however many ask; whether models
+are loaded and the server stays is told as it is now.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from service.registry import Registry
 log = logging.getLogger(__name__)
 
 LOOK_S = 2.0
-FRESH_S = 1.0
+FRESH_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class Lifecycle:
     def drain(self) -> None:
         """From now on the server is not ready; it still answers."""
         self.is_draining = True
+
+    def doubt(self) -> None:
+        """A request found the storage failing: what the last look saw is not told any more."""
+        self._looked_at = -FRESH_S
 
     def check(self, path: str) -> None:
         """Raises `Starting` for a call that needs what is not loaded yet."""

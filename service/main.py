@@ -1,5 +1,6 @@
 """Puts the service together: every part is made here, once, and handed to those that need it."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -9,7 +10,9 @@ from fastapi import FastAPI
 
 from service.auth.ring import KeyRing
 from service.calibrating import make_calibrating
+from service.decisions import DecisionLog
 from service.domain import Unguarded
+from service.engine.batching import Batcher
 from service.engine.onnx import OnnxEngine
 from service.lifecycle import Lifecycle
 from service.monitoring.engine import MeasuredEngine
@@ -22,13 +25,16 @@ from service.server import check_tls
 from service.settings import Settings
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import Database, sqlite_address
+from service.storage.decisions import SqlDecisions
 from service.storage.keys import SqlKeys
 from service.storage.lock import only_server
 from service.storage.sql import SqlStore
 from service.web.admission import Admission
 from service.web.app import make_web
 from service.web.doorway import Doorway
+from service.web.hot import HotRoutes
 from service.web.lanes import make_lanes
+from service.web.routes import ROUTES
 from service.web.state import Parts
 
 
@@ -57,6 +63,15 @@ def check_guarded(settings: Settings, ring: KeyRing) -> None:
         )
 
 
+def make_decision_log(settings: Settings, store: SqlDecisions) -> DecisionLog | None:
+    """What logs decisions, None where none are to be."""
+    if settings.decision_log == "off":
+        return None
+    key = settings.decision_key
+    secret = None if key is None else key.get_secret_value().encode()
+    return DecisionLog(store, settings.decision_log, settings.decision_rows, secret)
+
+
 def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_first: bool = False) -> Doorway:
     """The whole service as an ASGI application; `lines` is where requests are told of, nowhere unless given.
 
@@ -68,41 +83,66 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     traces = open_traces(settings.traces)
     artifacts = FolderArtifacts(settings.data / "artifacts")
     database = open_database(settings)
+    store = SqlStore(database)
     ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
     try:
-        database.check()
+        store.check()
         artifacts.check()
         ring.refresh()
         check_guarded(settings, ring)
     except BaseException:
-        database.close()
+        store.close()
         raise
-    store = SqlStore(database)
     metrics = Metrics()
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics))
+    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes)
     metrics.watch(registry)
     calibrating = make_calibrating(settings, database, store, registry, metrics)
     lifecycle = Lifecycle(registry, then=calibrating.start)
     metrics.audit_length = lambda: lifecycle.audit_entries
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
 
+    kept_decisions = SqlDecisions(database)
+    decisions = make_decision_log(settings, kept_decisions)
+    if decisions is not None:
+        metrics.decisions = decisions.counts
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ring.start()
+        if decisions is not None:
+            decisions.start()
         async with create_task_group() as tasks:
             if is_answering_first:
                 tasks.start_soon(partial(to_thread.run_sync, lifecycle.start_or_tell, abandon_on_cancel=True))
             else:
                 await to_thread.run_sync(lifecycle.start)
-            ring.start()
             yield
             tasks.cancel_scope.cancel()
-        ring.stop()
         await to_thread.run_sync(calibrating.stop)
+        await to_thread.run_sync(runner.close)
+        await to_thread.run_sync(ring.stop)
+        if decisions is not None:
+            await to_thread.run_sync(decisions.stop)
         await to_thread.run_sync(store.close)
         if traces is not None:
             await to_thread.run_sync(traces.close)
 
-    parts = Parts(settings, registry, make_lanes(settings.calibrations), calibrating.desk, monitor, lifecycle)
+    runner = Batcher(
+        settings.runs or max(1, _cores() // settings.threads),
+        settings.batch_rows,
+        settings.queued_rows,
+        settings.queued_bytes,
+        metrics.model_ran,
+        metrics.waited,
+    )
+    lanes = make_lanes(settings.calibrations)
+    parts = Parts(settings, registry, lanes, calibrating.desk, monitor, lifecycle, runner, kept_decisions, decisions)
     web, rules = make_web(parts, lifespan)
-    return Doorway(web, settings, Admission(settings, ring, rules), monitor, lifecycle)
+    hot = HotRoutes(route for route in ROUTES if route.hot)
+    return Doorway(web, parts, Admission(settings, ring, rules), hot)
+
+
+def _cores() -> int:
+    """The cores that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

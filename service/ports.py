@@ -3,7 +3,7 @@
 Each has one contract, which every implementation passes (`tests/contracts`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from calibrate.io.model import Head, OutputKind, Port
-from service.domain import AuditEntry, Default, HeadInfo, Model, ModelVersion, PointRecord
+from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord
 from service.job import Claim, Job
 from service.keys import Key
 
@@ -88,6 +88,16 @@ class Keys(Protocol):
         """Ends a key now, and for good. Raises: `UnknownKey`, `BadKey` where it was revoked before."""
 
 
+class Decisions(Protocol):
+    """Where decisions are logged. Raises: `StorageFailed` from every method."""
+
+    def add(self, entries: Sequence[Decision], most_rows: int) -> None:
+        """Keeps entries, all or none; the oldest beyond `most_rows` go."""
+
+    def of_request(self, request_id: str, models: frozenset[str] | None, first_row: int, limit: int) -> list[Decision]:
+        """The entries of a request from a row on, of these models alone where they are told."""
+
+
 class Artifacts(Protocol):
     """Where model files are kept, named by the SHA-256 of what is in them."""
 
@@ -111,8 +121,46 @@ class Session(Protocol):
     def provider(self) -> str:
         """What it really runs on: `CUDAExecutionProvider` or `CPUExecutionProvider`."""
 
+    @property
+    def is_batchable(self) -> bool:
+        """Whether it answers rows together as it does alone, as far as `warm` could tell; False before that."""
+
+    @property
+    def quick_rows(self) -> int:
+        """The most rows that it runs faster than a thread could be asked to, 0 before `warm`."""
+
+    def warm(self, inputs: Sequence[Port]) -> None:
+        """Runs it on made-up rows of several numbers, so that no caller meets a first run, and takes the time."""
+
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Float[np.ndarray, "n k"]:
         """The logits of the rows. Raises: `ModelFailed`."""
+
+
+class Runner(Protocol):
+    """Runs sessions for many callers at a time."""
+
+    def run_now(
+        self, version: ModelVersion, session: Session, inputs: Mapping[str, np.ndarray[Any, Any]]
+    ) -> Float[np.ndarray, "n k"] | None:
+        """The logits of the rows where that is quicker than asking a thread for them, else None.
+
+        Raises: `ModelFailed`.
+        """
+
+    async def run(
+        self,
+        version: ModelVersion,
+        session: Session,
+        inputs: Mapping[str, np.ndarray[Any, Any]],
+        *,
+        priority: int = 0,
+        until: float | None = None,
+    ) -> Float[np.ndarray, "n k"]:
+        """The logits of the rows; the most urgent caller is priority 1, and 0 is the default. `until` is a time of
+        `time.monotonic`, after which nobody wants them.
+
+        Raises: `Busy`, `TimedOut`, `ModelFailed`.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class Registry:
     """Models, versions, points and defaults, over a store, a folder of artifacts and an engine."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, engine: Engine) -> None:
+    def __init__(self, store: Store, artifacts: Artifacts, engine: Engine, most_classes: int = 10_000) -> None:
+        self._most_classes = most_classes
         self._store, self._artifacts, self._engine = store, artifacts, engine
         self._changes, self._loading = threading.Lock(), threading.Lock()
         self._models: Mapping[str, Model] = {}
@@ -103,9 +104,14 @@ class Registry:
                 if found is None:
                     data = self._artifacts.get(version.graph_digest)
                     found = self._engine.load(data, version.output, version.output_kind)
+                    found.warm(version.inputs)
                     self._keep(self._sessions, key, found)
                     self._providers[key] = found.provider
         return found
+
+    def loaded(self, version: ModelVersion) -> Session | None:
+        """What runs a version if it is in memory; never waits."""
+        return self._used(self._sessions, (version.model, version.version))
 
     def head(self, version: ModelVersion) -> Head | None:
         """The numbers of a version's linear head, None where it has none. Raises: `StorageFailed`."""
@@ -163,7 +169,10 @@ class Registry:
         graph = self._engine.examine(data, output=output, output_kind=output_kind)
         description = read_description(graph.metadata)
         session = self._engine.load(graph.data, graph.output, graph.kind)
+        session.warm(graph.inputs)
         names = _names(classes if classes is not None else description.classes, graph.labels, graph.width)
+        if len(names) > self._most_classes:
+            raise BadModel(f"a model may have at most {self._most_classes} classes, this one has {len(names)}")
         shares = prior if prior is not None else description.prior
         checked = None if shares is None else tuple(check_prior(shares, names).tolist())
         version = ModelVersion(

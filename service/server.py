@@ -25,6 +25,7 @@ from types import FrameType
 import uvicorn
 
 from calibrate.errors import InputError
+from service.connections import guarded
 from service.lifecycle import Lifecycle
 from service.settings import Settings
 from service.web.doorway import Doorway
@@ -103,11 +104,12 @@ def serve(application: Doorway, settings: Settings, sockets: list[socket]) -> No
     """Answers until it is told to stop. Raises: what stood in the way of the start-up."""
     config = uvicorn.Config(
         application,
+        http=guarded(settings.head_bytes, settings.head_s),
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=settings.proxies,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(settings.proxies),
-        forwarded_allow_ips=settings.proxies,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.stop_s,
         ssl_certfile=settings.tls_cert,

@@ -36,12 +36,34 @@ class Settings(BaseSettings):
         300.0, gt=0, description="Wrong keys that an address may present a minute, before it is made to wait."
     )
     threads: int = Field(1, ge=1, description="Threads that ONNX Runtime uses for one run of a model.")
+    runs: int | None = Field(
+        None, ge=1, description="Runs of models at once; as many as there are cores for `threads` each if not given."
+    )
+    batch_rows: int = Field(64, ge=1, description="The most rows of several calls that are run together.")
+    queued_rows: int = Field(100_000, ge=1, description="The most rows that may wait for a run; more is refused.")
+    queued_bytes: int = Field(2**28, ge=1, description="The most bytes of rows that may wait for a run.")
     run_s: float = Field(30, gt=0, le=3600, description="The most seconds that one run of a model may take.")
     trial_bytes: int = Field(
         2 * 2**30, ge=2**28, description="The most memory a model may take while it is tried out at registration."
     )
     body_bytes: int = Field(64 * 2**20, ge=1024, description="The largest request body in bytes; more is refused.")
+    body_s: float = Field(120.0, gt=0, le=3600, description="The most seconds that a request body may take to come.")
+    head_bytes: int = Field(
+        32 * 2**10, ge=1024, le=2**20, description="The largest head of a request, its address and headers, in bytes."
+    )
+    head_s: float = Field(20.0, gt=0, le=600, description="The most seconds that the head of a request may take.")
     predict_rows: int = Field(100_000, ge=1, description="The most rows of one call of predict; more is refused.")
+    calibrate_rows: int = Field(5_000_000, ge=1, description="The most rows that a point may be fitted on.")
+    classes: int = Field(10_000, ge=2, description="The most classes that a model may have.")
+    decision_log: Literal["off", "best_effort", "required"] = Field(
+        "off",
+        description="Whether decisions are logged: not; as far as the store keeps up; or else they are not answered.",
+    )
+    decision_rows: int = Field(1_000_000, ge=1, description="The most rows of the decision log; the oldest go.")
+    decision_key: SecretStr | None = Field(
+        None,
+        description="A secret that the digests of logged rows are made with, so that nobody else can try rows out.",
+    )
     unpacked_bytes: int = Field(
         512 * 2**20, ge=1024, description="The most bytes that an uploaded .npz file may unpack to."
     )
@@ -87,19 +109,6 @@ class Settings(BaseSettings):
             raise ValueError(f"SETPOINT_TOKEN must have at least {LEAST_TOKEN} characters")
         return token
 
-    @field_validator("traces")
-    @classmethod
-    def _an_address(cls, traces: str | None) -> str | None:
-        if traces is not None and not traces.startswith(("http://", "https://")):
-            raise ValueError("SETPOINT_TRACES must be the address of a collector, as http://localhost:4318")
-        return traces
-
-    @model_validator(mode="after")
-    def _both_or_none(self) -> Self:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("SETPOINT_TLS_CERT and SETPOINT_TLS_KEY go together: give both or none")
-        return self
-
     @field_validator("hosts")
     @classmethod
     def _names_alone(cls, hosts: str) -> str:
@@ -112,6 +121,19 @@ class Settings(BaseSettings):
     def named_hosts(self) -> frozenset[str]:
         """`hosts`, each by itself."""
         return frozenset(filter(None, self.hosts.lower().split(",")))
+
+    @field_validator("traces")
+    @classmethod
+    def _an_address(cls, traces: str | None) -> str | None:
+        if traces is not None and not traces.startswith(("http://", "https://")):
+            raise ValueError("SETPOINT_TRACES must be the address of a collector, as http://localhost:4318")
+        return traces
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("SETPOINT_TLS_CERT and SETPOINT_TLS_KEY go together: give both or none")
+        return self
 
     @property
     def is_loopback(self) -> bool:

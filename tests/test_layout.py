@@ -38,6 +38,7 @@ ALLOWED |= {
     "service.domain": set(),
     "service.settings": set(),
     "service.client": set(),
+    "service.connections": set(),
     "service.keys": {"service.domain"},
     "service.facts": {"service.domain"},
     "service.job": set(),
@@ -49,12 +50,17 @@ ALLOWED |= {
     "service.jobs": {f"service.{name}" for name in ("domain", "facts", "job", "ports", "registry")},
     "service.engine": {"service.domain", "service.facts", "service.job", "service.ports"},
     "service.storage": {f"service.{name}" for name in ("domain", "job", "keys", "ports")},
+    "service.decisions": {"service.domain", "service.ports", "service.inference"},
     "service.lifecycle": {"service.domain", "service.registry"},
     "service.monitoring": {"service.domain", "service.ports", "service.registry"},
     "service.web": BEHIND_HTTP
-    | {f"service.{name}" for name in ("auth", "keys", "settings", "lifecycle", "monitoring")},
-    "service.server": {"service.settings", "service.lifecycle", "service.web"},
-    "service.cli": {f"service.{name}" for name in ("settings", "client", "cli_keys", "main", "monitoring", "server")},
+    | {f"service.{name}" for name in ("auth", "decisions", "keys", "settings", "lifecycle", "monitoring")},
+    "service.server": {"service.settings", "service.connections", "service.lifecycle", "service.web"},
+    "service.cli": {
+        f"service.{name}"
+        for name in ("settings", "client", "cli_decisions", "cli_keys", "main", "monitoring", "server")
+    },
+    "service.cli_decisions": {f"service.{name}" for name in ("domain", "settings", "storage", "main")},
     "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
     "service.demo": {"service.client"},
 }

@@ -215,13 +215,13 @@ def _arrow_claims(source: Path | bytes) -> tuple[pa.Schema, int, int]:
     rows = unpacked = 0
     for message in pa.ipc.MessageReader.open_stream(stream):
         if message.type in ("record batch", "dictionary"):
-            length, size = _message_claims(message)
+            length, size = message_claims(message)
             rows += length if message.type == "record batch" else 0
             unpacked += size
     return schema, rows, unpacked
 
 
-def _message_claims(message: pa.Message) -> tuple[int, int]:
+def message_claims(message: pa.Message) -> tuple[int, int]:
     """The rows of a record batch or dictionary, and the bytes that its columns unpack to.
 
     Read from the message's flatbuffer, which pyarrow has verified but does not show.

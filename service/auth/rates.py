@@ -18,6 +18,11 @@ class Rates:
         self._per_s, self._most = per_s, max(1.0, most)
         self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
+    @property
+    def are_any(self) -> bool:
+        """Whether anybody is behind."""
+        return bool(self._buckets)
+
     def take(self, who: Hashable) -> float:
         """Takes one and gives 0, or takes none and gives the seconds until there is one."""
         now = monotonic()

@@ -41,21 +41,22 @@ def shared_forkserver() -> Forkserver:
 
 
 class ProcessCalibrator:
-    """Makes processes that may take `memory_bytes` of memory and `seconds` of time each."""
+    """Makes processes that may take `memory_bytes` of memory and `seconds` of time each, for files that unpack to
+    `unpacked_bytes` and have `rows` rows at most."""
 
-    def __init__(self, memory_bytes: int, seconds: float, unpacked_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, seconds: float, unpacked_bytes: int, rows: int) -> None:
         self.forkserver = shared_forkserver()
         self._limits = {"memory_bytes": memory_bytes, "seconds": seconds}
-        self._unpacked_bytes = unpacked_bytes
+        self._data_limits = {"unpacked_bytes": unpacked_bytes, "most_rows": rows}
 
     def calibration(self) -> "ProcessCalibration":
         """A new one, which has not begun."""
-        return ProcessCalibration(self.forkserver, self._limits, self._unpacked_bytes)
+        return ProcessCalibration(self.forkserver, self._limits, self._data_limits)
 
     def read_spec(self, path: Path) -> dict[str, Any]:
         """The JSON object in a file without its data. Raises: `BadRequest`, `OverLimit`."""
         limits = {**self._limits, "seconds": _READ_S}
-        process = ProcessCalibration(self.forkserver, limits, self._unpacked_bytes)
+        process = ProcessCalibration(self.forkserver, limits, self._data_limits)
         try:
             said, _ = process.ask({"do": "read spec", "file": str(path)}, {}, lambda _: None)
         except WorkerGone as error:
@@ -67,8 +68,8 @@ class ProcessCalibrator:
 class ProcessCalibration:
     """One process, for one calibration."""
 
-    def __init__(self, forkserver: Forkserver, limits: Mapping[str, Any], unpacked_bytes: int) -> None:
-        self._forkserver, self._limits, self._unpacked_bytes = forkserver, dict(limits), unpacked_bytes
+    def __init__(self, forkserver: Forkserver, limits: Mapping[str, Any], data_limits: Mapping[str, Any]) -> None:
+        self._forkserver, self._limits, self._data_limits = forkserver, dict(limits), dict(data_limits)
         self._lock = threading.Lock()
         self._killed = False
         self._pid: int | None = None
@@ -82,7 +83,7 @@ class ProcessCalibration:
     def run(self, order: Mapping[str, Any], source: Source, tell: Callable[[Mapping[str, Any]], None]) -> Fitted:
         """Fits what is ordered. Raises: what `calibrate.fit` raises, `OverLimit`, `WorkerGone`."""
         answers: dict[str, Callable[..., Any]] = {"logits": source.logits, "head": source.head}
-        asked = {**order, "do": "fit", "unpacked_bytes": self._unpacked_bytes}
+        asked = {**order, "do": "fit", **self._data_limits}
         said, curve = self.ask(asked, answers, tell)
         return Fitted(said["point"], said["details"], curve or None)
 

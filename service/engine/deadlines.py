@@ -1,7 +1,8 @@
 """Ends runs that take too long.
 
 Decided here: one thread watches all runs, and sleeps while there are none; a timer per run would cost as much as a run
-of a small model. It looks a few times in the time that a run has, so an end comes a little late, never early.
+of a small model. It looks a few times in the time that a run has, so an end comes a little late, never early. Between
+two looks it sleeps, also when there is nothing left to watch: to be woken for each run would cost more than the run.
 """
 
 import threading
@@ -27,17 +28,25 @@ class Deadlines:
         self._watcher: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    @contextmanager
-    def over(self, options: Endable) -> Iterator[None]:
-        """Sets `terminate` of the options if what runs inside is not through in time."""
+    def begin(self, options: Endable) -> None:
+        """From now on: sets `terminate` of the options if they are not at their `end` in time."""
         self._runs[id(options)] = (time.monotonic() + self.run_s, options)
         if not self._any.is_set():
             self._start()
             self._any.set()
+
+    def end(self, options: Endable) -> None:
+        """The run is through."""
+        self._runs.pop(id(options), None)
+
+    @contextmanager
+    def over(self, options: Endable) -> Iterator[None]:
+        """`begin` and `end` around what runs inside."""
+        self.begin(options)
         try:
             yield
         finally:
-            self._runs.pop(id(options), None)
+            self.end(options)
 
     def _start(self) -> None:
         with self._starting:
@@ -47,9 +56,11 @@ class Deadlines:
 
     def _watch(self) -> None:
         while self._any.wait():
-            self._any.clear()
-            while self._runs:
-                time.sleep(min(0.25, self.run_s / 4))
-                for until, options in list(self._runs.values()):
-                    if until <= time.monotonic():
-                        options.terminate = True
+            time.sleep(min(0.25, self.run_s / 4))
+            for until, options in list(self._runs.values()):
+                if until <= time.monotonic():
+                    options.terminate = True
+            if not self._runs:
+                self._any.clear()
+                if self._runs:  # one began in between, and took itself for watched
+                    self._any.set()

@@ -10,7 +10,8 @@ import contextlib
 import io
 import logging
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,21 @@ import onnxruntime as ort
 from jaxtyping import Float
 
 from calibrate.errors import BadModel, NotFinite
-from calibrate.io.model import OutputKind
+from calibrate.io.model import OutputKind, Port
 from calibrate.logits import logits_from_probabilities, to_columns
 from service.domain import ModelFailed
 from service.engine.deadlines import Deadlines
+from service.engine.warmup import Warmth, warm
 from service.engine.workshop import shared_workshop
 from service.ports import Examined
 
 log = logging.getLogger(__name__)
+
+_SIZES, _WARM_S = tuple(2**i for i in range(9)), 0.5
+_LATE_S, _MOST_LATE = 2e-3, 5  # a thread may be put off by others for as long; so often in a row it is the model
+NO_MEMORY = "bad_alloc: there was not enough memory"
+_OF_MEMORY = ("bad_alloc", "Failed to allocate", "vailable memory")  # as the runtime says it
+SILENT = 4  # the runtime would write to stderr by itself what it raises, the rows that failed quoted
 
 
 class OnnxSession:
@@ -37,11 +45,27 @@ class OnnxSession:
         self._deadlines = deadlines
         self._output = [output]
         self._kind = kind
+        self._warmth: Warmth | None = None
+        self._late = 0
 
     @property
     def provider(self) -> str:
         """What it really runs on."""
         return str(self._session.get_providers()[0])
+
+    @property
+    def is_batchable(self) -> bool:
+        """Whether rows of several callers may be run together."""
+        return self._warmth is not None and self._warmth.is_batchable
+
+    @property
+    def quick_rows(self) -> int:
+        """The most rows that it runs faster than a thread could be asked to; 0 once it was seen to take long."""
+        return self._warmth.quick_rows if self._warmth is not None and self._late < _MOST_LATE else 0
+
+    def warm(self, inputs: Sequence[Port]) -> None:
+        """Runs it on made-up rows, and takes the time."""
+        self._warmth = warm(self.run, inputs, _SIZES, _WARM_S)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n k"]:
         """The logits of the rows, (n, k).
@@ -49,9 +73,12 @@ class OnnxSession:
         Raises: `ModelFailed`; `NotFinite` or `WrongShape` where what the model puts out are no logits.
         """
         options = ort.RunOptions()
+        rows = len(next(iter(inputs.values())))
+        started = time.perf_counter()
+        self._deadlines.begin(options)
+        options.log_severity_level = SILENT
         try:
-            with self._deadlines.over(options):
-                (made,) = self._session.run(self._output, dict(inputs), options)
+            (made,) = self._session.run(self._output, inputs, options)
         except Exception as error:  # the runtime's errors share no base of their own
             if options.terminate:
                 raise ModelFailed(
@@ -59,9 +86,11 @@ class OnnxSession:
                 ) from None
             log.warning("a model could not be run: %s", words_of_runtime(error))
             raise ModelFailed("the model could not be run on these rows; the server's log says why") from None
+        finally:
+            self._deadlines.end(options)
+            self._note(rows, time.perf_counter() - started)
         if not isinstance(made, np.ndarray):
             raise ModelFailed(f"the model put out a {type(made).__name__}, wanted a tensor of {self._kind}")
-        rows = len(next(iter(inputs.values())))
         try:
             logits = to_columns(made) if self._kind == "logits" else logits_from_probabilities(made)
         except NotFinite as error:
@@ -69,6 +98,14 @@ class OnnxSession:
         if len(logits) != rows:
             raise ModelFailed(f"the model put out {len(logits)} rows for {rows}")
         return logits
+
+    def _note(self, rows: int, taken_s: float) -> None:
+        """Keeps count of runs that should have been quick: what takes long on some rows does not run in place."""
+        if self._warmth is not None and rows <= self._warmth.quick_rows:
+            if taken_s > _LATE_S:
+                self._late += _MOST_LATE if taken_s > 50 * _LATE_S else 1
+            elif self._late < _MOST_LATE:
+                self._late = max(0, self._late - 1)
 
 
 class OnnxEngine:
@@ -105,7 +142,7 @@ class OnnxEngine:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        options.log_severity_level = SILENT
         try:
             session = ort.InferenceSession(data, options, providers=self._providers, enable_fallback=0)
         except Exception as error:  # the runtime's errors share no base of their own
@@ -118,7 +155,9 @@ def words_of_runtime(error: Exception) -> str:
     text = str(error)
     if "Got invalid dimensions for input" in text or "Invalid rank for input" in text:
         return text[:500]
-    return text.partition("Status Message:")[0][:500] if "Status Message:" in text else type(error).__name__
+    of_memory = any(word in text for word in _OF_MEMORY)
+    said = text.partition("Status Message:")[0][:500] if "Status Message:" in text else type(error).__name__
+    return f"{said} ({NO_MEMORY})" if of_memory else said
 
 
 def _providers() -> list[Any]:

@@ -22,10 +22,11 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from service.monitoring.tallies import Tallies, Tally
 from service.registry import Registry
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,28 +47,32 @@ class Metrics:
         self.in_flight = 0
         self.audit_length: Callable[[], int] | None = None
         self.queued_jobs: Callable[[], int] | None = None
+        self.decisions: Callable[[], dict[str, int]] | None = None  # rows kept and dropped
         counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
         self._requests = counter("setpoint_http_requests", "Requests answered.", ("method", "route", "status"))
-        self._request_s = histogram(
+        self._request_s = self._tallies(
             "setpoint_http_request_duration_seconds",
             "Seconds from a request's arrival to the end of its answer.",
             ("method", "route"),
-            buckets=_FAST_S,
+            _FAST_S,
         )
         self._problems = counter(
             "setpoint_problems", "Requests refused or failed, by the type of the problem that they got.", ("type",)
         )
         self._predicted = counter("setpoint_predict_rows", "Rows decided.", _MODEL)
-        self._runs = counter("setpoint_model_runs", "Runs of a model.", _MODEL)
-        self._run_s = histogram(
-            "setpoint_model_run_duration_seconds", "Seconds that a run of a model took.", _MODEL, buckets=_FAST_S
+        self._run_s = self._tallies(
+            "setpoint_model_run_duration_seconds",
+            "Seconds that a run of a model took.",
+            _MODEL,
+            _FAST_S,
+            ("setpoint_model_runs", "Runs of a model."),
         )
-        self._run_rows = histogram("setpoint_model_run_rows", "Rows in a run of a model.", _MODEL, buckets=_ROWS)
-        self._queue_s = histogram(
+        self._run_rows = self._tallies("setpoint_model_run_rows", "Rows in a run of a model.", _MODEL, _ROWS)
+        self._queue_s = self._tallies(
             "setpoint_model_queue_duration_seconds",
             "Seconds that a request waited for its run of a model.",
             _MODEL,
-            buckets=_FAST_S,
+            _FAST_S,
         )
         self._loads = counter("setpoint_model_loads", "Models loaded, or refused by the runtime.", ("outcome",))
         self._load_s = histogram(
@@ -78,7 +83,9 @@ class Metrics:
             "setpoint_calibration_duration_seconds", "Seconds that a calibration took.", buckets=_LONG_S
         )
         self._dropped = counter("setpoint_decision_log_dropped", "Decisions that the decision log had no place for.")
-        self._children: dict[Any, Any] = {}
+        self._answered: dict[tuple[str, str, int], tuple[Callable[[], None], Callable[[float], None]]] = {}
+        self._rows: dict[tuple[str, int], Counter] = {}
+        self._ran: dict[tuple[str, int], tuple[Tally, Tally]] = {}
         gauge = partial(Gauge, registry=self.registry)
         gauge("setpoint_http_requests_in_flight", "Requests being answered.").set_function(lambda: self.in_flight)
         self._ready = gauge("setpoint_ready", "1 where the server is ready, else 0.")
@@ -98,12 +105,12 @@ class Metrics:
     def request_ended(self, verb: str, route: str, status: int, seconds: float) -> None:
         """A request was answered; `route` is a template of the table, or `OTHER`."""
         key = (verb, route, status)
-        child = self._children.get(key)
+        child = self._answered.get(key)
         if child is None:
             method = verb if verb in _VERBS else OTHER
-            child = self._requests.labels(method, route, str(status)).inc, self._request_s.labels(method, route).observe
+            child = self._requests.labels(method, route, str(status)).inc, self._request_s.of(method, route).observe
             if method is not OTHER:  # a verb that a client made up is not kept
-                self._children[key] = child
+                self._answered[key] = child
         child[0]()
         child[1](seconds)
 
@@ -113,17 +120,25 @@ class Metrics:
 
     def predicted(self, model: str, model_version: int, rows: int) -> None:
         """Rows were decided by a model that is registered."""
-        self._child(self._predicted, model, model_version).inc(rows)
+        key = (model, model_version)
+        child = self._rows.get(key)
+        if child is None:
+            child = self._rows[key] = self._predicted.labels(model, str(model_version))
+        child.inc(rows)
 
     def model_ran(self, model: str, model_version: int, rows: int, seconds: float) -> None:
         """A model ran once, on all the rows of a batch."""
-        self._child(self._runs, model, model_version).inc()
-        self._child(self._run_rows, model, model_version).observe(rows)
-        self._child(self._run_s, model, model_version).observe(seconds)
+        key = (model, model_version)
+        child = self._ran.get(key)
+        if child is None:
+            of = (model, str(model_version))
+            child = self._ran[key] = self._run_rows.of(*of), self._run_s.of(*of)
+        child[0].observe(rows)
+        child[1].observe(seconds)
 
     def waited(self, model: str, model_version: int, seconds: float) -> None:
         """A request waited that long for its run."""
-        self._child(self._queue_s, model, model_version).observe(seconds)
+        self._queue_s.of(model, str(model_version)).observe(seconds)
 
     def model_loaded(self, outcome: str, seconds: float) -> None:
         """A model was loaded, `ok`, or the runtime refused it, `failed`."""
@@ -143,12 +158,10 @@ class Metrics:
         """Whether the server is ready, asked just before the metrics are read."""
         self._ready.set(ready)
 
-    def _child(self, metric: Any, model: str, model_version: int) -> Any:
-        key = (metric, model, model_version)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(model, str(model_version))
-        return child
+    def _tallies(self, *given: Any) -> Tallies:
+        made = Tallies(*given)
+        self.registry.register(made)
+        return made
 
 
 class _Late(Collector):
@@ -165,6 +178,12 @@ class _Late(Collector):
         ):
             if ask is not None:
                 yield GaugeMetricFamily(name, about, value=ask())
+
+        if self._metrics.decisions is not None:
+            for what, rows in self._metrics.decisions().items():
+                yield CounterMetricFamily(
+                    f"setpoint_decisions_{what}", f"Rows of the decision log, {what}.", value=rows
+                )
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is asked while the collector is taken in."""

@@ -20,7 +20,16 @@ from typing import Any
 
 from service.auth.rates import Rates
 from service.auth.ring import KeyRing
-from service.domain import BadRequest, ForeignOrigin, Principal, TooMany, Unauthorized, UnknownRoute, WrongVerb
+from service.domain import (
+    BadRequest,
+    Forbidden,
+    ForeignOrigin,
+    Principal,
+    TooMany,
+    Unauthorized,
+    UnknownRoute,
+    WrongVerb,
+)
 from service.keys import LOCAL
 from service.settings import Settings
 from service.web.rules import Rule, Rules
@@ -69,6 +78,8 @@ class Admission:
     def _permit(self, principal: Principal, rule: Rule, given: Mapping[str, str]) -> None:
         if rule.access != "open":
             principal.check(rule.access)
+        if rule.access == "metrics" and principal.models is not None:
+            raise Forbidden(f"metrics tell of every model, and {principal.name} may not use every one")
         if "model" in given:
             principal.check_model(given["model"])
         rates = self._rates.get(rule.work or "")
@@ -82,17 +93,19 @@ class Admission:
                 "this call needs a key: the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY', with a key of this "
                 "server or its token"
             )
-        address = _address(scope)
-        wait_s = self._failures.wait_s(address)
+        wait_s = self._failures.wait_s(_address(scope)) if self._failures.are_any else 0.0
         principal = self._ring.find(presented, may_be_token=not wait_s)
         if principal is not None:
             return principal
         if wait_s:
             raise TooMany("too many calls from this address came with a wrong key", wait_s)
-        self._failures.take(address)
+        self._failures.take(_address(scope))
         raise Unauthorized("the key is not one of this server's, or it has expired or was revoked")
 
     def _refuse_other_sites(self, told: Mapping[bytes, bytes], scope: Mapping[str, Any], guarded: bool) -> None:
+        origin, site = told.get(b"origin"), told.get(b"sec-fetch-site", b"none")
+        if guarded and origin is None and site == b"none" and not self._named_hosts:
+            return  # no browser, and any host will do
         host = told.get(b"host", b"").decode("latin-1").lower()
         named = _PORT.sub("", host)
         if (not guarded and named not in LOOPBACK_NAMES and named not in self._named_hosts) or (
@@ -100,15 +113,14 @@ class Admission:
         ):
             known = sorted(self._named_hosts if guarded else LOOPBACK_NAMES | self._named_hosts)
             raise ForeignOrigin(f"the host must be one of {', '.join(known)}, got {named[:100]!r}")
-        origin = told.get(b"origin")
-        if told.get(b"sec-fetch-site", b"none") not in _SAME_SITE or (
+        if site not in _SAME_SITE or (
             origin is not None and not _is_own(origin.decode("latin-1").lower(), host, scope["scheme"], guarded)
         ):
             raise ForeignOrigin("a web page of another site may not call this server")
 
     def _refuse_unknown(self, verb: str, path: str) -> None:
-        if allowed := sorted(self._rules.verbs(path)):
-            raise WrongVerb(f"{path[:200]} does not take {verb}, only {', '.join(allowed)}", allowed)
+        if verbs := self._rules.verbs(path):
+            raise WrongVerb(f"{path[:200]} does not take {verb}, only {', '.join(verbs)}", verbs)
         raise UnknownRoute(f"there is nothing at {path[:200]}")
 
 

@@ -17,6 +17,9 @@ from starlette.responses import RedirectResponse
 from calibrate.errors import SetpointError
 from service.web.console import console, console_file
 from service.web.errors import on_error
+from service.web.hot import as_endpoint
+from service.web.oip.schemas import OipError
+from service.web.oip.shape import is_oip
 from service.web.routes import ROUTES, Route
 from service.web.rules import Rules
 from service.web.schemas import Problem
@@ -25,6 +28,16 @@ from service.web.state import Parts
 _PROBLEM = {
     "description": "What went wrong, as a problem of RFC 9457.",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+_OIP_ERROR = {
+    "description": "What went wrong, as the protocol tells it.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OipError"}}},
+}
+_TENSORS = {
+    "description": "JSON of `Inference-Header-Content-Length` bytes, then the raw tensors in its order.",
+    "type": "string",
+    "format": "binary",
 }
 
 
@@ -39,7 +52,7 @@ def make_web(
     for route in ROUTES:
         app.add_api_route(
             route.path,
-            route.handler,
+            as_endpoint(route.handler) if route.hot else route.handler,
             methods=[route.verb],
             response_model=route.reply,
             response_class=route.answer,
@@ -57,7 +70,7 @@ def make_web(
 
 
 def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
-    found: dict[int | str, dict[str, Any]] = {"default": _PROBLEM}
+    found: dict[int | str, dict[str, Any]] = {"default": _OIP_ERROR if is_oip(route.path) else _PROBLEM}
     for status, (kind, said) in route.others.items():
         found[status] = {"description": said, **({} if kind is None else {"model": kind})}
     return found
@@ -67,7 +80,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with the bodies that the routes read by hand and the token they ask for."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes, summary=_SUMMARY)
-        wanted: list[tuple[type[BaseModel], Literal["validation"]]] = [(Problem, "validation")]
+        wanted: list[tuple[type[BaseModel], Literal["validation"]]] = [
+            (Problem, "validation"),
+            (OipError, "validation"),
+        ]
         for route in ROUTES:
             wanted += [(kind, "validation") for kind in (route.json, route.form) if kind is not None]
         _, schemas = models_json_schema(wanted, ref_template="#/components/schemas/{model}")
@@ -104,10 +120,14 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
     content = {"application/json": route.json, "multipart/form-data": route.form}
     if route.json or route.form:
         operation["requestBody"] = {
-            "required": True,
+            "required": not route.optional,
             "content": {
                 kind: {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}
                 for kind, body in content.items()
                 if body is not None
             },
         }
+    if route.binary:
+        tensors = {"application/octet-stream": {"schema": _TENSORS}}
+        operation["requestBody"]["content"] |= tensors
+        operation["responses"]["200"]["content"] |= tensors

@@ -21,6 +21,7 @@ from service.web.tensors import read_json
 
 W = TypeVar("W", bound=Wire)
 MOST_SMALL_BYTES = 2**20
+MOST_DEPTH = 32
 _TAIL_BYTES = 4096
 
 
@@ -51,10 +52,24 @@ def answer(value: Any, kind: Any, status: int = 200) -> Response:
 
 def check_wire(value: Any, kind: type[W]) -> W:
     """A JSON value as that type. Raises: `BadRequest`, naming the fields that do not fit, not what is in them."""
+    check_depth(value)
     try:
         return kind.model_validate(value)
     except ValidationError as error:
         raise BadRequest("; ".join(_said(item) for item in error.errors(include_url=False)[:5])) from None
+
+
+def check_depth(value: Any) -> None:
+    """Raises `BadRequest` for a value that is nested deeper than anything a call needs.
+
+    Rows are not asked: their depth is their shape, which they are checked against.
+    """
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        if depth > MOST_DEPTH:
+            raise BadRequest(f"the body may be nested {MOST_DEPTH} deep, got more")
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
 
 
 def from_json(text: str | None, kind: Any, field: str) -> Any:

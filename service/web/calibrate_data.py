@@ -7,10 +7,12 @@ HTTP or of the store.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from calibrate.errors import BadCache
 from calibrate.io.csv_cache import is_csv, read_csv
 from calibrate.io.files import read_arrays, table_format
-from service.domain import BadRequest, ModelVersion
+from service.domain import BadRequest, ModelVersion, TooLarge
 from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
 
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
@@ -40,6 +42,12 @@ def read_data(path: Path, form: str, version: ModelVersion, most_bytes: int) -> 
     if is_csv(path):
         return read_csv(path, most_bytes=most_bytes)
     return read_arrays(path, most_bytes=most_bytes)
+
+
+def check_rows(labels: Any, most: int) -> None:
+    """Raises `TooLarge` for more rows than a point may be fitted on."""
+    if isinstance(labels, list | np.ndarray) and len(labels) > most:
+        raise TooLarge(f"a point may be fitted on at most {most} rows, got {len(labels)}")
 
 
 def _from_json(data: Any, version: ModelVersion) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
 from service import domain
 from service.monitoring.monitor import Call
+from service.web.oip.shape import is_oip, oip_status, unsupported
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ STATUS: dict[type[SetpointError], int] = {
     domain.JobCancelled: 409,
     domain.JobIsOver: 409,
     domain.TooLarge: 413,
+    domain.Unsupported: 501,
     domain.UnknownEncoding: 415,
     domain.TooMany: 429,
     domain.ModelFailed: 422,
@@ -47,6 +49,7 @@ STATUS: dict[type[SetpointError], int] = {
     domain.Busy: 503,
     domain.Starting: 503,
     domain.StorageFailed: 503,
+    domain.TimedOut: 504,
     NotConverged: 422,
     InputError: 422,
 }
@@ -57,8 +60,11 @@ class Fault(SetpointError):
     """Something went wrong in the server; its log says what."""
 
 
-def problem(error: SetpointError, request_id: str, call: Call) -> Response:
-    """The response for an error; the call is told which."""
+def problem(error: SetpointError, request_id: str, call: Call, path: str) -> Response:
+    """The response for an error at a path: under `/v2` in the shape of that protocol. The call is told which."""
+    under_v2 = is_oip(path)
+    if under_v2:
+        error = unsupported(error, path)
     call.problem = problem_type(type(error)).rsplit(":", 1)[1]
     body = problem_body(error, request_id)
     status = body["status"]
@@ -69,6 +75,8 @@ def problem(error: SetpointError, request_id: str, call: Call) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, domain.WrongVerb):
         headers["Allow"] = ", ".join(error.allowed)
+    if under_v2:
+        return Response(orjson.dumps({"error": str(error)}), oip_status(status), headers, "application/json")
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
 
 
@@ -94,7 +102,7 @@ def problem_type(kind: type[SetpointError]) -> str:
 async def on_error(request: Request, error: Exception) -> Response:
     """Whatever was raised, as a problem; a fault is told here, so that the doorway need not tell it again."""
     request.state.told = True
-    return problem(to_fact(error, request), request.state.request_id, request.state.call)
+    return problem(to_fact(error, request), request.state.request_id, request.state.call, request.scope["path"])
 
 
 def to_fact(error: Exception, request: Request) -> SetpointError:

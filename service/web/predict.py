@@ -1,88 +1,154 @@
 """`POST /predict`: rows in, decisions out.
 
-The body is read by hand, without pydantic. The model runs in a thread, which is free of the interpreter lock meanwhile.
+The body is read by hand, without pydantic. Decided here: what is short is done on the event loop, where it is through
+before a thread would have begun; a body or an answer that is long is read or written in a thread.
 """
 
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
-from starlette.requests import Request
-from starlette.responses import Response
+from jaxtyping import Float
 
-from service.domain import BadRequest, Model, ModelVersion, Principal, TooLarge
-from service.inference import Answer, Rows, answer, to_logits
-from service.monitoring.monitor import Call
-from service.web.state import Parts, call, parts, principal, request_id
-from service.web.tensors import read_inputs, read_json, read_numbers
+from calibrate.io.packed import is_packed, read_packed
+from service.decisions import Answered
+from service.domain import BadRequest, Model, ModelVersion, TooLarge
+from service.inference import Answer, Rows, answer, find_logits, find_logits_now
+from service.web.decisions import wait_until_kept
+from service.web.hot import HotCall, Reply
+from service.web.packed import NPY, npy_reply, read_head, to_inputs, to_matrix
+from service.web.tensors import fit_inputs, read_inputs, read_json, read_numbers
 
-_KEYS = {"model", "model_version", "inputs", "features", "logits", "operating_point", "compare"}
 _ROWS = ("inputs", "features", "logits")
+_KEYS = {"model", "model_version", *_ROWS, "operating_point", "compare", "priority", "timeout_ms"}
 MOST_NUMBERS = 10_000_000  # rows times classes: the answer holds two numbers for each, as Python objects
+LEAST_PRIORITY, MOST_TIMEOUT_MS = 1000, 3_600_000
+_SHORT_BYTES = 2**18  # of a body, read in about a millisecond
+_SHORT_NUMBERS = 2**12  # of an answer, written in about a millisecond
 
 
-async def predict(request: Request) -> Response:
+class Ask(NamedTuple):
+    """What a call asks for: rows of a model version, and the points that decide them."""
+
+    model: Model
+    version: ModelVersion
+    rows: Rows
+    references: str | list[str] | None
+    compare: list[str]
+    priority: int = 0
+    timeout_ms: float | None = None
+    as_npy: bool = False
+
+
+async def predict(call: HotCall) -> Reply:
     """Decides rows under the default operating point, a named one, or one per row, and compares others.
 
-    One run of the model serves all of them. `null` in `inputs` is a missing value.
+    One run of the model serves all of them. `null` in `inputs` is a missing value. Rows may also come as they lie in
+    memory: a body that is a `.npy` array or Arrow (a tensor, or record batches as a stream or a file; columns by the
+    names of the inputs, or one of lists, or numbers in order), and then `model`, `model_version`, `operating_point`,
+    `compare` (once for each), `priority` and `timeout_ms` in the query, with `rows` as `inputs`, `features` or
+    `logits`. `Accept: application/x-npy` asks for such an answer without `compare`: a record for each row.
     """
-    body = await request.body()
-    service, call_id, told, who = parts(request), request_id(request), call(request), principal(request)
-    reply = await service.lanes.predictions.run(
-        lambda: orjson.dumps({**_decide(service, body, told, who), "request_id": call_id})
-    )
-    return Response(reply, media_type="application/json")
+    service, body = call.parts, call.body
+    came = time.monotonic()
+    in_thread = service.lanes.predictions.run
+    with service.monitor.step("parse"):
+        if len(body) <= _SHORT_BYTES:
+            ask = _read(call)
+        else:
+            ask = await in_thread(lambda: _read(call))
+    call.told.of(ask.model.name, ask.version.version)
+    with service.monitor.step("run"):
+        given = ask.rows, ask.version, service.registry, service.runner
+        logits = find_logits_now(*given)
+        if logits is None:
+            until = None if ask.timeout_ms is None else came + ask.timeout_ms / 1000
+            logits = await call.wait_for(find_logits(*given, in_thread, priority=ask.priority, until=until))
+    call.told.rows = len(logits)
+    is_short = logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS
+    with service.monitor.step("decide"):
+        found = _decide(ask, logits) if is_short else await in_thread(lambda: _decide(ask, logits))
+    if service.decisions is not None:
+        with service.monitor.step("log"):
+            kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, found))
+            if kept is not None:
+                await in_thread(lambda: wait_until_kept(kept))
+    with service.monitor.step("write"):
+        if ask.as_npy:
+            return npy_reply(found)
+        if is_short:
+            return Reply(_reply(ask, found, call.request_id))
+        return Reply(await in_thread(lambda: _reply(ask, found, call.request_id)))
 
 
-def _decide(service: Parts, body: bytes, told: Call, who: Principal) -> dict[str, Any]:
-    monitor, registry = service.monitor, service.registry
-    with monitor.step("parse"):
-        call = read_json(body)
-    if unknown := sorted(call.keys() - _KEYS):
+def _decide(ask: Ask, logits: Float[np.ndarray, "n k"]) -> Answer:
+    return answer(logits, ask.model, ask.version, ask.references, ask.compare)
+
+
+def _read(asked: HotCall) -> Ask:
+    service, body = asked.parts, asked.body
+    packed = is_packed(body)
+    call = read_head(asked.query, asked.headers) if packed else read_json(body)
+    if not packed and not call.keys() <= _KEYS:
+        unknown = sorted(call.keys() - _KEYS)
         raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
     name = _text(call.get("model"), "model")
-    who.check_model(name)
-    model = registry.model(name)
+    asked.principal.check_model(name)
+    model = service.registry.model(name)
     number = call.get("model_version")
     if number is not None and type(number) is not int:
         raise BadRequest(f"model_version must be a whole number, got {number!r}"[:200])
     version = model.version(number)
-    told.of(model.name, version.version)
-    rows = _rows(call, version, service.settings.predict_rows)
+    if packed:
+        found = read_packed(body, service.settings.unpacked_bytes)
+        rows = _packed_rows(found, call.get("rows", "inputs"), version, service.settings.predict_rows)
+    else:
+        rows = _rows(call, version, service.settings.predict_rows)
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
         references = _texts(references, "operating_point")
     compare = _texts(call.get("compare", []), "compare")
-    began = time.perf_counter()
-    with monitor.step("run"):
-        logits = to_logits(rows, version, registry)
-    told.rows = len(logits)
-    if rows.inputs is not None:
-        monitor.metrics.model_ran(model.name, version.version, told.rows, time.perf_counter() - began)
-    with monitor.step("decide"):
-        return _reply(model, answer(logits, model, version, references, compare), isinstance(references, list))
+    as_npy = packed and not compare and NPY in asked.headers.get(b"accept", b"")
+    return Ask(model, version, rows, references, compare, _priority(call), _timeout(call), as_npy)
 
 
-def _rows(call: dict[str, Any], version: ModelVersion, most: int) -> Rows:
+def _rows(call: Mapping[str, Any], version: ModelVersion, most: int) -> Rows:
     given = [key for key in _ROWS if call.get(key) is not None]
     if len(given) != 1:
         raise BadRequest(f"predict needs exactly one of {', '.join(_ROWS)}; got {' and '.join(given) or 'none'}")
     value = call[given[0]]
-    most = min(most, MOST_NUMBERS // len(version.classes))
-    for rows in value.values() if isinstance(value, dict) else [value]:
-        if isinstance(rows, list) and len(rows) > most:
-            raise TooLarge(f"a call may have at most {most} rows of {len(version.classes)} classes, got {len(rows)}")
+    _check_rows(list(value.values()) if isinstance(value, dict) else [value], version, most)
     if given == ["inputs"]:
         return Rows(inputs=read_inputs(value, version.inputs))
     numbers = read_numbers(value, given[0])
     return Rows(features=numbers) if given == ["features"] else Rows(logits=numbers)
 
 
-def _reply(model: Model, found: Answer, per_row: bool) -> dict[str, Any]:
+def _packed_rows(found: np.ndarray | dict[str, np.ndarray], kind: str, version: ModelVersion, most: int) -> Rows:
+    if kind not in _ROWS:
+        raise BadRequest(f"rows must be one of {', '.join(_ROWS)}; got {kind[:100]!r}")
+    _check_rows(list(found.values()) if isinstance(found, dict) else [found], version, most)
+    if kind == "inputs":
+        return Rows(inputs=fit_inputs(to_inputs(found, version.inputs), version.inputs))
+    return Rows(features=to_matrix(found)) if kind == "features" else Rows(logits=to_matrix(found))
+
+
+def _check_rows(given: Sequence[Any], version: ModelVersion, most: int) -> None:
+    most = min(most, MOST_NUMBERS // len(version.classes))
+    for rows in given:
+        count = len(rows) if isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim) else 0
+        if count > most:
+            raise TooLarge(f"a call may have at most {most} rows of {len(version.classes)} classes, got {count}")
+
+
+def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
     classes = found.version.classes
     columns = (found.decided.tolist(), found.probabilities.tolist(), found.adjusted.tolist(), found.margin.tolist())
+    per_row = isinstance(ask.references, list)
     reply: dict[str, Any] = {
-        "model": model.name,
+        "model": ask.model.name,
         "model_version": found.version.version,
         "operating_point": [record.label for record in found.points] if per_row else found.points[0].label,
         "classes": classes,
@@ -95,7 +161,22 @@ def _reply(model: Model, found: Answer, per_row: bool) -> dict[str, Any]:
         reply["compare"] = {
             reference: [classes[label] for label in decided.tolist()] for reference, decided in found.compared.items()
         }
-    return reply
+    reply["request_id"] = request_id
+    return orjson.dumps(reply)
+
+
+def _priority(call: Mapping[str, Any]) -> int:
+    value = call.get("priority", 0)
+    if type(value) is not int or not 0 <= value <= LEAST_PRIORITY:
+        raise BadRequest(f"priority must be a whole number from 0 to {LEAST_PRIORITY}, got {value!r}"[:200])
+    return value
+
+
+def _timeout(call: Mapping[str, Any]) -> float | None:
+    value = call.get("timeout_ms")
+    if value is not None and (type(value) not in (int, float) or not 0 < value <= MOST_TIMEOUT_MS):
+        raise BadRequest(f"timeout_ms must be a number above 0 and at most {MOST_TIMEOUT_MS}, got {value!r}"[:200])
+    return value
 
 
 def _text(value: Any, field: str) -> str:

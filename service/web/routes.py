@@ -8,12 +8,19 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
-from service.web import calibrate, health, jobs, predict, registry, schemas
+from service.web import calibrate, decisions, health, jobs, predict, registry, schemas
+from service.web.oip import handlers as v2
+from service.web.oip import schemas as oip
 
 
 @dataclass(frozen=True)
 class Route:
-    """One row: `scope` is what a caller must be allowed to do; "open" asks for no key."""
+    """One row: `scope` is what a caller must be allowed to do; "open" asks for no key.
+
+    With `binary` body and answer may also be raw tensors; an `optional` body may be left out.
+
+    A `hot` one is answered ahead of the framework: its handler takes a `service.web.hot.HotCall` and gives a `Reply`.
+    """
 
     verb: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
@@ -25,11 +32,16 @@ class Route:
     form: type[BaseModel] | None = None
     others: Mapping[int, tuple[type[BaseModel] | None, str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    hot: bool = False
+    binary: bool = False
+    optional: bool = False
     answer: type[Response] = JSONResponse
 
 
+_MODEL = "/v2/models/{model}"
+_VERSION = "/v2/models/{model}/versions/{version}"
 ROUTES = (
-    Route("POST", "/predict", predict.predict, "predict", schemas.PredictReply, json=schemas.PredictRequest),
+    Route("POST", "/predict", predict.predict, "predict", schemas.PredictReply, json=schemas.PredictRequest, hot=True),
     Route(
         "POST", "/calibrate", calibrate.calibrate, "calibrate", schemas.PointReply, 201,
         schemas.CalibrateRequest, schemas.CalibrateForm,
@@ -64,8 +76,36 @@ ROUTES = (
         "GET", "/models/{model}/operating-points/{point}/curve", registry.show_curve, "predict", schemas.CurveReply,
     ),
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
+    Route("GET", "/decisions", decisions.show_decisions, "audit", list[schemas.DecisionReply]),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),
+    Route("GET", "/v2", v2.server_metadata_v2, "predict", oip.OipServer),
+    Route("GET", "/v2/health/live", v2.server_live, "open", oip.OipLive),
+    Route("GET", "/v2/health/ready", v2.server_ready, "open", oip.OipReady),
+    Route("GET", "/v2/models", v2.list_models_v2, "predict", oip.OipModels),
+    Route("GET", "/v2/models/stats", v2.all_statistics, "predict", oip.OipStatistics),
+    Route("GET", f"{_MODEL}", v2.model_metadata, "predict", oip.OipModel),
+    Route("GET", f"{_VERSION}", v2.version_metadata, "predict", oip.OipModel),
+    Route("GET", f"{_MODEL}/ready", v2.model_ready, "predict", oip.OipReady),
+    Route("GET", f"{_VERSION}/ready", v2.version_ready, "predict", oip.OipReady),
+    Route("GET", f"{_MODEL}/config", v2.model_config, "predict", oip.OipConfig),
+    Route("GET", f"{_VERSION}/config", v2.version_config, "predict", oip.OipConfig),
+    Route("GET", f"{_MODEL}/stats", v2.model_statistics, "predict", oip.OipStatistics),
+    Route("GET", f"{_VERSION}/stats", v2.version_statistics, "predict", oip.OipStatistics),
+    Route("POST", f"{_MODEL}/infer", v2.infer_model, "predict", oip.OipReply, json=oip.OipRequest, binary=True),
+    Route("POST", f"{_VERSION}/infer", v2.infer_version, "predict", oip.OipReply, json=oip.OipRequest, binary=True),
+    Route(
+        "POST", "/v2/repository/index", v2.repository_index, "predict", list[oip.OipIndexItem],
+        json=oip.OipIndexRequest, optional=True,
+    ),
+    Route(
+        "POST", "/v2/repository/models/{model}/load", v2.load_model, "manage", oip.OipLoaded,
+        json=oip.OipLoadRequest, optional=True,
+    ),
+    Route(
+        "POST", "/v2/repository/models/{model}/unload", v2.unload_model, "manage", oip.OipLoaded,
+        json=oip.OipUnloadRequest, optional=True,
+    ),
     Route("GET", "/health/startup", health.startup, "open", schemas.HealthReply),
     Route("GET", "/metrics", health.metrics, "metrics", None, answer=PlainTextResponse),
 )  # fmt: skip

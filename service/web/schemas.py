@@ -63,6 +63,12 @@ class PredictRequest(Wire):
         None, description="`name` (its latest version) or `name@version`, or a list with one per row; else the default."
     )
     compare: list[str] = Field([], description="Points whose labels are given beside.")
+    priority: int = Field(
+        0, ge=0, le=1000, description="Whose turn it is where calls wait: 1 is the most urgent, 0 the same as 100."
+    )
+    timeout_ms: float | None = Field(
+        None, gt=0, le=3_600_000, description="How long the call waits for its run of the model; then it is 504."
+    )
 
 
 class Prediction(BaseModel):
@@ -439,6 +445,26 @@ class AuditReply(BaseModel):
     details: dict[str, Any]
     number: int
     hash: str
+
+
+class DecisionReply(BaseModel):
+    """One row that was decided: by which point of which model, for whom and when; `input_digest` is of the row, and
+    `evidence` the address of the point with all that is known of it.
+    """
+
+    request_id: str
+    row: int
+    at: datetime
+    model: str
+    model_version: int
+    model_digest: str
+    point: str
+    point_digest: str
+    label: str
+    margin: float | None
+    principal: str
+    input_digest: str
+    evidence: str
 
 
 class HealthReply(BaseModel):

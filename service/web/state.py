@@ -1,17 +1,20 @@
 """What every handler is given: the parts that `main` wired together, taken off the request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
 
+from service.decisions import DecisionLog
 from service.domain import Principal
 from service.jobs.desk import Desk
 from service.lifecycle import Lifecycle
 from service.monitoring.monitor import Call, Monitor
+from service.ports import Decisions, Runner
 from service.registry import Registry
 from service.settings import Settings
 from service.web.lanes import Lanes
+from service.web.oip.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class Parts:
     desk: Desk
     monitor: Monitor
     lifecycle: Lifecycle
+    runner: Runner
+    kept_decisions: Decisions
+    decisions: DecisionLog | None  # None where none are logged
+    statistics: Statistics = field(default_factory=Statistics)
 
 
 def parts(request: Request) -> Parts:

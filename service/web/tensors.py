@@ -5,7 +5,10 @@ nothing is guessed, so a text where a number belongs is an error that names its 
 arrays of them are as wide as the longest: one long text among a million numbers would take all memory.
 """
 
+import struct
+import sys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -15,6 +18,9 @@ import orjson
 from calibrate.errors import NoRows, UnknownLabel, WrongShape
 from calibrate.io.model import Port
 from service.domain import BadRequest
+
+_IS_LITTLE = sys.byteorder == "little"
+_MOST_PACKED = 2**18  # numbers, that are a tuple of Python's for a moment
 
 
 def read_json(body: bytes, what: str = "the body") -> dict[str, Any]:
@@ -70,11 +76,41 @@ def read_inputs(value: Any, ports: Sequence[Port]) -> dict[str, np.ndarray]:
         given = {names[0]: value}
     else:
         raise BadRequest(f"inputs must be an object with the names {', '.join(names)}, got {_kind(value)}")
-    arrays = {port.name: _tensor(given[port.name], port) for port in ports}
-    rows = {name: len(array) for name, array in arrays.items()}
-    if len(set(rows.values())) > 1:
-        raise WrongShape(f"inputs must have the same number of rows, got {rows}")
+    return _even({port.name: _tensor(given[port.name], port) for port in ports})
+
+
+def fit_inputs(given: Mapping[str, np.ndarray], ports: Sequence[Port]) -> dict[str, np.ndarray]:
+    """Arrays as the arrays of a model's inputs: the same memory where the type is the input's. NaN is a missing value.
+
+    A texts' array is one of objects. Raises: `BadRequest`, `WrongShape`, `NoRows`, each naming the input and the item.
+    """
+    if given.keys() != {port.name for port in ports}:
+        wanted = ", ".join(port.name for port in ports)
+        raise BadRequest(f"inputs must have the names {wanted}; got {', '.join(given) or 'none'}")
+    return _even({port.name: _fit(given[port.name], port) for port in ports})
+
+
+def _even(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if len(arrays) > 1:
+        rows = {name: len(array) for name, array in arrays.items()}
+        if len(set(rows.values())) > 1:
+            raise WrongShape(f"inputs must have the same number of rows, got {rows}")
     return arrays
+
+
+def _fit(array: np.ndarray, port: Port) -> np.ndarray:
+    what = f"input '{port.name}'"
+    if array.ndim == 0 or len(array) == 0:
+        raise NoRows(f"{what}: wanted at least one row")
+    _check_shape(array, port, what)
+    if (array.dtype.kind == "O") != (port.dtype == "str"):
+        raise WrongShape(f"{what}: wanted {port.dtype}, got {array.dtype}")
+    if port.dtype == "str":
+        _refuse(array, what, "a text", lambda item: isinstance(item, str))
+        return array
+    if array.dtype != port.dtype or array.dtype.kind == "f":
+        array = _cast(array, port, what)
+    return np.ascontiguousarray(array)
 
 
 def _tensor(value: Any, port: Port) -> np.ndarray:
@@ -83,14 +119,42 @@ def _tensor(value: Any, port: Port) -> np.ndarray:
         raise WrongShape(f"{what}: wanted a list of rows, got {_kind(value)}")
     if not value:
         raise NoRows(f"{what}: wanted at least one row")
+    packed = _packed(value, port)
+    if packed is not None:
+        return packed
     array = _strings(value, what) if port.dtype == "str" else _numbers(value, port, what)
+    _check_shape(array, port, what)
+    return array
+
+
+def _packed(value: list[Any], port: Port) -> np.ndarray | None:
+    """Plain rows of numbers for a float input, in a third of the time that numpy takes; None where anything is out of
+    line: `struct` takes numbers that fit, no text and no null.
+    """
+    if len(port.shape) != 2 or port.dtype not in ("float32", "float64") or type(value[0]) is not list or not _IS_LITTLE:
+        return None
+    width = len(value[0]) if port.shape[1] is None else port.shape[1]
+    if not 0 < len(value) * width <= _MOST_PACKED or set(map(type, value)) != {list} or set(map(len, value)) != {width}:
+        return None
+    try:
+        packed = _packer(len(value) * width, port.dtype).pack(*chain.from_iterable(value))
+    except (struct.error, OverflowError):
+        return None
+    return np.frombuffer(packed, port.dtype).reshape(len(value), width)
+
+
+@lru_cache(maxsize=256)
+def _packer(count: int, dtype: str) -> struct.Struct:
+    return struct.Struct(f"<{count}{'f' if dtype == 'float32' else 'd'}")
+
+
+def _check_shape(array: np.ndarray, port: Port, what: str) -> None:
     wanted = port.shape[1:]
     if array.ndim != len(port.shape) or any(
         w not in (None, got) for w, got in zip(wanted, array.shape[1:], strict=True)
     ):
         shown = ", ".join("any" if length is None else str(length) for length in wanted)
-        raise WrongShape(f"{what}: wanted rows of shape ({shown}), got shape {array.shape[1:]} for {len(value)} rows")
-    return array
+        raise WrongShape(f"{what}: wanted rows of shape ({shown}), got shape {array.shape[1:]} for {len(array)} rows")
 
 
 def _strings(value: list[Any], what: str) -> np.ndarray:
@@ -114,9 +178,15 @@ def _numbers(value: list[Any], port: Port, what: str) -> np.ndarray:
         wanted = "a number or null" if may_miss else "a number"
         _refuse(loose, what, wanted, lambda item: isinstance(item, int | float) or (item is None and may_miss))
         array = loose.astype(np.float64)
+    return _cast(array, port, what)
+
+
+def _cast(array: np.ndarray, port: Port, what: str) -> np.ndarray:
+    """Numbers as the type of the input, each as it was. Raises: `BadRequest`."""
+    kind = np.dtype(port.dtype).kind
     if kind == "f":
         with np.errstate(over="ignore"):
-            made = array.astype(port.dtype)
+            made = array.astype(port.dtype, copy=False)
         _refuse_first(np.isinf(made), array, what, f"to fit {port.dtype}")
         return made
     if kind == "b":

@@ -11,6 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from calibrate import OperatingPoint
 from calibrate.errors import BadPoint, InputError, NotFinite, WrongShape
+from calibrate.logits import softmax
+from calibrate.operating_point import decide_under, judge_rows
 
 LOGITS = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6), elements=st.floats(-50, 50)
@@ -51,6 +53,56 @@ def test_margin_is_the_adjusted_log_odds_between_the_best_two(logits: np.ndarray
 def test_a_cut_in_the_bias_splits_exactly_at_the_cut(margins: np.ndarray, cut: float) -> None:
     """A row is positive when its margin is above the cut, with no rounding in between."""
     assert np.array_equal(point(0.0, -cut).decide(margins), (margins.astype(np.float64) > cut).astype(int))
+
+
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(2, 4)), elements=st.floats(-700, 700)),
+    st.booleans(),
+    st.data(),
+)
+def test_judged_at_once_is_judged_as_each_by_itself(logits: np.ndarray, narrow: bool, data: st.DataObject) -> None:
+    """To the last bit, for few rows as for many, whatever the rule."""
+    k = logits.shape[1]
+    logits = logits.astype(np.float32) if narrow else logits
+    draw = [data.draw(hnp.arrays(np.float64, k, elements=st.floats(0.1, 20))) for _ in range(3)]
+    names = tuple(str(i) for i in range(k))
+    for chosen in (
+        OperatingPoint(names, draw[0], draw[1] - 10),
+        OperatingPoint(names, draw[0], draw[1], weight=draw[2], offset=draw[0]),
+        OperatingPoint(names, draw[0], draw[1], cost=np.outer(draw[1], draw[2])),
+    ):
+        decided, probabilities, adjusted, margin = chosen.judge(logits)
+        assert np.array_equal(probabilities, softmax(logits))
+        assert np.array_equal(chosen.judge(logits, logits * 0.5 + 1).probabilities, softmax(logits * 0.5 + 1))
+        assert np.array_equal(decided, chosen.decide(logits))
+        assert np.array_equal(adjusted, chosen.adjusted(logits))
+        assert np.array_equal(margin, chosen.margin(logits))
+
+
+@given(hnp.arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(2, 3)), elements=st.floats(-50, 50)), st.data())
+def test_several_points_at_once_are_each_by_itself(logits: np.ndarray, data: st.DataObject) -> None:
+    """To the last bit: a point for each row, and all points for every row; also where one is not affine."""
+    k = logits.shape[1]
+    names, vectors = tuple(str(i) for i in range(k)), hnp.arrays(np.float64, k, elements=st.floats(0.1, 20))
+    points = [OperatingPoint(names, data.draw(vectors), data.draw(vectors)) for _ in range(3)]
+    points.append(OperatingPoint.argmax(names))
+    if data.draw(st.booleans()):
+        points.append(OperatingPoint(names, points[0].scale, points[1].bias, cost=np.outer(*[data.draw(vectors)] * 2)))
+    for point, decided in zip(points, decide_under(points, logits), strict=True):
+        assert np.array_equal(decided, point.decide(logits))
+    chosen = [points[i] for i in data.draw(hnp.arrays(np.intp, len(logits), elements=st.integers(0, len(points) - 1)))]
+    for i, whole in enumerate(zip(*judge_rows(chosen, logits), strict=True)):
+        for field, alone in zip(whole, chosen[i].judge(logits[i : i + 1]), strict=True):
+            assert np.array_equal(field, alone[0])
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_row_that_overflows_is_named_by_judge_too(rows: int) -> None:
+    """However many rows there are."""
+    logits = np.zeros((rows, 2))
+    logits[-1] = -1e308, 1e308
+    with pytest.raises(NotFinite, match=f"margin of row {rows - 1} overflows"):
+        point(0.0, 0.0).judge(logits)
 
 
 def test_equal_scores_go_to_the_earlier_class() -> None:

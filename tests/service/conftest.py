@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from service.main import make_app
 from service.settings import Settings
+from service.web.oip.shape import is_oip, oip_status
 from tests.models import network
 
 CLASSES = '["clear", "fraud"]'
@@ -22,7 +23,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def run(**settings: Any) -> TestClient:
-            app = make_app(Settings(**{"data": tmp_path / "data", **settings}))
+            lines = settings.pop("lines", None)
+            app = make_app(Settings(**{"data": tmp_path / "data", **settings}), lines)
             client = TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
             return stack.enter_context(client)
 
@@ -58,7 +60,9 @@ def publish(client: TestClient, name: str, bias: float, **fields: Any) -> dict[s
 
 
 def refused(response: Any, status: int, kind: str) -> str:
-    """Checks that an answer is a whole problem of that kind, and gives its detail."""
+    """Checks that an answer is a whole problem of that kind, and gives its detail; under `/v2` in that shape."""
+    if is_oip(response.url.path):
+        return refused_v2(response, oip_status(status))
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()
@@ -67,6 +71,15 @@ def refused(response: Any, status: int, kind: str) -> str:
     assert body["status"] == status
     assert body["request_id"] == response.headers["x-request-id"]
     return str(body["detail"])
+
+
+def refused_v2(response: Any, status: int) -> str:
+    """Checks that an answer is an error as the Open Inference Protocol has them, and gives its text."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body.keys() == {"error"}
+    return str(body["error"])
 
 
 def alive(client: TestClient) -> None:

@@ -27,8 +27,10 @@ BODIES: dict[str, Any] = {
     "POST /calibrate": {"model": "fraud", "name": "p", "metric": "f1", "data": {"labels": [0], "logits": [[0.0, 1.0]]}},
     "POST /models": {"name": "fraud"},
 }
+QUERIES = {"/decisions": "?request_id=access-test"}
 # Calls that are about no model, or about every one that the caller may use.
-OF_NO_MODEL = {"GET /models", "GET /audit"}
+OF_NO_MODEL = {"GET /models", "GET /audit", "GET /decisions", "GET /v2", "GET /v2/models", "GET /v2/models/stats",
+               "POST /v2/repository/index"}  # fmt: skip
 
 
 def real_routes() -> list[tuple[str, str]]:
@@ -46,6 +48,7 @@ def real_routes() -> list[tuple[str, str]]:
 
 def address(path: str, model: str = "fraud") -> str:
     """An address of a route, with something for each parameter."""
+    path += QUERIES.get(path, "")
     for name, value in {"model": model, "point": "argmax@1", "model_version": "1", "version": "1"}.items():
         path = path.replace(f"{{{name}}}", value)
     return path.replace("{", "").replace("}", "")
@@ -81,9 +84,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClie
     for key, _ in wanted.values():
         SqlKeys(database).add(key)
     database.close()
-    with TestClient(make_app(Settings(data=data)), "http://127.0.0.1:8000", raise_server_exceptions=False) as client:
+    with TestClient(
+        make_app(Settings(data=data, decision_log="required")), "http://127.0.0.1:8000", raise_server_exceptions=False
+    ) as client:
         client.headers.update(wanted["all"][1])
         register(client, network(2), classes=CLASSES)
+        client.post("/predict", json=BODIES["POST /predict"], headers={"x-request-id": "access-test"})
+        assert len(client.get("/decisions?request_id=access-test").json()) == 1
         del client.headers["authorization"]
         yield client, {name: headers for name, (_, headers) in wanted.items()}
 
@@ -121,6 +128,9 @@ def test_a_route_is_for_those_with_its_model(guarded: Any, rule: Any) -> None:
     """A model that one may not use looks like one that there is not."""
     client, callers = guarded
     name = f"{rule.verb} {rule.path}"
+    if rule.access == "metrics":
+        refused(client.request(rule.verb, address(rule.path), headers=callers["other"]), 403, "forbidden")
+        return
     if name in OF_NO_MODEL:
         answer = client.request(rule.verb, address(rule.path), headers=callers["other"])
         assert answer.status_code == 200

@@ -22,7 +22,7 @@ def test_every_route_but_health_needs_the_token(start: Start) -> None:
     """From the table, so a new route is covered by being there."""
     client = start(token=TOKEN)
     for route in ROUTES:
-        path = route.path.format(model="m", point="p")
+        path = route.path.format(model="m", point="p", version="1")
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": "Bearer é"}):
             response = client.request(route.verb, path, headers={k.encode(): v.encode() for k, v in headers.items()})
             if route.scope == "open":
@@ -151,7 +151,7 @@ def test_a_fault_of_ours_is_logged_and_told_without_its_words(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log has the request id and the cause; the answer has the id alone."""
-    monkeypatch.setattr("service.web.predict._decide", lambda *_: 1 / 0)
+    monkeypatch.setattr("service.web.predict._read", lambda *_: 1 / 0)
     with caplog.at_level(logging.ERROR):
         response = client.post("/predict", json={}, headers={"x-request-id": "find-me"})
     assert "ZeroDivision" not in response.text

@@ -216,7 +216,7 @@ def test_a_full_queue_refuses_at_once_and_before_the_body_is_read(start: Start) 
 
 def test_too_much_memory_is_a_problem_that_names_the_limit(start: Start) -> None:
     """The worker's limit, not the server's; it is not tried again."""
-    client = start(job_bytes=2**28, unpacked_bytes=2**30, async_rows=10**7)
+    client = start(job_bytes=2**28, unpacked_bytes=2**30, async_rows=10**7, calibrate_rows=10**7)
     register(client, network(2), classes=CLASSES)
     n = 6_000_000
     stream = io.BytesIO()

@@ -292,11 +292,12 @@ def test_addresses_of_proxies_are_believed_only_where_they_are_named(tmp_path: P
         refusal.value.close()
         return int(refusal.value.code)
 
-    strict = {"SETPOINT_TOKEN": TOKEN, "SETPOINT_FAILURES_PER_MIN": "1"}
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    with running(tmp_path / "a", **strict) as server:
+    with running(tmp_path / "a", SETPOINT_TOKEN=TOKEN, SETPOINT_FAILURES_PER_MIN="1") as server:
         assert [wrong(server, f"192.0.2.{i}") for i in range(3)] == [401, 429, 429]
-    with running(tmp_path / "b", **strict, SETPOINT_PROXIES="127.0.0.1") as server:
+    with running(
+        tmp_path / "b", SETPOINT_TOKEN=TOKEN, SETPOINT_FAILURES_PER_MIN="1", SETPOINT_PROXIES="127.0.0.1"
+    ) as server:
         assert [wrong(server, f"192.0.2.{i}") for i in range(3)] == [401, 401, 401]
         assert wrong(server, "192.0.2.0") == 429

@@ -1,12 +1,15 @@
 """Metrics: what happened is counted, under labels that no client can make up, and all of it is in the reference."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from service.monitoring.metrics import Metrics
+from service.monitoring.tallies import Tallies
 from tests.service.conftest import Start, publish, refused
 from tests.test_docs import rows
 
@@ -118,3 +121,34 @@ def test_the_documentation_can_be_switched_off(start: Start) -> None:
     for path in ("/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css"):
         refused(client.get(path), 404, "unknown-route")
     assert client.get("/console").status_code == 200
+
+
+def test_a_tally_tells_what_the_librarys_histogram_tells() -> None:
+    """The same values, on and between the bounds, in both: the same text."""
+    bounds, values = (0.5, 1, 2.5), (0.1, 0.5, 0.50001, 1, 2, 2.5, 3, 1e9)
+    theirs, ours = CollectorRegistry(), CollectorRegistry()
+    histogram = Histogram("h", "About.", ("a",), buckets=bounds, registry=theirs)
+    tallies = Tallies("h", "About.", ("a",), bounds)
+    ours.register(tallies)
+    for value_ in values:
+        histogram.labels("x").observe(value_)
+        tallies.of("x").observe(value_)
+    created = [line for line in generate_latest(theirs).splitlines() if b"_created" not in line]
+    assert generate_latest(ours).splitlines() == created
+
+
+def test_no_value_is_lost_between_threads() -> None:
+    """Runs are told of from many."""
+    metrics = Metrics()
+
+    def run() -> None:
+        for _ in range(2000):
+            metrics.model_ran("m", 1, 2, 0.1)
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(8):
+            pool.submit(run)
+    text = metrics.text().decode()
+    of = '{model="m",model_version="1"}'
+    assert f"setpoint_model_runs_total{of} 16000.0" in text
+    assert f"setpoint_model_run_rows_sum{of} 32000.0" in text

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from service.web import schemas
+from service.web.oip.shape import is_oip
 from service.web.openapi import document
 from service.web.routes import ROUTES
 from tests.models import network
@@ -40,6 +41,10 @@ def test_every_route_is_described_whole() -> None:
         assert operation["x-scope"] == route.scope
         assert ("requestBody" in operation) == bool(route.json or route.form)
         assert {str(route.status), *map(str, route.others), "default"} == set(operation["responses"])
+        error = operation["responses"]["default"]["content"]
+        assert list(error) == ["application/json" if is_oip(route.path) else "application/problem+json"]
+        for content in (operation.get("requestBody"), operation["responses"].get("200")) if route.binary else ():
+            assert content["content"].keys() == {"application/json", "application/octet-stream"}
         assert operation["security"] == (
             [] if route.scope == "open" else [{"bearer": []}, {"header": []}, {"basic": []}]
         )
@@ -63,7 +68,7 @@ def test_every_route_is_described_whole() -> None:
 def test_predict_answers_and_takes_what_is_described(fraud: TestClient) -> None:
     """The body is read by hand, so its type is held to the route here."""
     ask: dict[str, Any] = {"model": "fraud", "model_version": 1, "inputs": [[1, 2, 3, 4]]}
-    ask |= {"operating_point": ["argmax"], "compare": ["argmax"]}
+    ask |= {"operating_point": ["argmax"], "compare": ["argmax"], "priority": 1, "timeout_ms": 1000}
     schemas.PredictRequest.model_validate(ask)
     reply = fraud.post("/predict", json=ask).json()
     assert schemas.PredictReply.model_validate(reply).model_dump() == reply

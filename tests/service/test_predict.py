@@ -46,6 +46,28 @@ def test_inputs_features_and_logits_are_decided_alike(fraud: TestClient) -> None
         assert np.allclose(column(reply, "margin"), LOGITS[:, 1] - LOGITS[:, 0], atol=1e-5)
 
 
+def test_rows_are_answered_alone_as_together(fraud: TestClient) -> None:
+    """A row, a few and many take different ways to the same numbers."""
+    publish(fraud, "p", 0.7)
+    logits = LOGITS.astype(np.float64)
+    whole = ask(fraud, logits=logits.tolist(), operating_point="p")["predictions"]
+    for n in (1, 7):
+        parts = [ask(fraud, logits=logits[i : i + n].tolist(), operating_point="p") for i in range(0, 35, n)]
+        assert [row for part in parts for row in part["predictions"]] == whole[:35]  # type: ignore[index, attr-defined]
+    mixed = ask(fraud, logits=logits.tolist(), operating_point=["p", "argmax"] * 20)["predictions"]
+    plain = ask(fraud, logits=logits.tolist())["predictions"]
+    assert mixed == [(whole, plain)[i % 2][i] for i in range(40)]  # type: ignore[index]
+
+
+def test_a_long_body_and_a_long_answer_are_the_same_answer(fraud: TestClient) -> None:
+    """They are read and written in a thread."""
+    rows = np.random.default_rng(3).normal(size=(9000, WIDTH)).round(6)
+    assert len(json.dumps(rows.tolist())) > 2**18
+    whole = column(ask(fraud, inputs=rows.tolist()), "margin")
+    parts = [column(ask(fraud, inputs=rows[i : i + 500].tolist()), "margin") for i in range(0, 9000, 500)]
+    assert np.allclose(whole, np.concatenate(parts), atol=1e-5)
+
+
 def test_one_logit_a_row_is_taken_for_two_classes(fraud: TestClient) -> None:
     """As the margin towards the second."""
     assert column(ask(fraud, logits=[-1.0, 2.0]), "label").tolist() == ["clear", "fraud"]
@@ -228,6 +250,8 @@ def test_inputs_of_other_types_and_several_of_them(client: TestClient) -> None:
         ({"model": "fraud", "logits": [[1, 2]], "operating_point": ["argmax"] * 2}, 400, "bad-request", "(1), got 2"),
         ({"model": "fraud", "logits": [[1, 2]], "operating_point": [1]}, 400, "bad-request", "a list of names"),
         ({"model": "fraud", "logits": [[1, 2]], "operating_point": {}}, 400, "bad-request", "a list of names"),
+        ({"model": "fraud", "logits": [[1, 2]], "priority": -1}, 400, "bad-request", "priority must be a whole number"),
+        ({"model": "fraud", "logits": [[1, 2]], "timeout_ms": 0}, 400, "bad-request", "timeout_ms must be a numb"),
         ({"model": "fraud", "logits": [[1, 2]], "compare": "argmax"}, 400, "bad-request", "compare must be a list"),
         ({"model": "fraud", "logits": [[1, 2]], "compare": ["x"]}, 404, "unknown-point", "'x'"),
     ],

@@ -380,7 +380,7 @@ POINT = {"classes": ["clear", "fraud"], "scale": [1, 1], "bias": [0, 1]}
         ({"name": "p", "point": POINT, "details": {"before": {"f1": {**INTERVAL, "value": "1e400"}}}}, 400,
          "bad-request", "details.before.f1.value"),
         ({"name": "p", "point": POINT, "details": {"x": nested(21)}}, 422, "bad-point", "nested 20 deep"),
-        ({"name": "p", "point": POINT, "details": {"x": nested(900)}}, 422, "bad-point", "nested 20 deep"),
+        ({"name": "p", "point": POINT, "details": {"x": nested(900)}}, 400, "bad-request", "nested 32 deep"),
         ({"name": "p", "point": POINT, "details": {"x": "y" * 70_000}}, 422, "bad-point", "65536 bytes, got 70008"),
         ({"name": "p", "point": POINT, "operating_point": 1}, 400, "bad-request", "operating_point"),
     ],

@@ -251,7 +251,7 @@ def model_corrupted(folder: Path) -> Fault:
             fault.faults += known.wrong if said.status == 200 else [f"not mended: {said.status} {said.body[:200]!r}"]
             fault.answers += known.answers
 
-    with running(folder, until="/health/live") as server:
+    with running(folder, until="/health/startup") as server:
         asyncio.run(look(server))
     return fault
 

@@ -1,0 +1,120 @@
+"""Connections that cannot be held open for nothing: uvicorn's protocol, with limits on the head of a request.
+
+The parser itself takes a head of any size, and waits for it without end; a client that sends a byte a minute would keep
+its connection, and many of them every one there is. So a head has a size and a time, counted from when the server
+began to wait for it, be it on a new connection, after an answer, or in what is left of a body that was refused. An idle
+connection that was answered is the keep-alive limit's.
+
+Headers that come after a body (trailers) are left out: they would join those that were judged when the caller was let
+in.
+"""
+
+from asyncio import TimerHandle, Transport
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_LARGE = b"431 Request Header Fields Too Large", b"the head of a request may have at most LIMIT bytes"
+_SLOW = b"408 Request Timeout", b"the head of a request must come within LIMIT s"
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection; `head_bytes` and `head_s` are its limits."""
+
+    head_bytes = 32 * 2**10
+    head_s = 20.0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._in_head, self._has_told, self._counted, self._came = False, False, 0, 0
+        self._timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Waits for the first head."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Waits no more."""
+        self._unwait()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Something came: it is a whole head, or the wait goes on."""
+        was_in_head = self._in_head
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if was_in_head and self._in_head:
+            self._came += len(data)  # of a field that has not ended, which the parser does not tell of yet
+            if self._came > self.head_bytes:
+                self._refuse(*_LARGE, self.head_bytes)
+                return
+        if self._in_head or self.cycle is None or self.cycle.response_complete:
+            self._wait()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head, self._counted, self._came = True, 0, 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; one after the body is counted and left out."""
+        self._count(len(name) + len(value) + 4)
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._in_head = False
+        self._unwait()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser gave up, unless it was told to."""
+        self._unwait()
+        if not self._has_told:
+            super().send_400_response(msg)
+
+    def _count(self, size: int) -> None:
+        self._counted += size
+        if self._counted > self.head_bytes:
+            self._refuse(*_LARGE, self.head_bytes)
+            raise ValueError("the head is too large")  # ends the parser, which then asks for the answer above
+
+    def _wait(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.head_s, self._give_up)
+
+    def _unwait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            self._refuse(*_SLOW, self.head_s)
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: bytes, said: bytes, limit: float) -> None:
+        self._has_told = True
+        said = said.replace(b"LIMIT", f"{limit:g}".encode())
+        self.transport.write(
+            b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (status, len(said), said)
+        )
+        self.transport.close()
+
+
+def guarded(head_bytes: int, head_s: float) -> type[GuardedProtocol]:
+    """The protocol with those limits, for uvicorn's `http`."""
+    return type("Guarded", (GuardedProtocol,), {"head_bytes": head_bytes, "head_s": head_s})

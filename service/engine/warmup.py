@@ -1,0 +1,95 @@
+"""The first runs of a model: before any caller's, on made-up rows.
+
+Decided here: every number of rows up to a power of two, because a runtime plans its memory, and a GPU picks its
+algorithms, anew for each; as long as the time for it lasts. The same runs tell how long a run takes, and whether rows
+are answered together as they are alone: a model that mixes its rows, or takes a fixed number of them, must never see
+rows of two callers at once. Rows are drawn, not zeros: among equal rows a mix does not show.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from calibrate.errors import SetpointError
+from calibrate.io.model import Port
+
+QUICK_S = 1e-4  # what it takes to hand work to a thread and get it back
+_LENGTH = 64  # of axes that the file leaves free
+_MOST_NUMBERS = 2**24
+_TOLERANCE = 1e-3  # kernels differ with the number of rows, in the last digits of float32
+
+Inputs = Mapping[str, np.ndarray]
+Run = Callable[[Inputs], Float[np.ndarray, "n k"]]
+
+
+@dataclass(frozen=True)
+class Warmth:
+    """What the first runs told: seconds by number of rows, and whether rows may be run together."""
+
+    seconds: Mapping[int, float]
+    is_batchable: bool
+    is_fixed: bool
+
+    @cached_property
+    def quick_rows(self) -> int:
+        """The most rows whose run is shorter than asking a thread for it; 0 where rows have no fixed length."""
+        return 0 if not self.is_fixed else max((n for n, taken in self.seconds.items() if taken < QUICK_S), default=0)
+
+
+def warm(run: Run, ports: Sequence[Port], sizes: Sequence[int], budget_s: float) -> Warmth:
+    """Runs a model on `sizes` of rows in turn, until `budget_s` is used up; the first is always run.
+
+    A model that fails on made-up rows, because it knows better what it wants, is served one call at a time.
+    """
+    is_fixed = all(length is not None for port in ports for length in port.shape[1:])
+    rng = np.random.default_rng(0)
+    seconds: dict[int, float] = {}
+    started = time.perf_counter()
+    try:
+        for rows in sizes:
+            inputs = {port.name: _draw(port, rows, rng) for port in ports}
+            if sum(array.size for array in inputs.values()) > _MOST_NUMBERS:
+                break
+            seconds[rows] = _least_s(run, inputs)
+            if time.perf_counter() - started > budget_s:
+                break
+        return Warmth(seconds, _answers_alike(run, ports, rng), is_fixed)
+    except SetpointError:
+        return Warmth(seconds, is_batchable=False, is_fixed=is_fixed)
+
+
+def _least_s(run: Run, inputs: Inputs) -> float:
+    """The shortest of a few runs, the first where it is long."""
+    taken: list[float] = []
+    while not taken or (len(taken) < 6 and sum(taken) < 0.02):
+        started = time.perf_counter()
+        run(inputs)
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def _answers_alike(run: Run, ports: Sequence[Port], rng: np.random.Generator) -> bool:
+    """Whether three rows get, together, in another order and beside others, what each gets alone."""
+    if any(not port.shape or port.shape[0] is not None for port in ports):
+        return False
+    rows = {port.name: _draw(port, 3, rng) for port in ports}
+
+    def some(*which: int) -> Float[np.ndarray, "n k"]:
+        return run({name: array[list(which)] for name, array in rows.items()})
+
+    alone = np.concatenate([some(0), some(1), some(2)])
+    scale = _TOLERANCE * (1 + np.abs(alone).max())
+    return all(np.abs(some(*order) - alone[list(order)]).max() <= scale for order in ((0, 1, 2), (2, 0), (1, 2, 1, 0)))
+
+
+def _draw(port: Port, rows: int, rng: np.random.Generator) -> np.ndarray:
+    shape = (rows, *(_LENGTH if length is None else length for length in port.shape[1:]))
+    if port.dtype == "str":
+        return np.array(rng.choice(["a", "b", "c"], size=shape), dtype=object)
+    kind = np.dtype(port.dtype).kind
+    drawn = rng.normal(size=shape) if kind == "f" else rng.integers(0, 2, size=shape)
+    return drawn.astype(port.dtype)

@@ -1,0 +1,74 @@
+"""Histograms that cost little to feed.
+
+Decided here: Prometheus' own library takes a lock for the sum and one for the bucket, and finds the bucket in Python;
+on the way of every prediction that is most of what metrics cost. A tally is one lock, one `bisect` and two additions,
+about a third of the time, and is told in the library's own families when somebody reads.
+"""
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+
+class Tally:
+    """Values of one kind by bucket: `counts[i]` of those up to `bounds[i]`, the last of those beyond all."""
+
+    __slots__ = ("_lock", "bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds, self.counts, self.total = tuple(bounds), [0] * (len(bounds) + 1), 0.0
+        self._lock = threading.Lock()
+
+    def observe(self, value: float) -> None:
+        """One more."""
+        with self._lock:
+            self.counts[bisect_left(self.bounds, value)] += 1
+            self.total += value
+
+    def read(self) -> tuple[list[int], float]:
+        """The counts up to each bound and of all, and the sum, of one moment."""
+        with self._lock:
+            return list(accumulate(self.counts)), self.total
+
+
+class Tallies(Collector):
+    """A histogram with labels; with `counted` the number of values is also a counter of that name."""
+
+    def __init__(
+        self,
+        name: str,
+        about: str,
+        labels: Sequence[str],
+        bounds: Sequence[float],
+        counted: tuple[str, str] | None = None,
+    ) -> None:
+        self._name, self._about, self._labels, self._bounds = name, about, tuple(labels), tuple(bounds)
+        self._counted = counted
+        self._tallies: dict[tuple[str, ...], Tally] = {}
+
+    def of(self, *labels: str) -> Tally:
+        """The tally of these labels, the same each time."""
+        return self._tallies.setdefault(labels, Tally(self._bounds))
+
+    def collect(self) -> Iterator[Metric]:
+        """The histogram as it stands, and its counter."""
+        histogram = HistogramMetricFamily(self._name, self._about, labels=self._labels)
+        counter = None if self._counted is None else CounterMetricFamily(*self._counted, labels=self._labels)
+        names = [*(f"{float(bound)}" for bound in self._bounds), "+Inf"]
+        for labels, tally in list(self._tallies.items()):
+            counts, total = tally.read()
+            histogram.add_metric(labels, list(zip(names, counts, strict=True)), total)
+            if counter is not None:
+                counter.add_metric(labels, counts[-1])
+        yield histogram
+        if counter is not None:
+            yield counter
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is asked while the collector is taken in."""
+        return []

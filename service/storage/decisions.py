@@ -1,0 +1,65 @@
+"""The decision log in the store: added in batches, read in the order it was made, bounded by its length."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, insert, select
+
+from service.domain import Decision
+from service.storage.database import Database
+from service.storage.tables import decisions
+from service.storage.times import utc
+
+_PAGE = 5000
+_FIELDS = [column for column in decisions.c if column.name != "id"]
+
+
+class SqlDecisions:
+    """The decision log of a database. Raises: `StorageFailed` from every method."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, entries: Sequence[Decision], most_rows: int) -> None:
+        """Keeps entries, all or none; the oldest beyond `most_rows` go."""
+        with self._database.step() as step:
+            step.execute(insert(decisions), [vars(entry) for entry in entries])
+            last = step.scalar(select(func.max(decisions.c.id))) or 0
+            step.execute(delete(decisions).where(decisions.c.id <= last - most_rows))
+
+    def of_request(self, request_id: str, models: frozenset[str] | None, first_row: int, limit: int) -> list[Decision]:
+        """The entries of a request from a row on, of these models alone where they are told."""
+        wanted = (
+            select(*_FIELDS)
+            .where(decisions.c.request_id == request_id, decisions.c.row >= first_row)
+            .order_by(decisions.c.id)
+            .limit(limit)
+        )
+        if models is not None:
+            wanted = wanted.where(decisions.c.model.in_(models))
+        with self._database.look() as look:
+            return [_decision(row) for row in look.execute(wanted)]
+
+    def between(self, start: datetime | None, end: datetime | None) -> Iterator[Decision]:
+        """Every entry from a time to before another, in the order they were kept; what is added meanwhile may be in."""
+        bounds: list[ColumnElement[bool]] = []
+        if start is not None:
+            bounds.append(decisions.c.at >= start)
+        if end is not None:
+            bounds.append(decisions.c.at < end)
+        after = 0
+        while True:
+            with self._database.look() as look:
+                page = look.execute(
+                    select(decisions).where(decisions.c.id > after, *bounds).order_by(decisions.c.id).limit(_PAGE)
+                ).all()
+            yield from map(_decision, page)
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
+
+
+def _decision(row: Any) -> Decision:
+    fields = {column.name: getattr(row, column.name) for column in _FIELDS}
+    return Decision(**{**fields, "at": utc(row.at)})

@@ -1,0 +1,183 @@
+"""Routes that are answered ahead of the framework, as plain ASGI: the doorway has let the caller in and bounded the
+body, and the handler gets bytes and gives bytes.
+
+Decided here: a row of a small model is decided in a few tens of microseconds, and the framework's own middleware,
+request and response take several times that. A handler of a hot route knows neither; the same function also stands
+in the framework's table, so that the route is described there, and other verbs on it are refused there.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from service.domain import Principal
+from service.monitoring.monitor import Call
+from service.web.state import Parts, call, parts, principal, request_id
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+T = TypeVar("T")
+JSON = b"application/json"
+_WATCH_AFTER_S = 0.02  # most calls are through by then, and need nobody to look whether their client still waits
+
+
+class HotCall(NamedTuple):
+    """A call whose caller was let in: the whole body, headers by their lower-case names,
+    what the path names, and what is told of the call when it ends."""
+
+    parts: Parts
+    principal: Principal
+    request_id: str
+    body: bytes
+    headers: Mapping[bytes, bytes]
+    query: bytes
+    names: Mapping[str, str]
+    receive: Receive
+    told: Call
+
+    async def wait_for(self, work: Awaitable[T]) -> T:
+        """What the work gives, which is cancelled when the client leaves. For what waits; what is done in place need
+        not look whether somebody still waits. Raises: `ClientDisconnect`.
+        """
+        watch = _Watch(self.receive)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if watch.is_gone:
+                raise ClientDisconnect from None
+            raise
+        finally:
+            watch.close()
+
+
+class Reply(NamedTuple):
+    """What is sent back."""
+
+    body: bytes
+    media_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    status: int = 200
+
+
+Handler = Callable[[HotCall], Awaitable[Reply]]
+
+
+class HotRoute(Protocol):
+    """What is asked of a row of the table of routes."""
+
+    @property
+    def verb(self) -> str:
+        """Of HTTP."""
+
+    @property
+    def path(self) -> str:
+        """With `{name}` where it names something."""
+
+    @property
+    def handler(self) -> Callable[..., Any]:
+        """What answers."""
+
+
+class Hot(NamedTuple):
+    """A hot route that fits a request."""
+
+    handler: Handler
+    path: str
+    names: Mapping[str, str]
+
+
+class HotRoutes:
+    """The hot routes by verb and path."""
+
+    def __init__(self, routes: Iterable[HotRoute]) -> None:
+        self._whole: dict[tuple[str, str], Hot] = {}
+        self._patterns: list[tuple[str, re.Pattern[str], HotRoute]] = []
+        for route in routes:
+            if "{" in route.path:
+                pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path)))
+                self._patterns.append((route.verb, pattern, route))
+            else:
+                self._whole[route.verb, route.path] = Hot(route.handler, route.path, {})
+
+    def match(self, verb: str, path: str) -> Hot | None:
+        """The route for a request, None where it is not a hot one."""
+        found = self._whole.get((verb, path))
+        if found is not None or not self._patterns:
+            return found
+        for known, pattern, route in self._patterns:
+            if known == verb and (match := pattern.fullmatch(path)):
+                return Hot(route.handler, route.path, match.groupdict())
+        return None
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body. Raises: `ClientDisconnect` where the client left before it was through."""
+    message = await receive()
+    pieces: list[bytes] = []
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if not message.get("more_body", False):
+            break
+        pieces.append(message.get("body", b""))
+        message = await receive()
+    last: bytes = message.get("body", b"")
+    return b"".join([*pieces, last]) if pieces else last
+
+
+class _Watch:
+    """Ends the task that is answering a call when its client leaves, so that nothing is worked on for nobody."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._start)
+        self.is_gone = False
+
+    def close(self) -> None:
+        """The call is answered."""
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _start(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        with suppress(Exception):
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            self.is_gone = True
+            if self._task is not None:
+                self._task.cancel()
+
+
+def as_endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """The same handler as the framework calls one: under its name, with its words."""
+
+    async def endpoint(request: Request) -> Response:
+        reply = await handler(
+            HotCall(
+                parts(request),
+                principal(request),
+                request_id(request),
+                await request.body(),
+                dict(reversed(request.headers.raw)),
+                request.scope.get("query_string", b""),
+                request.path_params,
+                request.receive,
+                call(request),
+            )
+        )
+        response = Response(reply.body, reply.status, media_type=reply.media_type.decode())
+        response.raw_headers.extend(reply.headers)
+        return response
+
+    endpoint.__name__, endpoint.__doc__ = handler.__name__, handler.__doc__
+    return endpoint

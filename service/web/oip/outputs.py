@@ -1,0 +1,94 @@
+"""What a model answers under the protocol: the decision and the numbers behind it, as tensors.
+
+Decided here: `label` is the class's name, as in `POST /predict`, because an index means nothing to whoever has not the
+list at hand; numbers are FP64, as everywhere; a classification is sorted by value, ties by the order of the classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.domain import BadRequest
+from service.inference import Answer
+from service.web.oip.codec import InferRequest, Output, WantedOutput
+from service.web.oip.datatypes import BYTES
+from service.web.oip.tensors import Texts
+
+# Name, datatype, and whether a row has a column per class.
+OUTPUTS = {
+    "label": (BYTES, False),
+    "probabilities": ("FP64", True),
+    "adjusted": ("FP64", True),
+    "margin": ("FP64", False),
+    "logits": ("FP64", True),
+    "operating_point": (BYTES, False),
+}
+
+
+def make_outputs(request: InferRequest, found: Answer, logits: np.ndarray) -> list[Output]:
+    """The tensors that were asked for, in that order; all where none was named.
+
+    Raises: `BadRequest` for an output that there is not, or that cannot be told as a classification.
+    """
+    wanted = wanted_outputs(request)
+    return [
+        Output(
+            output.name,
+            BYTES if output.classes else OUTPUTS[output.name][0],
+            _values(output, found, logits),
+            output.binary,
+        )
+        for output in wanted
+    ]
+
+
+def wanted_outputs(request: InferRequest) -> Sequence[WantedOutput]:
+    """The outputs to answer, checked. Raises: `BadRequest`."""
+    if request.outputs is None:
+        return [WantedOutput(name, request.binary) for name in OUTPUTS]
+    for output in request.outputs:
+        if output.name not in OUTPUTS:
+            raise BadRequest(f"there is no output {output.name[:100]!r}, only {', '.join(OUTPUTS)}")
+        if output.classes and not OUTPUTS[output.name][1]:
+            columns = ", ".join(name for name, (_, by_class) in OUTPUTS.items() if by_class)
+            raise BadRequest(f"output '{output.name}' cannot be a classification: it has no classes, as {columns} have")
+    return request.outputs
+
+
+def answering_points(found: Answer) -> tuple[str, ...]:
+    """The points that answered, `name@version`, each once and in the order of the rows."""
+    return tuple(dict.fromkeys(record.label for record in found.points))
+
+
+def _values(output: WantedOutput, found: Answer, logits: np.ndarray) -> np.ndarray | Texts:
+    if output.name == "label":
+        return Texts(found.decided, found.version.classes)
+    if output.name == "operating_point":
+        return _points(found)
+    if output.name == "margin":
+        return found.margin
+    numbers = {"probabilities": found.probabilities, "adjusted": found.adjusted, "logits": logits}[output.name]
+    return _classification(numbers, output.classes, found.version.classes) if output.classes else _float64(numbers)
+
+
+def _float64(numbers: np.ndarray) -> np.ndarray:
+    return numbers.astype(np.float64, copy=False)
+
+
+def _points(found: Answer) -> Texts:
+    rows, words = len(found.decided), answering_points(found)
+    if len(words) == 1:
+        return Texts(np.zeros(rows, dtype=np.intp), words)
+    code = {label: i for i, label in enumerate(words)}
+    return Texts(np.array([code[record.label] for record in found.points], dtype=np.intp), words)
+
+
+def _classification(numbers: np.ndarray, most: int, classes: tuple[str, ...]) -> Texts:
+    """`value:index:label` of the largest values of each row, (n, min(most, k))."""
+    order = np.argsort(-numbers, axis=1, kind="stable")[:, :most]
+    values = np.take_along_axis(_float64(numbers), order, axis=1)
+    words = tuple(
+        f"{value!r}:{index}:{classes[index]}"
+        for value, index in zip(values.ravel().tolist(), order.ravel().tolist(), strict=True)
+    )
+    return Texts(np.arange(len(words)).reshape(order.shape), words)

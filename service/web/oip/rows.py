@@ -1,0 +1,98 @@
+"""From a request's tensors to what the model runs on, and to the points that decide: each checked against the model.
+
+The operating point is, in this order: the input `operating_point`, one a row (BYTES: names; integers: indices, as the
+metadata lists them); the request parameter `operating_point`; the header `Setpoint-Operating-Point`, for clients that
+cannot send parameters; the model's default. A model with an input of that name keeps it for itself. In place of all of
+a model's inputs, `features` or `logits` are taken, as in `POST /predict`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from service.domain import BadRequest, Model, ModelVersion, TooLarge
+from service.inference import Rows
+from service.web.oip.codec import InferRequest, Tensor, read_raw
+from service.web.oip.datatypes import BYTES, datatype_of
+from service.web.oip.metadata import point_labels
+
+POINT = "operating_point"
+POINT_HEADER = "setpoint-operating-point"
+
+
+def whole_body(raw: memoryview, version: ModelVersion) -> dict[str, Tensor]:
+    """A body without JSON as the model's one input. Raises: `BadRequest`."""
+    if len(version.inputs) != 1:
+        raise BadRequest(f"a body without a JSON header is one tensor, the model takes {len(version.inputs)} inputs")
+    (port,) = version.inputs
+    return {port.name: read_raw(raw, datatype_of(port.dtype), port.shape, port.name)}
+
+
+def to_rows(tensors: Mapping[str, Tensor], version: ModelVersion, most: int) -> tuple[Rows, int]:
+    """What the model is to decide, and how many rows it is. Raises: `BadRequest`, `TooLarge`."""
+    names = [port.name for port in version.inputs]
+    if len(tensors) == 1 and (alone := next(iter(tensors))) in ("features", "logits") and alone not in names:
+        tensor = tensors[alone]
+        if tensor.datatype not in ("FP32", "FP64") or tensor.array.ndim != 2:
+            raise BadRequest(
+                f"input '{alone}' must be FP32 or FP64 with 2 axes, got {tensor.datatype} of shape "
+                f"{list(tensor.array.shape)}"
+            )
+        n = _bounded(len(tensor.array), most, version)
+        return Rows(features=tensor.array) if alone == "features" else Rows(logits=tensor.array), n
+    if tensors.keys() != set(names):
+        raise BadRequest(
+            f"the model takes the inputs {', '.join(names)} (and '{POINT}'); "
+            f"got {', '.join(name[:100] for name in tensors) or 'none'}"
+        )
+    for port in version.inputs:
+        tensor, wanted = tensors[port.name], datatype_of(port.dtype)
+        if tensor.datatype != wanted:
+            raise BadRequest(f"input '{port.name}' must be {wanted}, got {tensor.datatype}")
+        if tensor.array.ndim != len(port.shape) or any(
+            length not in (None, got) for length, got in zip(port.shape, tensor.array.shape, strict=True)
+        ):
+            shown = ", ".join("-1" if length is None else str(length) for length in port.shape)
+            raise BadRequest(f"input '{port.name}' must have shape [{shown}], got {list(tensor.array.shape)}")
+    lengths = {name: len(tensors[name].array) for name in names}
+    if len(set(lengths.values())) > 1:
+        raise BadRequest(f"inputs must have the same number of rows, got {lengths}")
+    n = _bounded(lengths[names[0]], most, version)
+    return Rows(inputs={name: tensors[name].array for name in names}), n
+
+
+def _bounded(rows: int, most: int, version: ModelVersion) -> int:
+    if rows > most:
+        raise TooLarge(f"a call may have at most {most} rows of {len(version.classes)} classes, got {rows}")
+    return rows
+
+
+def to_references(
+    own: Tensor | None,
+    rows: int,
+    request: InferRequest,
+    headers: Mapping[str, str],
+    model: Model,
+    version: ModelVersion,
+) -> str | Sequence[str] | None:
+    """The point that decides, or one a row. Raises: `BadRequest`."""
+    told = request.parameters.get(POINT)
+    if told is not None and not isinstance(told, str):
+        raise BadRequest(f"parameters: {POINT} must be a text, `name` or `name@version`")
+    if own is None:
+        return told if told is not None else headers.get(POINT_HEADER)
+    if told is not None:
+        raise BadRequest(f"{POINT} was given as an input and as a parameter: give one")
+    if own.array.shape not in ((rows,), (rows, 1)):
+        raise BadRequest(f"input '{POINT}' must have shape [{rows}], one a row, got {list(own.array.shape)}")
+    if own.datatype == BYTES:
+        return [str(name) for name in own.array.ravel().tolist()]
+    if own.array.dtype.kind not in "iu":
+        raise BadRequest(f"input '{POINT}' must be BYTES, names, or INT32, indices; got {own.datatype}")
+    labels, indices = point_labels(model, version), own.array.ravel()
+    if (outside := np.flatnonzero((indices < 0) | (indices >= len(labels)))).size:
+        raise BadRequest(
+            f"input '{POINT}'[{outside[0]}] must be an index from 0 to {len(labels) - 1}, as the model's metadata "
+            f"lists its points; got {indices[outside[0]]}"
+        )
+    return [labels[index] for index in indices.tolist()]

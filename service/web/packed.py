@@ -1,0 +1,109 @@
+"""Rows as they lie in memory: `.npy` and Arrow bodies of `POST /predict`, and answers as `.npy`.
+
+Decided here: what a body is, its first bytes say, never its content type, which many clients get wrong. What JSON says
+beside its rows is in the address, the point also in a header. An answer is JSON unless `Accept` names
+`application/x-npy`: then one record a row, with the class as its index, and the rest in headers.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from calibrate.io.model import Port
+from calibrate.io.packed import npy_header
+from service.domain import BadRequest
+from service.inference import Answer
+from service.web.hot import Reply
+
+NPY = b"application/x-npy"
+_FIELDS = ("model", "model_version", "operating_point", "compare", "rows", "priority", "timeout_ms")
+_MOST_QUERY = 8192
+
+
+def read_head(query: bytes, headers: Mapping[bytes, bytes]) -> Mapping[str, Any]:
+    """What the address, and the header `Setpoint-Operating-Point`, say beside the rows. Raises: `BadRequest`."""
+    found, point = _read_query(query), headers.get(b"setpoint-operating-point")
+    return found if point is None else {"operating_point": point.decode("latin-1"), **found}
+
+
+@lru_cache(maxsize=1024)
+def _read_query(query: bytes) -> Mapping[str, Any]:
+    """What the address says beside the rows: `compare` may come more than once. Raises: `BadRequest`."""
+    if len(query) > _MOST_QUERY:
+        raise BadRequest(f"the query may have {_MOST_QUERY} bytes, got {len(query)}")
+    found: dict[str, Any] = {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=200):
+        if name not in _FIELDS:
+            raise BadRequest(f"with rows as .npy or Arrow the query takes {', '.join(_FIELDS)}; got {name[:100]!r}")
+        if name == "compare":
+            found.setdefault("compare", []).append(value)
+        elif name in found:
+            raise BadRequest(f"the query holds {name!r} more than once")
+        else:
+            found[name] = _number(name, value) if name in ("model_version", "priority", "timeout_ms") else value
+    return found
+
+
+def _number(name: str, value: str) -> int:
+    if not value.isascii() or not value.isdecimal() or len(value) > 9:
+        raise BadRequest(f"{name} must be a whole number, got {value[:100]!r}")
+    return int(value)
+
+
+def to_inputs(found: np.ndarray | Mapping[str, np.ndarray], ports: Sequence[Port]) -> Mapping[str, np.ndarray]:
+    """Arrays by input: columns of the inputs' names, or for one input one array, or its columns in order.
+
+    Raises: `BadRequest`.
+    """
+    if isinstance(found, np.ndarray):
+        if len(ports) != 1:
+            names = ", ".join(port.name for port in ports)
+            raise BadRequest(f"one array came, the model has the inputs {names}: send Arrow with a column for each")
+        return {ports[0].name: found}
+    if found.keys() == {port.name for port in ports}:
+        return {
+            port.name: found[port.name][:, np.newaxis]
+            if len(port.shape) == 2 and found[port.name].ndim == 1
+            else found[port.name]
+            for port in ports
+        }
+    return {ports[0].name: to_matrix(found)} if len(ports) == 1 else found
+
+
+def to_matrix(found: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
+    """One array as it is, one column of lists as it is, or columns side by side. Raises: `BadRequest`."""
+    if isinstance(found, np.ndarray):
+        return found
+    columns = list(found.values())
+    if len(columns) == 1:
+        return columns[0] if columns[0].ndim == 2 else columns[0][:, np.newaxis]
+    if any(column.ndim != 1 or column.dtype.kind == "O" for column in columns):
+        raise BadRequest("the columns must be named as the model's inputs, or be one column of lists, or numbers all")
+    return np.stack(columns, axis=1)
+
+
+def npy_reply(found: Answer) -> Reply:
+    """An answer under one point as records: `label` (the index of the class), `probabilities`, `adjusted`, `margin`."""
+    n, k = found.probabilities.shape
+    records = np.empty(n, _record(k))
+    records["label"], records["margin"] = found.decided, found.margin
+    records["probabilities"], records["adjusted"] = found.probabilities, found.adjusted
+    headers = (
+        (b"setpoint-model-version", b"%d" % found.version.version),
+        (b"setpoint-operating-point", found.points[0].label.encode()),
+    )
+    return Reply(_header(k, n) + records.tobytes(), NPY, headers)
+
+
+@lru_cache(maxsize=256)
+def _record(classes: int) -> np.dtype:
+    return np.dtype([("label", "<i8"), ("probabilities", "<f8", (classes,)), ("adjusted", "<f8", (classes,)),
+                     ("margin", "<f8")])  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _header(classes: int, rows: int) -> bytes:
+    return npy_header(_record(classes), rows)
