@@ -18,6 +18,7 @@ from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
 from service.cli_decisions import decisions
+from service.cli_jobs import calibrate, jobs
 from service.cli_keys import keys
 from service.settings import Settings
 
@@ -51,7 +52,9 @@ app.command()(library.curve)
 app.command()(bench)
 app.command()(cli_export.export)
 app.command()(cli_retrain.retrain)
+app.command()(calibrate)
 app.add_typer(keys)
+app.add_typer(jobs)
 app.add_typer(decisions)
 
 

@@ -57,7 +57,33 @@ class Client:
         body = {"model_version": model_version, "operating_point": point, "reason": reason}
         return self._ask("PUT", f"/models/{model}/default", json=body)
 
+    def calibrate(self, file: Path, spec: dict[str, Any], key: str) -> dict[str, Any]:
+        """A calibration on the rows of a file, as a job that goes on by itself; a call that breaks is made again."""
+        headers = {"Prefer": "respond-async", "Idempotency-Key": key}
+        body = {"data": {"spec": json.dumps(spec)}, "files": {"data": (file.name, _read(file))}, "headers": headers}
+        said = self._ask("POST", "/calibrate", **body)
+        if "state" in said:
+            return said
+        # It was over already: asked for before, under the same key.
+        point = said["model"], said["operating_point"]
+        return self.job(next(job["id"] for job in self.jobs(1000) if (job["model"], job["operating_point"]) == point))
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """A job as it is now."""
+        return self._ask("GET", f"/jobs/{job_id}")
+
+    def jobs(self, limit: int) -> list[dict[str, Any]]:
+        """The newest jobs first."""
+        return list(self._answer("GET", f"/jobs?limit={limit}"))
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancels a job."""
+        return self._ask("DELETE", f"/jobs/{job_id}")
+
     def _ask(self, verb: str, path: str, **what: Any) -> dict[str, Any]:
+        return dict(self._answer(verb, path, **what))
+
+    def _answer(self, verb: str, path: str, **what: Any) -> Any:
         try:
             response = self._http.request(verb, path, **what)
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
@@ -71,7 +97,7 @@ class Client:
             raise Refused(f"{self._http.base_url} answered {response.status_code} without JSON") from None
         if response.is_error:
             raise Refused(f"the server refused it ({response.status_code}): {body.get('detail', body)}")
-        return dict(body)
+        return body
 
 
 def _read(file: Path) -> bytes:

@@ -38,6 +38,7 @@ ALLOWED |= {
     "service.domain": set(),
     "service.settings": set(),
     "service.client": set(),
+    "service.cli_jobs": {"service.client"},
     "service.connections": set(),
     "service.keys": {"service.domain"},
     "service.facts": {"service.domain"},
@@ -58,7 +59,7 @@ ALLOWED |= {
     "service.server": {"service.settings", "service.connections", "service.lifecycle", "service.web"},
     "service.cli": {
         f"service.{name}"
-        for name in ("settings", "client", "cli_decisions", "cli_keys", "main", "monitoring", "server")
+        for name in ("settings", "client", "cli_decisions", "cli_jobs", "cli_keys", "main", "monitoring", "server")
     },
     "service.cli_decisions": {f"service.{name}" for name in ("domain", "settings", "storage", "main")},
     "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
