@@ -42,6 +42,7 @@ class Spec:
     model_version: int | None = None
     make_default: bool = False
     reason: str = ""
+    override: bool = False
 
 
 def spec_of(values: Mapping[str, Any]) -> Spec:

@@ -1,4 +1,4 @@
-"""The `setpoint` command: extract, fit, evaluate, curve, bench, retrain, export, serve, publish."""
+"""The `setpoint` command: extract, fit, evaluate, curve, bench, retrain, export, serve, publish, points."""
 
 import errno
 import json
@@ -20,6 +20,7 @@ from calibrate.errors import InputError, SetpointError
 from service.cli_decisions import decisions
 from service.cli_jobs import calibrate, jobs
 from service.cli_keys import keys
+from service.cli_points import points
 from service.settings import Settings
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ app.command()(calibrate)
 app.add_typer(keys)
 app.add_typer(jobs)
 app.add_typer(decisions)
+app.add_typer(points)
 
 
 @app.command()
@@ -147,7 +149,7 @@ def publish(
                 output=output,
                 output_kind=output_kind,
             )
-            number, point = said["model_version"], "argmax"
+            number, point = said["model_version"], f"argmax@{said['model_version']}"
             done = f"registered version {number} of model '{model}', which runs on {said['provider']}"
             staged = f"; it is staged, and answers requests that ask for model_version {number}"
         else:
@@ -161,7 +163,7 @@ def publish(
         elif said["is_default"]:
             done += ", the default"
         else:
-            done += f"{staged}. PUT /models/{model}/default makes it the default (as --make-default REASON would have)"
+            done += f"{staged}. 'setpoint points default {model} {point} --reason ...' makes it the default"
     if as_json:
         print(json.dumps(said, ensure_ascii=False))
     else:

@@ -2,9 +2,11 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -35,7 +37,7 @@ class Client:
     def register(self, file: Path, model: str, **fields: str | None) -> dict[str, Any]:
         """Registers an ONNX file; `fields` are those of the form."""
         given = {"name": model, **{key: value for key, value in fields.items() if value is not None}}
-        return self._ask("POST", "/models", data=given, files={"file": (file.name, _read(file))})
+        return dict(self._ask("POST", "/models", data=given, files={"file": (file.name, _read(file))}))
 
     def publish(self, file: Path, model: str, *, name: str, model_version: int | None) -> dict[str, Any]:
         """Publishes the point in a file that `OperatingPoint.save` or `FitResult.save` wrote."""
@@ -50,18 +52,18 @@ class Client:
             point = saved["point"]
             details = {key: value for key, value in saved.items() if key not in ("point", "threshold")}
         body = {"name": name, "point": point, "details": details, "model_version": model_version}
-        return self._ask("POST", f"/models/{model}/operating-points", json=body)
+        return dict(self._ask("POST", f"/models/{model}/operating-points", json=body))
 
     def set_default(self, model: str, *, model_version: int, point: str, reason: str) -> dict[str, Any]:
         """Moves the default of a model."""
         body = {"model_version": model_version, "operating_point": point, "reason": reason}
-        return self._ask("PUT", f"/models/{model}/default", json=body)
+        return dict(self._ask("PUT", f"/models/{model}/default", json=body))
 
     def calibrate(self, file: Path, spec: dict[str, Any], key: str) -> dict[str, Any]:
         """A calibration on the rows of a file, as a job that goes on by itself; a call that breaks is made again."""
         headers = {"Prefer": "respond-async", "Idempotency-Key": key}
         body = {"data": {"spec": json.dumps(spec)}, "files": {"data": (file.name, _read(file))}, "headers": headers}
-        said = self._ask("POST", "/calibrate", **body)
+        said = dict(self._ask("POST", "/calibrate", **body))
         if "state" in said:
             return said
         # It was over already: asked for before, under the same key.
@@ -70,20 +72,27 @@ class Client:
 
     def job(self, job_id: str) -> dict[str, Any]:
         """A job as it is now."""
-        return self._ask("GET", f"/jobs/{job_id}")
+        return dict(self._ask("GET", f"/jobs/{job_id}"))
 
     def jobs(self, limit: int) -> list[dict[str, Any]]:
         """The newest jobs first."""
-        return list(self._answer("GET", f"/jobs?limit={limit}"))
+        return list(self._ask("GET", f"/jobs?limit={limit}"))
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancels a job."""
-        return self._ask("DELETE", f"/jobs/{job_id}")
+        return dict(self._ask("DELETE", f"/jobs/{job_id}"))
 
-    def _ask(self, verb: str, path: str, **what: Any) -> dict[str, Any]:
-        return dict(self._answer(verb, path, **what))
+    def get(self, *path: str, **query: Any) -> Any:
+        """What is at an address, given by its parts."""
+        asked = {name: value for name, value in query.items() if value is not None}
+        return self._ask("GET", _address(path), params=asked)
 
-    def _answer(self, verb: str, path: str, **what: Any) -> Any:
+    def do(self, verb: str, *path: str, **body: Any) -> Any:
+        """Asks for a change at an address; of the body what is not None."""
+        given = {name: value for name, value in body.items() if value is not None}
+        return self._ask(verb, _address(path), **{"params" if verb == "DELETE" else "json": given})
+
+    def _ask(self, verb: str, path: str, **what: Any) -> Any:
         try:
             response = self._http.request(verb, path, **what)
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
@@ -98,6 +107,10 @@ class Client:
         if response.is_error:
             raise Refused(f"the server refused it ({response.status_code}): {body.get('detail', body)}")
         return body
+
+
+def _address(path: Sequence[str]) -> str:
+    return "".join(f"/{quote(part, safe='@')}" for part in path)
 
 
 def _read(file: Path) -> bytes:

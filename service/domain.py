@@ -1,10 +1,14 @@
 """The nouns of the service, as frozen values, and the facts that can stand in the way.
 
 A model has versions; a version has operating points; the default names one version and one point of it. Versions and
-points are numbered, immutable and never reused: only the default moves. `name@version` is unique within a model, and a
-point belongs to the model version that it was fitted on or published for.
+points are numbered, immutable and never reused: only the default, aliases and the state of a point move. `name@version`
+is unique within a model, and a point belongs to the model version that it was fitted on or published for.
+
+Decided here: the state of a point that is stored is one of four, and only an approved one answers. That a point is
+*active* is no state of its own: it is the one that the default names, so the two can never disagree.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +17,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
+import orjson
 from jaxtyping import Float, Float64
 
 from calibrate.errors import InputError, SetpointError
@@ -52,6 +57,22 @@ class UnknownCurve(SetpointError, LookupError):
 
 class UnknownJob(SetpointError, LookupError):
     """There is no job of that id, or it is another caller's."""
+
+
+class UnknownAlias(SetpointError, LookupError):
+    """A model has no alias of that name."""
+
+
+class NotApproved(SetpointError):
+    """An operating point may not answer: it is a draft, computed in the shadow only, or retired."""
+
+
+class Conflict(SetpointError):
+    """What is to be changed stands otherwise by now, or in a way that does not allow the change."""
+
+
+class BadEvidence(SetpointError):
+    """A point's own evidence speaks against letting it answer."""
 
 
 class UnknownRoute(SetpointError, LookupError):
@@ -204,6 +225,12 @@ class ModelVersion:
 
 
 PointState = Literal["draft", "shadow", "approved", "retired"]
+STATED: dict[PointState, str] = {
+    "draft": "is a draft, which answers once it is approved",
+    "shadow": "is computed in the shadow, and does not answer",
+    "approved": "is approved",
+    "retired": "is retired",
+}
 
 
 @dataclass(frozen=True)
@@ -211,6 +238,7 @@ class PointRecord:
     """A published operating point: the value, and around it where it came from and what it achieved.
 
     `details` is what a fit says of itself (`FitResult.to_dict` without the point), or what a publisher submitted.
+    `because` is the reason that was given for its state, `model_digest` that of the model file it was made for.
     """
 
     model: str
@@ -224,11 +252,23 @@ class PointRecord:
     author: str = ""
     approved_by: str | None = None
     model_digest: str = ""
+    because: str = ""
 
     @cached_property
     def label(self) -> str:
         """`name@version`, unique within the model."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def stated(self) -> str:
+        """Its state in words, with the reason where one was given."""
+        return f"{self.label} {STATED[self.state]}" + (f": {self.because}" if self.because else "")
+
+    @cached_property
+    def evidence_digest(self) -> str:
+        """Hex SHA-256 over the point and everything that was said for it: what an approver has looked at."""
+        said = [self.point.digest, self.model_digest, self.details]
+        return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS, default=dict)).hexdigest()
 
     @cached_property
     def calibration(self) -> CalibrationMap | None:
@@ -265,22 +305,49 @@ class Default:
         """`name@version` of the point."""
         return f"{self.point}@{self.point_version}"
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """As the audit trail tells of it."""
+        return {"model_version": self.model_version, "operating_point": self.label}
+
 
 @dataclass(frozen=True)
 class Model:
-    """A model with everything published for it. A snapshot: it never changes, the next one takes its place."""
+    """A model with everything published for it. A snapshot: it never changes, the next one takes its place.
+
+    `aliases` lead to `name@version`; `previous` is what the default was before, and what a rollback goes back to.
+    """
 
     name: str
     versions: Mapping[int, ModelVersion]
     points: tuple[PointRecord, ...]
     default: Default
-    _latest: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    previous: Default | None = None
     _exact: dict[str, PointRecord] = field(init=False, repr=False, compare=False)
+    _answers: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
+    _drafts: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
+    _shadows: dict[int, tuple[PointRecord, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        ordered = sorted(self.points, key=lambda record: record.version)
-        object.__setattr__(self, "_latest", {(record.model_version, record.name): record for record in ordered})
-        object.__setattr__(self, "_exact", {record.label: record for record in ordered})
+        ordered = [record for record in sorted(self.points, key=lambda record: record.version) if self._fits(record)]
+        found: dict[bool, dict[tuple[int, str], PointRecord]] = {True: {}, False: {}}
+        shadows: dict[int, tuple[PointRecord, ...]] = {}
+        for record in ordered:
+            if record.state == "retired":
+                continue
+            names = found[record.state == "approved"]
+            names[record.model_version, record.name] = names[record.model_version, record.label] = record
+            if record.state == "shadow":
+                shadows[record.model_version] = (*shadows.get(record.model_version, ()), record)
+        object.__setattr__(self, "_exact", {record.label: record for record in self.points})
+        object.__setattr__(self, "_answers", found[True])
+        object.__setattr__(self, "_drafts", found[False])
+        object.__setattr__(self, "_shadows", shadows)
+        for alias, label in self.aliases.items():
+            record = self._exact[label]
+            if found[True].get((record.model_version, label)) is record:
+                found[True][record.model_version, alias] = record
 
     def version(self, number: int | None) -> ModelVersion:
         """A version by number, the default one for None. Raises: `UnknownVersion`."""
@@ -291,9 +358,10 @@ class Model:
         return found
 
     def point(self, version: ModelVersion, reference: str | None) -> PointRecord:
-        """A version's point by `name` (its latest) or `name@version`; None is the default, if it is of this version.
+        """The point of a version that answers: by `name` (its latest approved), `name@version` or an alias; None is the
+        default, if it is of this version.
 
-        Raises: `UnknownPoint`.
+        Raises: `UnknownPoint`, `NotApproved`, `StorageFailed` where it was made for another model file.
         """
         if reference is None:
             if version.version != self.default.model_version:
@@ -301,17 +369,82 @@ class Model:
                     f"version {version.version} of model '{self.name}' is staged and has no default: name an operating "
                     f"point, of {self._names(version)}"
                 )
-            return self._exact[self.default.label]
-        found = self._exact.get(reference) if "@" in reference else self._latest.get((version.version, reference))
-        if found is None or found.model_version != version.version:
-            raise UnknownPoint(
-                f"version {version.version} of model '{self.name}' has no operating point {reference[:200]!r}, only "
-                f"{self._names(version)}"
-            )
+            reference = self.default.label
+        found = self._answers.get((version.version, reference))
+        if found is None:
+            raise self._why_not(version, reference)
         return found
 
+    def compared(self, version: ModelVersion, reference: str) -> PointRecord:
+        """The same for what is only compared: drafts and shadows too, by a bare name where none of it is approved.
+
+        Raises: what `point` raises.
+        """
+        key = (version.version, reference)
+        return self._answers.get(key) or self._drafts.get(key) or self.point(version, reference)
+
+    def shadows(self, version: ModelVersion) -> tuple[PointRecord, ...]:
+        """The points of a version that are computed in the shadow."""
+        return self._shadows.get(version.version, ())
+
+    def exact(self, label: str) -> PointRecord:
+        """A point by `name@version`, in any state. Raises: `UnknownPoint`."""
+        found = self._exact.get(label)
+        if found is None:
+            named = "" if "@" in label else ": name it exactly, as name@version"
+            raise UnknownPoint(f"model '{self.name}' has no operating point {label[:200]!r}{named}")
+        return found
+
+    def find(self, reference: str, model_version: int | None = None) -> PointRecord:
+        """A point in any state: by `name@version` or an alias, or by name the latest approved one of a version (the
+        default one unless told), else its latest.
+
+        Raises: `UnknownPoint`, `UnknownVersion`.
+        """
+        label = self.aliases.get(reference, reference)
+        if label in self._exact:
+            return self._exact[label]
+        number = self.version(model_version).version
+        named = [record for record in self.points if (record.model_version, record.name) == (number, reference)]
+        if not named:
+            raise self._why_not(self.versions[number], reference)
+        return max(named, key=lambda record: (record.state == "approved", record.version))
+
+    def _fits(self, record: PointRecord) -> bool:
+        """Whether it was made for the model file that its version has; nobody could say for those of old stores."""
+        return record.model_digest in ("", self.versions[record.model_version].digest)
+
+    def _why_not(self, version: ModelVersion, reference: str) -> SetpointError:
+        """Why a reference leads to nothing that answers."""
+        found = self._exact.get(self.aliases.get(reference, reference))
+        if found is not None and found.model_version != version.version and reference in self.aliases:
+            return UnknownPoint(
+                f"'{reference}' is {found.label}, which is of version {found.model_version} of model '{self.name}', "
+                f"not of version {version.version}"
+            )
+        if found is not None and found.model_version == version.version:
+            if found.state != "approved":
+                return NotApproved(f"{found.stated} (model '{self.name}')")
+            return StorageFailed(
+                f"{found.label} was made for another file than that of version {version.version} of model "
+                f"'{self.name}': its digest is {found.model_digest[:12]}, the model's {version.digest[:12]}"
+            )
+        named = [
+            record for record in self.points if (record.model_version, record.name) == (version.version, reference)
+        ]
+        if named:
+            said = "; ".join(record.stated for record in named[-5:])
+            return NotApproved(f"no version of '{reference}' answers for model '{self.name}': {said}")
+        return UnknownPoint(
+            f"version {version.version} of model '{self.name}' has no operating point {reference[:200]!r}, only "
+            f"{self._names(version)}"
+        )
+
     def _names(self, version: ModelVersion) -> str:
-        labels = [record.label for record in self.points if record.model_version == version.version]
+        """What may be named: every approved point of a version, and aliases."""
+        here = [record for record in self.points if record.model_version == version.version]
+        labels = [record.label for record in here if record.state == "approved"]
+        labels += [alias for alias, label in self.aliases.items() if label in labels]
         return ", ".join(labels[:50])
 
 

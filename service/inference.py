@@ -134,7 +134,8 @@ def answer(
 ) -> Answer:
     """Decides the logits under one point, or each row under its own, and tells what the points in `compare` would say.
 
-    Raises: `UnknownPoint`, `BadRequest` where there is not one reference per row, `NotFinite` where a point overflows.
+    Raises: `UnknownPoint`, `NotApproved`, `BadRequest` where there is not one reference per row, `NotFinite` where a
+    point overflows.
     """
     n = len(logits)
     if references is None or isinstance(references, str):
@@ -149,7 +150,7 @@ def answer(
         decided, probabilities, adjusted, margin = _judge_each(logits, points)
     compared: dict[str, Int[np.ndarray, "n"]] = {}
     if compare:
-        records = [model.point(version, reference) for reference in compare]
+        records = [model.compared(version, reference) for reference in compare]
         compared = dict(zip(compare, decide_under([record.point for record in records], logits), strict=True))
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)
 

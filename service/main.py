@@ -23,11 +23,13 @@ from service.monitoring.traces import open_traces
 from service.registry import Registry
 from service.server import check_tls
 from service.settings import Settings
+from service.shadows import Shadows
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import Database, sqlite_address
 from service.storage.decisions import SqlDecisions
 from service.storage.keys import SqlKeys
 from service.storage.lock import only_server
+from service.storage.shadows import SqlShadowBook
 from service.storage.sql import SqlStore
 from service.web.admission import Admission
 from service.web.app import make_web
@@ -83,7 +85,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     traces = open_traces(settings.traces)
     artifacts = FolderArtifacts(settings.data / "artifacts")
     database = open_database(settings)
-    store = SqlStore(database)
+    store, shadows = SqlStore(database), Shadows(SqlShadowBook(database))
     ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
     try:
         store.check()
@@ -95,11 +97,12 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
         raise
     metrics = Metrics()
     engine = OnnxEngine(settings.threads, settings.run_s, memory_bytes=settings.trial_bytes)
-    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes)
+    registry = Registry(store, artifacts, MeasuredEngine(engine, metrics), settings.classes, settings.approval)
     metrics.watch(registry)
     calibrating = make_calibrating(settings, database, store, registry, metrics)
     lifecycle = Lifecycle(registry, then=calibrating.start)
     metrics.audit_length = lambda: lifecycle.audit_entries
+    metrics.shadow_rows = shadows.totals
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
 
     kept_decisions = SqlDecisions(database)
@@ -121,6 +124,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
             tasks.cancel_scope.cancel()
         await to_thread.run_sync(calibrating.stop)
         await to_thread.run_sync(runner.close)
+        await to_thread.run_sync(shadows.close)
         await to_thread.run_sync(ring.stop)
         if decisions is not None:
             await to_thread.run_sync(decisions.stop)
@@ -137,7 +141,9 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
         metrics.waited,
     )
     lanes = make_lanes(settings.calibrations)
-    parts = Parts(settings, registry, lanes, calibrating.desk, monitor, lifecycle, runner, kept_decisions, decisions)
+    parts = Parts(
+        settings, registry, lanes, calibrating.desk, monitor, lifecycle, runner, kept_decisions, decisions, shadows
+    )
     web, rules = make_web(parts, lifespan)
     hot = HotRoutes(route for route in ROUTES if route.hot)
     return Doorway(web, parts, Admission(settings, ring, rules), hot)

@@ -3,8 +3,8 @@
 Each has one contract, which every implementation passes (`tests/contracts`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,22 @@ from calibrate.io.model import Head, OutputKind, Port
 from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord
 from service.job import Claim, Job
 from service.keys import Key
+
+
+@dataclass(frozen=True)
+class Change:
+    """What moves in a model, decided on the model as it stands, and what the audit trail says of it.
+
+    `default` is the new one, which with `goes_back` undoes the last move; `point` is one with its new state; `aliases`
+    lead to `name@version`, or to None where they are to go.
+    """
+
+    action: str
+    said: Mapping[str, Any]
+    default: Default | None = None
+    goes_back: bool = False
+    point: PointRecord | None = None
+    aliases: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -41,29 +57,56 @@ class Store(Protocol):
         self,
         record: PointRecord,
         actor: str,
-        *,
-        make_default: bool = False,
-        reason: str = "",
+        then: Callable[[Model, PointRecord], Change] | None = None,
         job: Claim | None = None,
     ) -> Model:
-        """Publishes a point under the next number of its name; with `make_default` the default moves in the same step,
-        and the job that made it is done in the same step.
+        """Publishes a point under the next number of its name; `then` is given the model with it, and its change is
+        made in the same step, in which also the job that made the point is done.
 
-        The number and the time in `record` are the store's to give. Raises: `UnknownModel`, `NotOurs` where the job is
-        no longer of that claim.
+        The number and the time in `record` are the store's to give. Raises: `UnknownModel`, `Conflict` where the name
+        is an alias, `NotOurs` where the job is no longer of that claim; what `then` raises, and nothing is published.
         """
 
-    def set_default(self, model: str, default: Default, actor: str, reason: str) -> Model:
-        """Moves the default of a model: version and point in one step. Raises: `UnknownModel`."""
+    def change(self, model: str, decide: Callable[[Model], Change], actor: str) -> Model:
+        """Makes the change that `decide` gives for the model as it stands in this step; whatever it raises, nothing is
+        changed.
 
-    def audit(self, limit: int, models: frozenset[str] | None = None) -> list[AuditEntry]:
-        """The newest entries first, of these models alone where they are told."""
+        Raises: `UnknownModel`.
+        """
+
+    def audit(self, limit: int, models: frozenset[str] | None = None, before: int | None = None) -> list[AuditEntry]:
+        """The newest entries first: of these models alone, and before that number, where they are told."""
 
     def changed_since(self, number: int) -> tuple[int, set[str]]:
         """The number of the newest audit entry, and the models that entries after `number` changed, by any server."""
 
     def check(self) -> None:
         """Raises `StorageFailed` where the storage does not answer, or could not be written."""
+
+
+@dataclass(frozen=True)
+class ShadowCount:
+    """How many rows one point decided as `answered` in an hour, that a shadow would have decided as `would`; both are
+    class indices, `answered_by` and `shadow` are `name@version`.
+    """
+
+    model: str
+    shadow: str
+    hour: datetime
+    answered_by: str
+    answered: int
+    would: int
+    rows: int
+
+
+class ShadowBook(Protocol):
+    """Where the counts of shadows are kept. Raises: `StorageFailed`; then nothing was added."""
+
+    def add(self, counts: Iterable[ShadowCount]) -> None:
+        """Adds rows to what there is."""
+
+    def counts(self, model: str, shadow: str) -> list[ShadowCount]:
+        """All counts of a shadow, the oldest hour first."""
 
 
 class Keys(Protocol):

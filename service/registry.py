@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -20,8 +20,6 @@ from calibrate.io.model import Head
 from calibrate.operating_point import OperatingPoint, check_classes
 from service.domain import (
     AuditEntry,
-    BadRequest,
-    Default,
     Model,
     ModelVersion,
     PointRecord,
@@ -32,7 +30,8 @@ from service.domain import (
     check_point_name,
 )
 from service.job import Claim
-from service.ports import Artifacts, Engine, Session, Store
+from service.points import Approval, Asked, check_make_default, first_state, promote
+from service.ports import Artifacts, Change, Engine, Session, Store
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +45,17 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class Registry:
     """Models, versions, points and defaults, over a store, a folder of artifacts and an engine."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, engine: Engine, most_classes: int = 10_000) -> None:
+    def __init__(
+        self,
+        store: Store,
+        artifacts: Artifacts,
+        engine: Engine,
+        most_classes: int = 10_000,
+        approval: Approval = "off",
+    ) -> None:
         self._most_classes = most_classes
         self._store, self._artifacts, self._engine = store, artifacts, engine
+        self.approval: Approval = approval
         self._changes, self._loading = threading.Lock(), threading.Lock()
         self._models: Mapping[str, Model] = {}
         self._sessions: OrderedDict[Key, Session] = OrderedDict()
@@ -211,13 +218,17 @@ class Registry:
         actor: str,
         make_default: bool = False,
         reason: str = "",
+        override: bool = False,
+        model_digest: str | None = None,
         job: Claim | None = None,
     ) -> PointRecord:
-        """Publishes a point for a version, the default one unless told; in the same step the job that made it is done.
+        """Publishes a point for a version, the default one unless told: approved, or with four eyes as a draft. In
+        the same step the job that made it is done.
 
-        Raises: `NotOurs` where the job is no longer of that claim,
-        `UnknownModel`, `UnknownVersion`, `BadName`, `BadPoint` where its classes are not the model's,
-        `BadRequest` where the default is to move without a reason, `StorageFailed`.
+        Raises: `UnknownModel`, `UnknownVersion`, `BadName`, `BadPoint` where its classes are not the model's or
+        `model_digest` is not that of its file, `Conflict` where the name is an alias, `StorageFailed`; where the
+        default is to move, `BadRequest` without a reason, `Forbidden` with four eyes, `BadEvidence`;
+        `NotOurs` where the job is no longer of that claim.
         """
         version = self.model(model).version(model_version)
         check_point_name(name)
@@ -226,32 +237,30 @@ class Registry:
                 f"the point is for the classes {', '.join(point.classes[:20])}; version {version.version} of model "
                 f"'{model}' has {', '.join(version.classes[:20])}"
             )
+        if model_digest not in (None, version.digest):
+            raise BadPoint(
+                f"the point was fitted on the model file {str(model_digest)[:64]}; version {version.version} of model "
+                f"'{model}' is {version.digest}"
+            )
+        state, now = first_state(self.approval, actor), datetime.now(UTC)
+        record = PointRecord(model, version.version, name, 0, point, details, now, state, model_digest=version.digest)
+        then: Callable[[Model, PointRecord], Change] | None = None
         if make_default:
-            _check_reason(reason)
-        record = PointRecord(
-            model, version.version, name, 0, point, details, datetime.now(UTC), model_digest=version.digest
-        )
-        if make_default:
+            check_make_default(self.approval)
+            asked = Asked(actor, reason, self.approval, override)
+            then = lambda model, record: promote(model, record, asked)  # noqa: E731 - short, and typed above
             self.session(version)
         with self._changes:
-            changed = self._store.add_point(record, actor, make_default=make_default, reason=reason, job=job)
+            changed = self._store.add_point(record, actor, then, job)
             self._show(changed)
-        return changed.point(version, name)
+        return max((each for each in changed.points if each.name == name), key=lambda each: each.version)
 
-    def set_default(self, model: str, *, model_version: int, point: str, actor: str, reason: str) -> Default:
-        """Moves the default to a version and one of its points, both in one step; the version is in memory before.
-
-        Raises: `UnknownModel`, `UnknownVersion`, `UnknownPoint`, `BadRequest`, `StorageFailed`, `BadModel`.
-        """
-        _check_reason(reason)
-        snapshot = self.model(model)
-        version = snapshot.version(model_version)
-        record = snapshot.point(version, point)
-        self.session(version)
-        default = Default(version.version, record.name, record.version)
+    def change(self, model: str, decide: Callable[[Model], Change], actor: str) -> Model:
+        """Makes a change that `service.points` decides. Raises: what it raises, `UnknownModel`, `StorageFailed`."""
         with self._changes:
-            self._show(self._store.set_default(model, default, actor, reason))
-        return default
+            changed = self._store.change(model, decide, actor)
+            self._show(changed)
+        return changed
 
     def keep(self, data: bytes) -> str:
         """Keeps what belongs to a point, and gives its digest. Raises: `StorageFailed`."""
@@ -270,9 +279,9 @@ class Registry:
             )
         return self._artifacts.get(digest)
 
-    def audit(self, limit: int, models: frozenset[str] | None = None) -> list[AuditEntry]:
-        """The newest entries first, of these models alone where they are told. Raises: `StorageFailed`."""
-        return self._store.audit(limit, models)
+    def audit(self, limit: int, models: frozenset[str] | None = None, before: int | None = None) -> list[AuditEntry]:
+        """The newest entries first: of these models alone, and before that number. Raises: `StorageFailed`."""
+        return self._store.audit(limit, models, before)
 
     def _show(self, changed: Model) -> None:
         self._models = {**self._models, changed.name: changed}
@@ -301,8 +310,3 @@ def _names(given: Sequence[str] | None, labels: tuple[str, ...] | None, width: i
             "in the model's order, or leave them out"
         )
     return names
-
-
-def _check_reason(reason: str) -> None:
-    if not isinstance(reason, str) or not reason.strip() or len(reason) > 1000:
-        raise BadRequest("reason must say in 1 to 1000 characters why the default moves")

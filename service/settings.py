@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
     data: Path = Field(Path("setpoint-data"), description="The folder that holds all state; made where it is missing.")
     token: SecretStr | None = Field(None, description="A token that may do everything, for a server without keys.")
+    approval: Literal["off", "four_eyes"] = Field(
+        "off", description="With four_eyes a point answers only once another than its author has approved it."
+    )
     hosts: str = Field(
         "",
         description="Host names that callers may use, as a.example,b.example; without keys loopback's are taken too.",

@@ -32,7 +32,20 @@ ALLOWED = {
 ALLOWED["calibrate.bench"] |= {"calibrate.io"}
 ALLOWED["calibrate.heads"] |= {"calibrate.io"}
 BEHIND_HTTP = {
-    f"service.{name}" for name in ("domain", "facts", "job", "ports", "registry", "inference", "calibration", "jobs")
+    f"service.{name}"
+    for name in (
+        "domain",
+        "facts",
+        "job",
+        "evidence",
+        "ports",
+        "points",
+        "registry",
+        "inference",
+        "calibration",
+        "jobs",
+        "shadows",
+    )
 }
 ALLOWED |= {
     "service.domain": set(),
@@ -45,10 +58,13 @@ ALLOWED |= {
     "service.job": set(),
     "service.ports": {"service.domain", "service.job", "service.keys"},
     "service.auth": {"service.domain", "service.keys", "service.ports"},
-    "service.registry": {"service.domain", "service.job", "service.ports"},
+    "service.evidence": {"service.domain"},
+    "service.points": {f"service.{name}" for name in ("domain", "evidence", "keys", "ports")},
+    "service.registry": {f"service.{name}" for name in ("domain", "job", "points", "ports")},
     "service.inference": {"service.domain", "service.ports", "service.registry"},
+    "service.shadows": {"service.domain", "service.ports", "service.inference"},
     "service.calibration": {"service.domain", "service.ports", "service.inference"},
-    "service.jobs": {f"service.{name}" for name in ("domain", "facts", "job", "ports", "registry")},
+    "service.jobs": {f"service.{name}" for name in ("domain", "facts", "job", "points", "ports", "registry")},
     "service.engine": {"service.domain", "service.facts", "service.job", "service.ports"},
     "service.storage": {f"service.{name}" for name in ("domain", "job", "keys", "ports")},
     "service.decisions": {"service.domain", "service.ports", "service.inference"},
@@ -59,10 +75,21 @@ ALLOWED |= {
     "service.server": {"service.settings", "service.connections", "service.lifecycle", "service.web"},
     "service.cli": {
         f"service.{name}"
-        for name in ("settings", "client", "cli_decisions", "cli_jobs", "cli_keys", "main", "monitoring", "server")
+        for name in (
+            "settings",
+            "client",
+            "cli_decisions",
+            "cli_jobs",
+            "cli_keys",
+            "cli_points",
+            "main",
+            "monitoring",
+            "server",
+        )
     },
     "service.cli_decisions": {f"service.{name}" for name in ("domain", "settings", "storage", "main")},
     "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
+    "service.cli_points": {"service.client"},
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}

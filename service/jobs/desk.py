@@ -21,6 +21,7 @@ from service.job import Job
 from service.jobs.arriving import Arriving
 from service.jobs.board import Board
 from service.jobs.runner import Runner
+from service.points import check_make_default
 from service.ports import Calibrator, JobStore, Spool, Store
 from service.registry import Registry
 
@@ -97,6 +98,8 @@ class Desk:
         spec = wanted.spec
         who.check_model(spec["model"])
         check_point_name(spec["name"])
+        if spec["make_default"]:
+            check_make_default(self._registry.approval)  # before the work, not after it
         version = self._registry.model(spec["model"]).version(spec["model_version"])
         asked = orjson.dumps([spec, wanted.form, wanted.digest], option=orjson.OPT_SORT_KEYS)
         job = Job(

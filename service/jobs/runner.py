@@ -252,6 +252,7 @@ class Runner:
                 actor=job.principal,
                 make_default=spec["make_default"],
                 reason=spec["reason"] or f"calibrated for {details['metric']}",
+                override=spec["override"],
                 job=job.claim,
             )
         )

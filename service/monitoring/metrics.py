@@ -47,6 +47,7 @@ class Metrics:
         self.in_flight = 0
         self.audit_length: Callable[[], int] | None = None
         self.queued_jobs: Callable[[], int] | None = None
+        self.shadow_rows: Callable[[], dict[tuple[str, str, bool], int]] | None = None
         self.decisions: Callable[[], dict[str, int]] | None = None  # rows kept and dropped
         counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
         self._requests = counter("setpoint_http_requests", "Requests answered.", ("method", "route", "status"))
@@ -178,6 +179,14 @@ class _Late(Collector):
         ):
             if ask is not None:
                 yield GaugeMetricFamily(name, about, value=ask())
+        if self._metrics.shadow_rows is not None:
+            shadows = CounterMetricFamily(
+                "setpoint_shadow_rows", "Rows that a shadow decided too, and whether it agreed with the answer.",
+                labels=["model", "operating_point", "agrees"],
+            )  # fmt: skip
+            for (model, point, agrees), number in self._metrics.shadow_rows().items():
+                shadows.add_metric([model, point, str(agrees).lower()], number)
+            yield shadows
 
         if self._metrics.decisions is not None:
             for what, rows in self._metrics.decisions().items():

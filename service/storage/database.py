@@ -21,7 +21,7 @@ from service.domain import StorageFailed
 
 log = logging.getLogger(__name__)
 
-LATEST_MIGRATION = "0002"
+LATEST_MIGRATION = "0003"
 _BUSY_MS = 10_000
 _CHECK_MS = 500
 _WRITERS = 5_037_019_441  # the key of the lock of all writers, any number that nobody else takes

@@ -62,6 +62,8 @@ operating_points = Table(
     Column("author", String(200), nullable=False, server_default=""),
     Column("approved_by", String(200)),
     Column("model_digest", String(64), nullable=False, server_default=""),
+    Column("number", Integer, nullable=False, server_default="0"),
+    Column("because", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("model", "name", "version"),
     ForeignKeyConstraint(["model", "model_version"], ["model_versions.model", "model_versions.version"]),
 )
@@ -79,6 +81,34 @@ defaults = Table(
         ["model", "point", "point_version"],
         ["operating_points.model", "operating_points.name", "operating_points.version"],
     ),
+)
+
+earlier_defaults = Table(
+    "earlier_defaults",
+    metadata,
+    Column("model", String(64), nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("model_version", Integer, nullable=False),
+    Column("point", String(64), nullable=False),
+    Column("point_version", Integer, nullable=False),
+    PrimaryKeyConstraint("model", "depth"),
+    ForeignKeyConstraint(
+        ["model", "point", "point_version"],
+        ["operating_points.model", "operating_points.name", "operating_points.version"],
+    ),
+)
+
+shadow_counts = Table(
+    "shadow_counts",
+    metadata,
+    Column("model", String(64), nullable=False),
+    Column("shadow", String(80), nullable=False),
+    Column("hour", DateTime(timezone=True), nullable=False),
+    Column("answered_by", String(80), nullable=False),
+    Column("answered", Integer, nullable=False),
+    Column("would", Integer, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    PrimaryKeyConstraint("model", "shadow", "hour", "answered_by", "answered", "would"),
 )
 
 aliases = Table(

@@ -67,19 +67,12 @@ def head(step: Connection) -> Head:
 
 
 def newest(
-    step: Connection,
-    limit: int,
-    *,
-    before: int | None = None,
-    model: str | None = None,
-    models: frozenset[str] | None = None,
+    step: Connection, limit: int, *, models: frozenset[str] | None = None, before: int | None = None
 ) -> list[AuditEntry]:
-    """Entries, the newest first; those before a number, of a model, or of some models alone, where that is told."""
+    """Entries, the newest first; of these models alone, and those before a number, where that is told."""
     wanted = select(audit).order_by(audit.c.id.desc()).limit(limit)
     if before is not None:
         wanted = wanted.where(audit.c.id < before)
-    if model is not None:
-        wanted = wanted.where(audit.c.model == model)
     if models is not None:
         wanted = wanted.where(audit.c.model.in_(models))
     return [_entry(row) for row in step.execute(wanted)]

@@ -18,7 +18,7 @@ from service.jobs.desk import Wanted
 from service.web.bodies import answer, check_wire, is_multipart
 from service.web.calibrate_data import read_call
 from service.web.jobs import error_of, job_reply, watched
-from service.web.registry import point_reply
+from service.web.points import point_reply
 from service.web.schemas import CalibrateSpec, JobReply, PointReply
 from service.web.state import Parts, call, parts, principal, request_id
 from service.web.tensors import read_json

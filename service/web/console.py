@@ -1,4 +1,4 @@
-"""`GET /console`: the page for people who pick an operating point, and its two files.
+"""`GET /console`: the page for people who pick an operating point, and its files.
 
 The page holds nothing: it asks the REST interface, as any client does. Its content security policy lets it load and
 call only this server.
@@ -11,7 +11,11 @@ from starlette.responses import Response
 
 from service.domain import UnknownRoute
 
-_KINDS = {"console.html": "text/html", "console.css": "text/css", "console.js": "text/javascript"}
+_KINDS = {
+    "console.html": "text/html",
+    "console.css": "text/css",
+    **dict.fromkeys(("console.js", "base.js", "life.js"), "text/javascript"),
+}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'"
 )

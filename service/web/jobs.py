@@ -20,7 +20,7 @@ from service.facts import from_plain
 from service.job import Job
 from service.web.bodies import answer
 from service.web.errors import Fault, problem_body
-from service.web.registry import point_reply
+from service.web.points import point_reply
 from service.web.schemas import JobReply, Problem, ProgressReply
 from service.web.state import Parts, parts, principal
 

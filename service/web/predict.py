@@ -70,6 +70,7 @@ async def predict(call: HotCall) -> Reply:
     is_short = logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS
     with service.monitor.step("decide"):
         found = _decide(ask, logits) if is_short else await in_thread(lambda: _decide(ask, logits))
+    service.shadows.offer(ask.model, logits, found)
     if service.decisions is not None:
         with service.monitor.step("log"):
             kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, found))

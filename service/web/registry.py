@@ -1,40 +1,21 @@
-"""Models, operating points and the default: registering, publishing, listing, moving."""
+"""Models and the audit trail: registering, listing, telling."""
 
-import logging
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
-
-import orjson
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from calibrate.errors import BadPoint
-from calibrate.operating_point import OperatingPoint
-from service.domain import BadRequest, Default, Model, ModelVersion, PointRecord
+from service.domain import BadRequest, Model, ModelVersion
 from service.registry import Registry
-from service.web.bodies import answer, from_json, read_form, read_small, read_wire
+from service.web.bodies import answer, from_json, read_form
+from service.web.points import default_reply
 from service.web.schemas import (
     AuditReply,
     ColumnReply,
-    CurveReply,
-    DefaultReply,
-    DefaultRequest,
     HeadReply,
     InputReply,
     ModelReply,
-    Point,
-    PointReply,
-    PublishRequest,
     VersionReply,
 )
 from service.web.state import actor, parts, principal
-
-log = logging.getLogger(__name__)
-
-MOST_DETAILS_BYTES = 64 * 2**10
-MOST_DETAILS_DEPTH = 20
 
 
 async def register(request: Request) -> VersionReply:
@@ -82,141 +63,25 @@ async def show_model(request: Request, model: str) -> Response:
     return await service.lanes.changes.run(lambda: answer(_model_reply(registry, registry.model(model)), ModelReply))
 
 
-async def list_points(request: Request, model: str, model_version: int | None = None) -> Response:
-    """A model's operating points with their evidence, of one version where `model_version` is given."""
-    service = parts(request)
+async def audit(request: Request, limit: int = 100, before: int | None = None, model: str | None = None) -> Response:
+    """Who changed what, when, and why: the newest first, at most 1,000.
 
-    def run() -> Response:
-        found = service.registry.model(model)
-        wanted = None if model_version is None else found.version(model_version).version
-        listed = [point_reply(found, record) for record in found.points if wanted in (None, record.model_version)]
-        return answer(listed, list[PointReply])
-
-    return await service.lanes.changes.run(run)
-
-
-async def show_point(request: Request, model: str, point: str) -> PointReply:
-    """One operating point as `/calibrate` answered it: by `name@version`, or by name the default version's latest."""
-    found = parts(request).registry.model(model)
-    return point_reply(found, _find(found, point))
-
-
-async def show_curve(request: Request, model: str, point: str) -> Response:
-    """The trade-off curve that an operating point of two classes was chosen on, thinned, with simultaneous bands."""
-    service = parts(request)
-
-    def run() -> Response:
-        record = _find(service.registry.model(model), point)
-        said = orjson.loads(service.registry.curve(record))
-        return answer(CurveReply(operating_point=record.label, **said), CurveReply)
-
-    return await service.lanes.changes.run(run)
-
-
-def _find(model: Model, reference: str) -> PointRecord:
-    """A point by `name@version` of any version, or by name the default version's latest. Raises: `UnknownPoint`."""
-    for record in model.points:
-        if record.label == reference:
-            return record
-    return model.point(model.version(None), reference)
-
-
-async def publish(request: Request, model: str) -> PointReply:
-    """Publishes a point that was fitted elsewhere; its evidence is marked `submitted`."""
-    body, who, service = await read_small(request), actor(request), parts(request)
-    return await service.lanes.changes.run(lambda: _publish(service.registry, model, body, who))
-
-
-def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointReply:
-    wanted = read_wire(body, PublishRequest)
-    point = OperatingPoint.from_dict(wanted.point.model_dump(exclude_none=True))
-    _check_extras(wanted.details.model_extra or {})
-    details = wanted.details.model_dump(mode="json")
-    details.pop("curve", None)  # names what is kept here, of a calibration that was made here
-    promised = [guarantee["interval"] for guarantee in details["guarantees"]]
-    told = [each for name in ("evidence", "before", "gain", "model_scores") for each in details[name].values()]
-    for interval in (*told, *promised):
-        if isinstance(interval, dict):
-            interval["kind"] = "submitted"
-    found = registry.model(model)
-    version = found.version(wanted.model_version).version
-    draft = PointRecord(model, version, wanted.name, 0, point, details, datetime.now(UTC))
-    _point_reply(found, draft)  # what could not be answered must not be kept
-    record = registry.publish(
-        model, name=wanted.name, point=point, details=details, model_version=wanted.model_version, actor=who
-    )
-    return point_reply(registry.model(model), record)
-
-
-def _check_extras(extras: dict[str, Any]) -> None:
-    """Bounds what may come along with a point beside what its type lists. Raises: `BadPoint`."""
-    level, depth = list(extras.values()), 1
-    while level:
-        depth += 1
-        if depth > MOST_DETAILS_DEPTH:
-            raise BadPoint(f"details may be nested {MOST_DETAILS_DEPTH} deep, got more")
-        level = [
-            inner
-            for item in level
-            if isinstance(item, dict | list)
-            for inner in (item.values() if isinstance(item, dict) else item)
-        ]
-    if (size := len(orjson.dumps(extras))) > MOST_DETAILS_BYTES:
-        raise BadPoint(f"details beyond the known ones may have {MOST_DETAILS_BYTES} bytes, got {size}")
-
-
-async def set_default(request: Request, model: str) -> DefaultReply:
-    """Moves the default to a version and one of its points, both in one step; the way back is the same call."""
-    body, who, service = await read_small(request), actor(request), parts(request)
-
-    def run() -> DefaultReply:
-        wanted = read_wire(body, DefaultRequest)
-        default = service.registry.set_default(
-            model, model_version=wanted.model_version, point=wanted.operating_point, actor=who, reason=wanted.reason
-        )
-        return _default_reply(model, default)
-
-    return await service.lanes.changes.run(run)
-
-
-async def audit(request: Request, limit: int = 100) -> Response:
-    """Who changed what, when, and why: the newest first, at most 1,000, of the models that the caller may use."""
+    `model` tells of one model alone. `before` is the number of an entry: those before it are the next page.
+    """
     if not 1 <= limit <= 1000:
         raise BadRequest(f"limit must be from 1 to 1000, got {limit}")
+    if before is not None and not 1 <= before <= 2**31 - 1:
+        raise BadRequest(f"before must be the number of an entry, got {str(before)[:100]}")
     service, who = parts(request), principal(request)
+    models = who.models if model is None else frozenset({model} if who.may_see(model) else ())
 
     def run() -> Response:
-        entries = service.registry.audit(limit, who.models)
+        entries = service.registry.audit(limit, models, before)
         return answer(
             [AuditReply(**{**vars(entry), "details": dict(entry.details)}) for entry in entries], list[AuditReply]
         )
 
     return await service.lanes.changes.run(run)
-
-
-def point_reply(model: Model, record: PointRecord) -> PointReply:
-    """A point as it goes over the wire; where its stored details cannot be read, without them."""
-    try:
-        return _point_reply(model, record)
-    except (ValidationError, BadPoint) as error:
-        log.error("the details of %s of model '%s' cannot be read: %s", record.label, record.model, error)
-        return _point_reply(model, replace(record, details={"warnings": ["the stored details cannot be read"]}))
-
-
-def _point_reply(model: Model, record: PointRecord) -> PointReply:
-    said_by_us = {
-        "model": record.model,
-        "model_version": record.model_version,
-        "name": record.name,
-        "version": record.version,
-        "operating_point": record.label,
-        "is_default": model.default == Default(record.model_version, record.name, record.version),
-        "point": Point(**record.point.to_dict()),
-        "digest": record.point.digest,
-        "threshold": record.threshold,
-        "created_at": record.created_at,
-    }
-    return PointReply.model_validate({**record.details, **said_by_us})
 
 
 def version_reply(registry: Registry, model: Model, version: ModelVersion) -> VersionReply:
@@ -246,11 +111,8 @@ def version_reply(registry: Registry, model: Model, version: ModelVersion) -> Ve
 def _model_reply(registry: Registry, model: Model) -> ModelReply:
     return ModelReply(
         name=model.name,
-        default=_default_reply(model.name, model.default),
+        default=default_reply(model.name, model.default),
         versions=[version_reply(registry, model, version) for version in model.versions.values()],
         operating_points=[record.label for record in model.points],
+        aliases=dict(model.aliases),
     )
-
-
-def _default_reply(model: str, default: Default) -> DefaultReply:
-    return DefaultReply(model=model, model_version=default.model_version, operating_point=default.label)

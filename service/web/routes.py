@@ -8,7 +8,19 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
-from service.web import calibrate, decisions, health, jobs, predict, registry, schemas
+from service.web import (
+    calibrate,
+    decisions,
+    health,
+    jobs,
+    life,
+    life_schemas,
+    points,
+    predict,
+    registry,
+    schemas,
+    shadow,
+)  # fmt: skip
 from service.web.oip import handlers as v2
 from service.web.oip import schemas as oip
 
@@ -62,18 +74,45 @@ ROUTES = (
     Route("POST", "/models", registry.register, "manage", schemas.VersionReply, 201, form=schemas.RegisterForm),
     Route("GET", "/models", registry.list_models, "predict", list[schemas.ModelReply]),
     Route("GET", "/models/{model}", registry.show_model, "predict", schemas.ModelReply),
+    Route("GET", "/models/{model}/default", life.show_default, "predict", life_schemas.MovedReply),
     Route(
-        "PUT", "/models/{model}/default", registry.set_default, "manage", schemas.DefaultReply,
-        json=schemas.DefaultRequest,
+        "PUT", "/models/{model}/default", life.set_default, "approve", life_schemas.MovedReply,
+        json=life_schemas.DefaultRequest,
     ),
-    Route("GET", "/models/{model}/operating-points", registry.list_points, "predict", list[schemas.PointReply]),
     Route(
-        "POST", "/models/{model}/operating-points", registry.publish, "manage", schemas.PointReply, 201,
+        "POST", "/models/{model}/default/rollback", life.roll_back, "approve", life_schemas.MovedReply,
+        json=life_schemas.RollbackRequest,
+    ),
+    Route("GET", "/models/{model}/aliases", life.list_aliases, "predict", list[life_schemas.AliasReply]),
+    Route(
+        "PUT", "/models/{model}/aliases/{alias}", life.set_alias, "approve", life_schemas.AliasReply,
+        json=life_schemas.AliasRequest,
+    ),
+    Route("DELETE", "/models/{model}/aliases/{alias}", life.drop_alias, "approve", list[life_schemas.AliasReply]),
+    Route("GET", "/models/{model}/operating-points", points.list_points, "predict", list[schemas.PointReply]),
+    Route(
+        "POST", "/models/{model}/operating-points", points.publish, "manage", schemas.PointReply, 201,
         schemas.PublishRequest,
     ),
-    Route("GET", "/models/{model}/operating-points/{point}", registry.show_point, "predict", schemas.PointReply),
+    Route("GET", "/models/{model}/operating-points/{point}", points.show_point, "predict", schemas.PointReply),
     Route(
-        "GET", "/models/{model}/operating-points/{point}/curve", registry.show_curve, "predict", schemas.CurveReply,
+        "GET", "/models/{model}/operating-points/{point}/curve", points.show_curve, "predict", schemas.CurveReply,
+    ),
+    Route(
+        "POST", "/models/{model}/operating-points/{point}/approve", life.approve, "approve", schemas.PointReply,
+        json=life_schemas.ApproveRequest,
+    ),
+    Route(
+        "GET", "/models/{model}/operating-points/{point}/shadow", shadow.show_shadow, "predict",
+        life_schemas.ShadowReply,
+    ),
+    Route(
+        "POST", "/models/{model}/operating-points/{point}/shadow", life.shadow, "manage", schemas.PointReply,
+        json=life_schemas.StateRequest,
+    ),
+    Route(
+        "POST", "/models/{model}/operating-points/{point}/retire", life.retire, "manage", schemas.PointReply,
+        json=life_schemas.StateRequest,
     ),
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
     Route("GET", "/decisions", decisions.show_decisions, "audit", list[schemas.DecisionReply]),

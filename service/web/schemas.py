@@ -16,6 +16,10 @@ Matrix = list[list[float]]
 # JSON has no infinity: a text "inf" taken for a number would be stored as null, which nobody could read back.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
+Override = Annotated[
+    StrictBool, Field(description="Also where the point's own evidence speaks against it; the reason is kept.")
+]
+State = Literal["draft", "shadow", "approved", "retired"]
 ByClass = Number | list[Number] | dict[str, Number]
 
 
@@ -60,9 +64,11 @@ class PredictRequest(Wire):
     features: Matrix | None = Field(None, description="Rows of last-layer features, for a model with a linear head.")
     logits: Matrix | list[float] | None = Field(None, description="Rows of logits; one logit a row for two classes.")
     operating_point: str | list[str] | None = Field(
-        None, description="`name` (its latest version) or `name@version`, or a list with one per row; else the default."
+        None,
+        description="`name` (its latest approved version), `name@version` or an alias, or a list with one per row; "
+        "else the default.",
     )
-    compare: list[str] = Field([], description="Points whose labels are given beside.")
+    compare: list[str] = Field([], description="Points whose labels are given beside; drafts and shadows too.")
     priority: int = Field(
         0, ge=0, le=1000, description="Whose turn it is where calls wait: 1 is the most urgent, 0 the same as 100."
     )
@@ -143,8 +149,11 @@ class CalibrateSpec(Wire):
         "vector_scaling, or auto), kept only where cross-fitted log loss gains.",
     )
     model_version: StrictInt | None = None
-    make_default: StrictBool = Field(False, description="Make it the default in the same step.")
+    make_default: StrictBool = Field(
+        False, description="Make it the default in the same step; needs the scope `approve`, not with four eyes."
+    )
     reason: str = Field("", max_length=1000, description="Why the default moves, for the audit trail.")
+    override: Override = False
 
 
 class CalibrateData(Wire):
@@ -274,9 +283,16 @@ class PointReply(PointDetails):
     name: str
     version: int
     operating_point: str = Field(description="`name@version`.")
+    state: State = Field(description="Only an approved point answers.")
+    because: str = Field(description="The reason that was given for its state.")
+    author: str = Field(description="Who published it.")
+    approved_by: str | None = Field(description="Who approved it; null where it was approved as it was published.")
+    aliases: list[str] = Field(description="Other names that lead to it.")
     is_default: bool
     point: Point
     digest: str
+    model_digest: str = Field(description="SHA-256 of the model file that it was made for.")
+    evidence_digest: str = Field(description="SHA-256 over the point and all that is said for it.")
     threshold: float | None = Field(description="The same rule on the second class's probability, of two classes.")
     created_at: datetime
 
@@ -338,15 +354,10 @@ class PublishRequest(Wire):
     name: Name
     point: Point
     model_version: StrictInt | None = None
+    model_digest: StrictStr | None = Field(
+        None, max_length=100, description="SHA-256 of the model file it was fitted on; refused where it is another."
+    )
     details: PointDetails = Field(PointDetails(), description="What `FitResult.to_dict` holds beside the point.")
-
-
-class DefaultRequest(Wire):
-    """The version and the point that answer when a request names neither: both move in one step."""
-
-    model_version: StrictInt
-    operating_point: str = Field(description="`name` (its latest version) or `name@version`, of that model version.")
-    reason: str = Field(min_length=1, max_length=1000, description="Why, for the audit trail.")
 
 
 class DefaultReply(BaseModel):
@@ -412,7 +423,8 @@ class ModelReply(BaseModel):
     name: str
     default: DefaultReply
     versions: list[VersionReply]
-    operating_points: list[str]
+    operating_points: list[str] = Field(description="All of them, in any state.")
+    aliases: dict[str, str] = Field(description="Other names, with the `name@version` that each leads to.")
 
 
 class RegisterForm(BaseModel):

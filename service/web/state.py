@@ -13,6 +13,7 @@ from service.monitoring.monitor import Call, Monitor
 from service.ports import Decisions, Runner
 from service.registry import Registry
 from service.settings import Settings
+from service.shadows import Shadows
 from service.web.lanes import Lanes
 from service.web.oip.statistics import Statistics
 
@@ -30,6 +31,7 @@ class Parts:
     runner: Runner
     kept_decisions: Decisions
     decisions: DecisionLog | None  # None where none are logged
+    shadows: Shadows
     statistics: Statistics = field(default_factory=Statistics)
 
 

@@ -19,7 +19,7 @@ from service.storage.database import Database
 from service.storage.jobs import SqlJobs
 from service.storage.spool import FolderSpool
 from service.storage.sql import SqlStore
-from tests.contracts.test_store import record, version
+from tests.contracts.test_store import promoted, record, version
 from tests.databases import KINDS, new_database, raw
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -150,10 +150,10 @@ def test_a_job_is_done_in_the_step_that_publishes_its_point_and_only_once(jobs: 
     assert held is not None
     for claim in (lost.claim, Claim("nope", "me", 1)):
         with pytest.raises(NotOurs):
-            points.add_point(record(), "ann", make_default=True, reason="why", job=claim)
+            points.add_point(record(), "ann", promoted("why"), claim)
     assert points.model("m").default.point == "argmax"
     assert len(points.audit(9)) == 1
-    points.add_point(record(), "ann", make_default=True, reason="why", job=held.claim)
+    points.add_point(record(), "ann", promoted("why"), held.claim)
     done = jobs.job("job1")
     assert (done.state, done.owner, done.finished_at is not None) == ("done", None, True)
     assert done.result == {"operating_point": "p@1", "model_version": 1, "digest": record().point.digest}

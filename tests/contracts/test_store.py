@@ -14,8 +14,9 @@ from sqlalchemy import URL, text
 from calibrate.io.description import Column, Description
 from calibrate.io.model import Port
 from calibrate.operating_point import OperatingPoint
-from service.domain import Default, HeadInfo, ModelVersion, PointRecord, StorageFailed, UnknownModel
-from service.ports import Store
+from service.domain import Default, HeadInfo, Model, ModelVersion, PointRecord, StorageFailed, UnknownModel
+from service.points import Asked, promote
+from service.ports import Change, Store
 from service.storage.database import LATEST_MIGRATION, Database, sqlite_address
 from service.storage.sql import SqlStore
 from service.storage.tables import metadata
@@ -48,6 +49,17 @@ def record(name: str = "p", model_version: int = 1, bias: float = 1 / 3) -> Poin
     """A point with details."""
     point = OperatingPoint(CLASSES, np.ones(2), np.array([0.0, bias]))
     return PointRecord("m", model_version, name, 0, point, {"method": "x", "evidence": {"f1": {"low": None}}}, NOW)
+
+
+def promoted(reason: str) -> Callable[[Model, PointRecord], Change]:
+    """What makes a point the default in the step that publishes it."""
+    return lambda model, record: promote(model, record, Asked("ann", reason))
+
+
+def move(store: Store, default: Default, actor: str, reason: str) -> Model:
+    """Moves the default past every rule."""
+    said = {"to": default.said, "reason": reason}
+    return store.change("m", lambda _: Change("set default", said, default=default), actor)
 
 
 @pytest.fixture(params=KINDS)
@@ -105,15 +117,15 @@ def test_the_default_moves_in_one_step_and_back(store: Store) -> None:
     """Version and point together; publishing can move it too."""
     store.add_version(version(), "ann")
     store.add_version(version(), "ann")
-    moved = store.add_point(record(model_version=2), "ann", make_default=True, reason="better")
+    moved = store.add_point(record(model_version=2), "ann", then=promoted("better"))
     assert moved.default == Default(2, "p", 1)
-    assert store.set_default("m", Default(1, "argmax", 1), "ben", "worse").default == Default(1, "argmax", 1)
+    assert move(store, Default(1, "argmax", 1), "ben", "worse").default == Default(1, "argmax", 1)
 
 
 def test_every_change_is_in_the_audit_trail(store: Store) -> None:
     """Who, what, from what, to what and why; the newest first, no more than asked for."""
     store.add_version(version(), "ann")
-    store.add_point(record(), "ben", make_default=True, reason="better")
+    store.add_point(record(), "ben", then=promoted("better"))
     entries = store.audit(10)
     assert [(entry.actor, entry.action, entry.model) for entry in entries] == [
         ("ben", "set default", "m"),
@@ -121,9 +133,13 @@ def test_every_change_is_in_the_audit_trail(store: Store) -> None:
         ("ann", "register", "m"),
     ]
     assert entries[0].details == {
+        "operating_point": "p@1",
         "from": {"model_version": 1, "operating_point": "argmax@1"},
         "to": {"model_version": 1, "operating_point": "p@1"},
         "reason": "better",
+        "evidence_digest": store.model("m").exact("p@1").evidence_digest,
+        "author": "ben",
+        "approved_by": None,
     }
     assert entries[1].details["digest"] == record().point.digest
     assert entries[0].at >= entries[2].at
@@ -135,7 +151,7 @@ def test_an_unknown_model_is_named_and_nothing_changes(store: Store) -> None:
     calls: list[Callable[[], object]] = [
         lambda: store.model("m"),
         lambda: store.add_point(record(), "ann"),
-        lambda: store.set_default("m", Default(1, "argmax", 1), "ann", "why"),
+        lambda: move(store, Default(1, "argmax", 1), "ann", "why"),
     ]
     for call in calls:
         with pytest.raises(UnknownModel, match="there is no model 'm'"):
@@ -149,7 +165,7 @@ def test_a_default_that_does_not_exist_is_refused_and_undone(store: Store) -> No
     store.add_version(version(), "ann")
     for default in (Default(1, "nope", 1), Default(7, "argmax", 1)):
         with pytest.raises(StorageFailed):
-            store.set_default("m", default, "ann", "why")
+            move(store, default, "ann", "why")
     assert store.model("m").default == Default(1, "argmax", 1)
     assert len(store.audit(10)) == 1
 

@@ -13,7 +13,7 @@ from service.storage import trail
 from service.storage.database import Database, sqlite_address
 from service.storage.sql import SqlStore
 from service.storage.trail import Head
-from tests.contracts.test_store import record, version
+from tests.contracts.test_store import move, promoted, record, version
 from tests.databases import KINDS, new_database, raw
 
 RELEASES = sorted((Path(__file__).parent / "releases").glob("*.sql"))
@@ -32,8 +32,8 @@ def database(address: URL) -> Iterator[Database]:
     store = SqlStore(opened)
     store.add_version(version(), "ann")
     store.add_point(record(bias=0.1 + 0.2), "ben ü")
-    store.add_point(record(bias=1e-7), "ben", make_default=True, reason="better")
-    store.set_default("m", Default(1, "argmax", 1), "ann", 'back "again"')
+    store.add_point(record(bias=1e-7), "ben", then=promoted("better"))
+    move(store, Default(1, "argmax", 1), "ann", 'back "again"')
     yield opened
     opened.close()
 
@@ -113,7 +113,7 @@ def test_a_trail_that_was_cut_off_or_written_anew_is_told_by_a_head_that_was_kep
     unlocked(address, "DELETE FROM audit WHERE id = 5")
     assert faults(database) == []
     assert faults(database, kept) == ["the trail was cut off: it had 5 entries, and has 4"]
-    SqlStore(database).set_default("m", Default(1, "p", 1), "eve", "another story")
+    move(SqlStore(database), Default(1, "p", 1), "eve", "another story")
     assert faults(database) == []
     assert "entry 5 was rewritten" in faults(database, kept)[0]
 

@@ -48,18 +48,18 @@ def page() -> Iterator[Page]:
     assert [text for text in said if "the server responded with a status of 4" not in text] == []
 
 
-def prepare(server: Server, folder: Path) -> None:
+def prepare(server: Server, folder: Path, name: str = "cards", **details: object) -> None:
     """A model that describes its columns, and a point with evidence."""
     interval = {"value": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "rows": 60, "kind": "held_out"}
     evidence = dict.fromkeys(("recall", "precision", "f1", "g_mean"), interval)
     point = OperatingPoint(("clear", "fraud"), np.ones(2), np.array([0.0, 50.0]))
     (folder / "net.onnx").write_bytes(network(2, metadata=DESCRIPTION.to_metadata()))
     (folder / "high-recall.json").write_text(
-        json.dumps({"point": point.to_dict(), "metric": "recall", "method": "x", "evidence": evidence})
+        json.dumps({"point": point.to_dict(), "metric": "recall", "method": "x", "evidence": evidence, **details})
     )
     with Client(server.address) as client:
-        client.register(folder / "net.onnx", "cards")
-        client.publish(folder / "high-recall.json", "cards", name="high-recall", model_version=None)
+        client.register(folder / "net.onnx", name)
+        client.publish(folder / "high-recall.json", name, name="high-recall", model_version=None)
 
 
 def test_a_person_reads_tries_and_decides(page: Page, server: Server, tmp_path: Path) -> None:
@@ -104,6 +104,86 @@ def test_a_person_reads_tries_and_decides(page: Page, server: Server, tmp_path: 
     assert newest["details"]["reason"] == "we miss too many"
 
 
+def test_a_point_is_approved_watched_named_and_rolled_back_in_the_page(
+    page: Page, server: Server, tmp_path: Path
+) -> None:
+    """Each change asks why; evidence that speaks against it is shown, and must be overridden by hand."""
+    prepare(server, tmp_path, "lives", constraints=["recall >= 0.9"])
+    page.goto(f"{server.address}/console")
+    page.locator("#model").select_option("lives")
+    row = page.locator("#points tbody tr", has_text="high-recall@1")
+
+    def change(button: str, confirm: str, said: str, reason: str = "", *, override: bool = False) -> None:
+        row.get_by_role("button", name=button).click()
+        answer(page, confirm, said, reason or f"{button} it", override=override)
+
+    change("Shadow", "Shadow", "high-recall@1 is in the shadow.")
+    assert "shadow" in row.inner_text()
+    for name, value in (("amount", "1"), ("age", "40"), ("hour", "3")):
+        page.locator(f"[name={name}]").fill(value)
+    page.locator("[name=country]").select_option("home")
+    page.get_by_role("button", name="Decide").click()
+    page.locator("#answer tbody tr").nth(1).wait_for()
+    assert page.locator("#answer tbody tr").nth(1).inner_text().split("\t")[::2] == ["high-recall@1", "would"]
+    row.get_by_role("button", name="Counts").click()
+    page.get_by_text("1 rows, ").wait_for()
+    assert page.locator("#shadow tbody tr").inner_text().startswith("argmax@1")
+
+    row.get_by_role("button", name="Approve").click()
+    page.locator("#change [name=reason]").fill("Approve it")
+    page.locator("#change-do").click()
+    page.get_by_text("wanted recall >= 0.9, found 0.8 [0.7, 0.9]").wait_for()
+    assert page.locator("#change [name=reason]").input_value() == "Approve it"
+    page.locator("#change [name=override]").check()
+    page.locator("#change-do").click()
+    page.get_by_text("high-recall@1 is approved.").wait_for()
+
+    change("Make default", "Make it the default", "high-recall@1 is the default now.", "", override=True)
+    page.get_by_role("button", name="Roll back to argmax@1").click()
+    answer(page, "Roll back", "argmax@1 is the default again.", "too many alerts")
+    assert page.locator("#points tr.default").inner_text().startswith("argmax@1")
+
+    page.locator("#alias [name=alias]").fill("tills")
+    page.locator("#alias [name=point]").select_option("argmax@1")
+    page.get_by_role("button", name="Set alias").click()
+    answer(page, "Lead it there", "tills leads to argmax@1 now.", "for the tills")
+    assert page.locator("#aliases tr").inner_text().split("\t")[:2] == ["tills", "argmax@1"]
+    page.locator("#aliases").get_by_role("button", name="Take away").click()
+    answer(page, "Take away", "tills is no alias any more.", "gone")
+    change("Retire", "Retire", "high-recall@1 is retired.", "not used")
+    assert "retired" in row.inner_text()
+
+    entries = server.get("/audit?model=lives")
+    assert [entry["action"] for entry in entries] == [
+        "retire", "drop alias", "set alias", "roll back", "set default", "approve", "shadow", "publish", "register",
+    ]  # fmt: skip
+    assert [entry["details"].get("reason") for entry in entries[:4]] == [
+        "not used",
+        "gone",
+        "for the tills",
+        "too many alerts",
+    ]
+    assert all(entries[i]["details"]["overridden"] for i in (4, 5))
+    shown = page.locator("#audit tbody tr")
+    assert shown.count() == len(entries)
+    assert [code.get_attribute("title") for code in page.locator("#audit td[title]").all()] == [
+        entry["hash"] for entry in entries
+    ]
+    assert "too many alerts" in shown.nth(3).inner_text()
+
+
+def answer(page: Page, confirm: str, said: str, reason: str, *, override: bool = False) -> None:
+    """Tries to go on without a reason, then gives one; overrides what speaks against it where that is told."""
+    page.get_by_role("button", name=confirm, exact=True).last.click()
+    assert page.locator("#change").evaluate("dialog => dialog.open")
+    page.locator("#change [name=reason]").fill(reason)
+    page.locator("#change-do").click()
+    if override:
+        page.locator("#change [name=override]").check()
+        page.locator("#change-do").click()
+    page.get_by_text(said).wait_for()
+
+
 def test_a_server_with_a_token_asks_for_it(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for the tab; a wrong one is asked for again."""
     monkeypatch.setenv("SETPOINT_TOKEN", TOKEN)
@@ -115,6 +195,14 @@ def test_a_server_with_a_token_asks_for_it(page: Page, tmp_path: Path, monkeypat
             page.get_by_role("button", name="Continue").click()
         page.locator("#points tbody tr").first.wait_for()
         page.reload()
+        page.locator("#points tbody tr").first.wait_for()
+        assert TOKEN not in page.content()
+        assert page.evaluate("Object.keys(localStorage).length") == 0
+        page.get_by_role("button", name="Key").click()
+        page.locator("#token[open] [name=token]").fill("another")
+        page.get_by_role("button", name="Continue").click()
+        page.locator("#token[open] [name=token]").fill(TOKEN)
+        page.get_by_role("button", name="Continue").click()
         page.locator("#points tbody tr").first.wait_for()
 
 

@@ -223,12 +223,16 @@ def test_publish_registers_models_and_points_and_moves_the_default(
     assert "registered version 1 of model 'm', which runs on" in done.stdout
     assert "Provider, the default" in done.stdout
     again = setpoint("publish", tmp_path / "net.onnx", "--model", "m", "--classes", "clear,fraud", *to).stdout
-    assert "it is staged, and answers requests that ask for model_version 2. PUT /models/m/default makes" in again
+    assert (
+        "it is staged, and answers requests that ask for model_version 2. 'setpoint points default m argmax@2 " in again
+    )
     setpoint("fit", caches / "val.npz", "--metric", "f1", "--out", tmp_path / "high-f1.json")
     done = setpoint("publish", tmp_path / "high-f1.json", "--model", "m", "--make-default", "better", *to)
     assert "published high-f1@1 for version 1 of model 'm', now the default" in done.stdout
     again = setpoint("publish", tmp_path / "high-f1.json", "--model", "m", "--name", "other", *to).stdout
-    assert "it answers requests that name it. PUT /models/m/default makes it the default" in again
+    assert (
+        "answers requests that name it. 'setpoint points default m other@1 --reason ...' makes it the default" in again
+    )
     said: Any = json.loads(
         setpoint("publish", tmp_path / "high-f1.json", "--model", "m", "--name", "again", "--json", *to).stdout
     )

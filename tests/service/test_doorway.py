@@ -22,7 +22,7 @@ def test_every_route_but_health_needs_the_token(start: Start) -> None:
     """From the table, so a new route is covered by being there."""
     client = start(token=TOKEN)
     for route in ROUTES:
-        path = route.path.format(model="m", point="p", version="1")
+        path = route.path.format(model="m", point="p", version="1", alias="a")
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": "Bearer é"}):
             response = client.request(route.verb, path, headers={k.encode(): v.encode() for k, v in headers.items()})
             if route.scope == "open":

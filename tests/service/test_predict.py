@@ -143,7 +143,7 @@ def test_a_staged_version_answers_only_where_it_is_named(fraud: TestClient) -> N
     assert np.allclose(column(staged, "probabilities"), softmax(forward(weights(2, 9), X)[1]), atol=1e-5)
     moved = fraud.put("/models/fraud/default",
                       json={"model_version": 2, "operating_point": "high-recall", "reason": "better"})  # fmt: skip
-    assert moved.json() == {"model": "fraud", "model_version": 2, "operating_point": "high-recall@1"}
+    assert (moved.json()["model_version"], moved.json()["operating_point"]) == (2, "high-recall@1")
     now = ask(fraud, inputs=X.tolist())
     assert (now["model_version"], now["operating_point"]) == (2, "high-recall@1")
     assert now["predictions"] == staged["predictions"]

@@ -112,6 +112,8 @@ def write(asked: Asked, ask: Ask, logits: np.ndarray, ran: float) -> Answered:
     """
     name, number = ask.model.name, ask.version.version
     decided = answer(logits, ask.model, ask.version, ask.references) if ask.n else _nothing(ask, logits)
+    if ask.n:
+        asked.service.shadows.offer(ask.model, logits, decided)
     log = asked.service.decisions
     if log is not None and ask.n:
         with asked.service.monitor.step("log"):

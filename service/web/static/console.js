@@ -1,47 +1,8 @@
-// The console: what the REST interface says, for people. It holds nothing of its own but the token, in this tab.
-const $ = (id) => document.getElementById(id);
+// The console: what the REST interface says, for people. It holds nothing of its own but the key, in this tab.
+import { $, ask, askForKey, attempt, element, say } from "./base.js";
+import { actions, showAliases, showAudit, showDefault } from "./life.js";
+
 const state = { models: [], model: null, version: null, points: [] };
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElementNS(tag.startsWith("svg:") ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml", tag.replace("svg:", ""));
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else made.setAttribute(name, value);
-  }
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-function say(text, error = false) {
-  $("message").textContent = text;
-  $("message").classList.toggle("error", error);
-}
-
-async function ask(method, path, body) {
-  const headers = { "Content-Type": "application/json" };
-  const token = sessionStorage.getItem("token");
-  if (token) headers.Authorization = `Bearer ${token}`;
-  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
-  if (response.status === 401) {
-    const given = await wanted($("token"), "token");
-    if (given === null) throw new Error("This server answers only with its token: reload the page to give it.");
-    sessionStorage.setItem("token", given);
-    return ask(method, path, body);
-  }
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.detail);
-  return answer;
-}
-
-function wanted(dialog, field) {
-  const form = dialog.querySelector("form");
-  form.reset();
-  dialog.returnValue = "";
-  dialog.showModal();
-  return new Promise((done) => {
-    dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? form.elements[field].value : null), { once: true });
-  });
-}
 
 const percent = (number) => (number === null ? "undefined" : number.toFixed(3));
 
@@ -67,6 +28,8 @@ async function load(keep) {
   await choose(name, keep?.version);
 }
 
+const reload = () => load({ model: state.model.name, version: state.version });
+
 async function choose(name, version) {
   state.model = state.models.find((model) => model.name === name);
   state.version = version ?? state.model.default.model_version;
@@ -77,7 +40,11 @@ async function choose(name, version) {
   showPoints();
   showPlane();
   showForm();
+  showAliases(name, state.model.aliases, state.points, reload);
+  $("shadow").replaceChildren();
   $("main").hidden = false;
+  await showDefault(name, reload);
+  await showAudit(name);
 }
 
 function showPoints() {
@@ -85,28 +52,19 @@ function showPoints() {
   $("about").textContent = `Decides between ${shown.classes.join(", ")}; runs on ${shown.provider ?? "nothing yet"}; ` +
     `file ${shown.digest.slice(0, 12)}.`;
   const names = ["recall", "precision", "f1", "g_mean"];
-  const head = element("tr", {}, ...["point", "fitted for", "threshold", ...names, "evidence", ""].map((text) => element("th", { scope: "col" }, text)));
+  const head = element("tr", {}, ...["point", "state", "fitted for", "threshold", ...names, "evidence", ""].map((text) => element("th", { scope: "col" }, text)));
   const rows = state.points.map((point) => element("tr", isDefault(point) ? { class: "default" } : {},
     element("td", { title: `${point.method}, ${point.created_at}` }, point.operating_point, " ",
-      isDefault(point) ? element("span", { class: "badge" }, "default") : null),
+      isDefault(point) ? element("span", { class: "badge" }, "default") : null,
+      ...point.aliases.map((alias) => element("small", {}, ` ${alias}`))),
+    element("td", { class: point.state, title: [point.because, `published by ${point.author || "nobody who is known"}`, point.approved_by ? `approved by ${point.approved_by}` : ""].filter((text) => text).join("; ") }, point.state),
     element("td", {}, point.metric ?? "–"),
     element("td", {}, point.threshold === null ? "–" : point.threshold.toPrecision(3)),
     ...names.map((name) => element("td", {}, interval(point.evidence[name]))),
     element("td", {}, point.evidence.recall ? point.evidence.recall.kind.replace("_", "-") : "none",
       ...(point.guarantees ?? []).map((each) => element("div", {}, `${each.interval.kind}: ${each.constraint}`))),
-    element("td", {}, isDefault(point) ? null : element("button", { onclick: () => move(point) }, "Make default"))));
+    element("td", {}, ...actions(state.model.name, point, reload))));
   $("points").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
-}
-
-async function move(point) {
-  $("move-point").textContent = point.operating_point;
-  const reason = await wanted($("move"), "reason");
-  if (!reason) return;
-  await attempt(async () => {
-    await ask("PUT", `/models/${state.model.name}/default`, { model_version: state.version, operating_point: point.operating_point, reason });
-    await load({ model: state.model.name, version: state.version });
-    say(`${point.operating_point} is the default now.`);
-  });
 }
 
 function showPlane() {
@@ -170,28 +128,25 @@ function rowOf(form) {
 async function decide(event) {
   event.preventDefault();
   await attempt(async () => {
-    // The same row once for each point: one run of the model answers them all.
-    const names = state.points.map((point) => point.operating_point);
-    const { classes, predictions } = await ask("POST", "/predict", {
-      model: state.model.name, model_version: state.version, inputs: rowOf(event.target)(names.length), operating_point: names });
+    // The same row once for each point: one run of the model answers them all. Drafts and shadows are only compared.
+    const of = (...states) => state.points.filter((point) => states.includes(point.state)).map((point) => point.operating_point);
+    const names = of("approved"), drafts = of("draft", "shadow");
+    const { classes, predictions, compare } = await ask("POST", "/predict", {
+      model: state.model.name, model_version: state.version, inputs: rowOf(event.target)(names.length), operating_point: names, compare: drafts });
     const head = element("tr", {}, ...["point", "decides", "margin (log-odds)"].map((text) => element("th", { scope: "col" }, text)));
     $("answer").replaceChildren(
       element("p", {}, "The model's own probabilities: ", classes.map((name, i) => `${name} ${percent(predictions[0].probabilities[i])}`).join(", ")),
       element("table", {}, element("thead", {}, head), element("tbody", {}, ...predictions.map(({ label, margin }, i) =>
-        element("tr", {}, element("td", {}, names[i]), element("td", {}, label), element("td", {}, margin.toFixed(2)))))));
+        element("tr", {}, element("td", {}, names[i]), element("td", {}, label), element("td", {}, margin.toFixed(2)))),
+        ...drafts.map((name) => element("tr", {}, element("td", {}, name), element("td", {}, compare[name][0]), element("td", {}, "would"))))));
     say("");
   });
-}
-
-async function attempt(work) {
-  try {
-    await work();
-  } catch (error) {
-    say(error.message, true);
-  }
 }
 
 $("model").addEventListener("change", () => attempt(() => choose($("model").value)));
 $("version").addEventListener("change", () => attempt(() => choose(state.model.name, Number($("version").value))));
 $("row").addEventListener("submit", decide);
+$("key").addEventListener("click", () => attempt(async () => {
+  if (await askForKey()) await load(state.model ? { model: state.model.name, version: state.version } : undefined);
+}));
 attempt(load);
