@@ -1,4 +1,4 @@
-"""The `setpoint` command: extract, fit, evaluate, curve, bench, retrain, export, serve, publish, points."""
+"""The `setpoint` command: the library's commands, the server, what it keeps, and publishing."""
 
 import errno
 import json
@@ -7,21 +7,21 @@ import socket
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from calibrate import cli as library
 from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
+from service import cli_state
 from service.cli_decisions import decisions
 from service.cli_jobs import calibrate, jobs
 from service.cli_keys import keys
 from service.cli_points import points
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,6 +54,9 @@ app.command()(bench)
 app.command()(cli_export.export)
 app.command()(cli_retrain.retrain)
 app.command()(calibrate)
+app.command()(cli_state.backup)
+app.command()(cli_state.restore)
+app.add_typer(cli_state.audit)
 app.add_typer(keys)
 app.add_typer(jobs)
 app.add_typer(decisions)
@@ -67,24 +70,24 @@ def serve(
     data: Annotated[Path | None, typer.Option(help=Settings.model_fields["data"].description)] = None,
 ) -> None:
     """Serve the models and operating points in a folder. Every setting is also a variable, as SETPOINT_PORT."""
-    from service.main import opened
+    from service.main import make_app
     from service.monitoring.logs import Lines
     from service.server import leave
     from service.server import serve as answer
 
     given = {"host": host, "port": port, "data": data}
-    settings = _settings({name: value for name, value in given.items() if value is not None})
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
     listening = _listen(settings.host, settings.port)  # before the store is opened: a taken port changes nothing
     lines = Lines(settings.log_format, settings.log_level)
-    with opened(settings, lines) as application:
-        lines.take_over()
-        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        address = f"http{'s' if settings.tls_cert else ''}://{shown}:{listening[0].getsockname()[1]}"
-        if settings.log_format == "text":
-            typer.echo(f"setpoint on {address} (Ctrl+C stops it)", err=True)
-        else:
-            lines.write("info", "listening", address=address)
-        answer(application, settings, listening)
+    application = make_app(settings, lines, is_answering_first=True)
+    lines.take_over()
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http{'s' if settings.tls_cert else ''}://{shown}:{listening[0].getsockname()[1]}"
+    if settings.log_format == "text":
+        typer.echo(f"setpoint on {address} (Ctrl+C stops it)", err=True)
+    else:
+        lines.write("info", "listening", address=address)
+    answer(application, settings, listening)
     leave()
 
 
@@ -191,20 +194,6 @@ def _check_reason(arguments: list[str]) -> None:
 def _fail(message: str) -> None:
     typer.secho(f"error: {message}", fg="red", err=True)
     sys.exit(1)
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        faults = [_fault(item) for item in error.errors(include_input=False)]
-        raise InputError("; ".join(faults)) from None
-
-
-def _fault(item: Any) -> str:
-    if item["type"] == "value_error":
-        return str(item["ctx"]["error"])
-    return f"settings: {'.'.join(map(str, item['loc']))}: {item['msg']}"
 
 
 if __name__ == "__main__":

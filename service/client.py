@@ -64,7 +64,7 @@ class Client:
         headers = {"Prefer": "respond-async", "Idempotency-Key": key}
         body = {"data": {"spec": json.dumps(spec)}, "files": {"data": (file.name, _read(file))}, "headers": headers}
         said = dict(self._ask("POST", "/calibrate", **body))
-        if "state" in said:
+        if "progress" in said:
             return said
         # It was over already: asked for before, under the same key.
         point = said["model"], said["operating_point"]

@@ -1,8 +1,8 @@
 """Puts the service together: every part is made here, once, and handed to those that need it."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 from anyio import create_task_group, to_thread
@@ -24,13 +24,13 @@ from service.registry import Registry
 from service.server import check_tls
 from service.settings import Settings
 from service.shadows import Shadows
-from service.storage.artifacts import FolderArtifacts
-from service.storage.database import Database, sqlite_address
+from service.storage import opening
+from service.storage.database import Database
 from service.storage.decisions import SqlDecisions
 from service.storage.keys import SqlKeys
-from service.storage.lock import only_server
 from service.storage.shadows import SqlShadowBook
 from service.storage.sql import SqlStore
+from service.watcher import Watcher
 from service.web.admission import Admission
 from service.web.app import make_web
 from service.web.doorway import Doorway
@@ -40,20 +40,10 @@ from service.web.routes import ROUTES
 from service.web.state import Parts
 
 
-@contextmanager
-def opened(settings: Settings, lines: Lines | None = None) -> Iterator[Doorway]:
-    """The application, and its folder for this process alone; it starts while it already answers.
-
-    Raises: what `make_app` raises; `InputError` where the certificate does not serve.
-    """
-    check_tls(settings)
-    with only_server(settings.data):
-        yield make_app(settings, lines, is_answering_first=True)
-
-
 def open_database(settings: Settings) -> Database:
     """The database that the settings name. Raises: `StorageFailed`."""
-    return Database(sqlite_address(settings.data / "setpoint.db"))
+    address = None if settings.database is None else settings.database.get_secret_value()
+    return opening.open_database(address, settings.data, settings.start_s)
 
 
 def check_guarded(settings: Settings, ring: KeyRing) -> None:
@@ -80,10 +70,12 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     With `is_answering_first` it answers while the models are still being loaded, calls that need them by 503.
 
     Raises: `Unguarded` where others could reach it and it has neither a token nor keys, `StorageFailed` where the store
-    or the artifacts cannot be used, `InputError` where traces are asked for and not installed.
+    or the artifacts cannot be used, `InputError` where the certificate does not serve, or traces are asked for and not
+    installed.
     """
+    check_tls(settings)
     traces = open_traces(settings.traces)
-    artifacts = FolderArtifacts(settings.data / "artifacts")
+    artifacts = opening.open_artifacts(settings.artifacts, settings.data)
     database = open_database(settings)
     store, shadows = SqlStore(database), Shadows(SqlShadowBook(database))
     ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
@@ -104,6 +96,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     metrics.audit_length = lambda: lifecycle.audit_entries
     metrics.shadow_rows = shadows.totals
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
+    watcher = Watcher(lambda: registry.refresh() if lifecycle.is_started else None)
 
     kept_decisions = SqlDecisions(database)
     decisions = make_decision_log(settings, kept_decisions)
@@ -120,12 +113,14 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
                 tasks.start_soon(partial(to_thread.run_sync, lifecycle.start_or_tell, abandon_on_cancel=True))
             else:
                 await to_thread.run_sync(lifecycle.start)
+            watcher.start()
             yield
             tasks.cancel_scope.cancel()
         await to_thread.run_sync(calibrating.stop)
         await to_thread.run_sync(runner.close)
         await to_thread.run_sync(shadows.close)
         await to_thread.run_sync(ring.stop)
+        await to_thread.run_sync(watcher.stop)
         if decisions is not None:
             await to_thread.run_sync(decisions.stop)
         await to_thread.run_sync(store.close)

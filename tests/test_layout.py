@@ -58,6 +58,7 @@ ALLOWED |= {
     "service.job": set(),
     "service.ports": {"service.domain", "service.job", "service.keys"},
     "service.auth": {"service.domain", "service.keys", "service.ports"},
+    "service.watcher": set(),
     "service.evidence": {"service.domain"},
     "service.points": {f"service.{name}" for name in ("domain", "evidence", "keys", "ports")},
     "service.registry": {f"service.{name}" for name in ("domain", "job", "points", "ports")},
@@ -76,20 +77,14 @@ ALLOWED |= {
     "service.cli": {
         f"service.{name}"
         for name in (
-            "settings",
-            "client",
-            "cli_decisions",
-            "cli_jobs",
-            "cli_keys",
-            "cli_points",
-            "main",
-            "monitoring",
-            "server",
+            *("settings", "client", "main", "monitoring", "server"),
+            *("cli_decisions", "cli_jobs", "cli_keys", "cli_points", "cli_state"),
         )
     },
     "service.cli_decisions": {f"service.{name}" for name in ("domain", "settings", "storage", "main")},
     "service.cli_keys": {f"service.{name}" for name in ("domain", "keys", "ports", "settings", "storage", "main")},
     "service.cli_points": {"service.client"},
+    "service.cli_state": {"service.settings", "service.ports", "service.storage"},
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}

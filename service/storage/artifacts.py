@@ -1,15 +1,20 @@
 """Model files in a folder, each under the SHA-256 of its content.
 
 A file is written under a temporary name, synced, and renamed: it is there whole or not at all, also after a power cut.
-What is read is checked against its name, so a file that rotted on disk is never served.
+What is read is checked against its name, so a file that rotted on disk is never served. Several servers may share the
+folder: a file is the same whoever writes it.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from service.domain import StorageFailed
+
+_ABANDONED_S = 3600
 
 
 class FolderArtifacts:
@@ -35,7 +40,7 @@ class FolderArtifacts:
                 except BaseException:
                     Path(file.name).unlink(missing_ok=True)
                     raise
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             raise StorageFailed(f"the model file could not be kept: {error.strerror or error}") from None
         return digest
@@ -60,15 +65,17 @@ class FolderArtifacts:
             raise StorageFailed(f"model files cannot be kept: {error.strerror or error}") from None
 
     def sweep(self) -> None:
-        """Takes away what a server that was killed had begun to write; only while no other server writes."""
+        """Takes away what a server that was killed had begun to write: what nobody wrote to for an hour."""
         for path in self._folder.glob("*/.*.tmp"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another server sweeps too
+                if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                    path.unlink()
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes a rename last; not every system can."""
     try:
         handle = os.open(folder, os.O_RDONLY)

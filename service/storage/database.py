@@ -3,13 +3,14 @@
 Decided here: a change is a *step*, one transaction that first takes the one lock of all writers, so nothing is numbered
 twice and the audit trail is one chain; a *look* is a snapshot that takes no lock and waits for no writer. SQLite has
 both (`BEGIN IMMEDIATE`, WAL); PostgreSQL has an advisory lock for the one and repeatable reads for the other. A failure
-undoes the step and is told as `StorageFailed`, without the library's words, which go to the log.
+undoes the step and is told as `StorageFailed`, without the library's words, which go to the log. Nothing waits for a
+database for longer than `_STEP_S`; a writer that died in the middle of a step is ended by PostgreSQL itself.
 """
 
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from service.domain import StorageFailed
+from service.storage.postgres import limited, open_postgres
 
 log = logging.getLogger(__name__)
 
 LATEST_MIGRATION = "0003"
 _BUSY_MS = 10_000
 _CHECK_MS = 500
+_ABANDONED_MS = 30_000
+_LOOK_S, _STEP_S = 5.0, 15.0  # of PostgreSQL
 _WRITERS = 5_037_019_441  # the key of the lock of all writers, any number that nobody else takes
 _LOST = "the store was lost while it did it: it is done whole or not at all, the audit trail says which"
 
@@ -37,7 +41,7 @@ def postgres_address(address: str) -> URL:
     """The address of a PostgreSQL database, through psycopg. Raises: `StorageFailed`, without the address's secrets."""
     try:
         url = make_url(address)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the second one of a port that is no number
         url = None
     if url is None or url.get_backend_name() not in ("postgresql", "postgres"):
         raise StorageFailed("the database must be postgresql://USER:PASSWORD@HOST:PORT/NAME; it is something else")
@@ -45,12 +49,12 @@ def postgres_address(address: str) -> URL:
 
 
 class Database:
-    """A database whose tables are brought up to date when it is opened.
+    """A database whose tables are brought up to date when it is opened, unless `migrates` is False.
 
     Raises: `StorageFailed` where it cannot be opened, is no store, or is one of a newer release.
     """
 
-    def __init__(self, address: URL) -> None:
+    def __init__(self, address: URL, *, migrates: bool = True) -> None:
         self._is_sqlite = address.get_backend_name() == "sqlite"
         self._path = Path(address.database or "") if self._is_sqlite else None
         if self._path is not None:
@@ -58,21 +62,27 @@ class Database:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StorageFailed(f"the folder {self._path.parent} cannot be made: {error.strerror}") from None
-        self._engine = _open_sqlite(address) if self._is_sqlite else _open_postgres(address)
+        self._engine = _open_sqlite(address) if self._is_sqlite else open_postgres(address, _JSON)
+        self._is_open = False
         try:
             with self.look() as step:
-                found = _migration(step)
-            if found != LATEST_MIGRATION:
-                with self.step() as step:
-                    _migrate(step, _migration(step))  # another process may have done it meanwhile
-        except BaseException:
+                found = migration(step)
+            if migrates and found != LATEST_MIGRATION:
+                with self.step(limit_s=None) as step:
+                    migrate(step)  # another process may have done it meanwhile
+        except BaseException as error:
             self.close()
+            if isinstance(error.__cause__, DBAPIError) and not self._is_sqlite:
+                said = str(error.__cause__.orig).strip().splitlines()[0]
+                raise StorageFailed(f"the database {self.name} cannot be used: {said}") from error.__cause__
             raise
+        self._is_open = True
 
     @property
     def name(self) -> str:
         """Where it is, without secrets."""
-        return self._engine.url.render_as_string(hide_password=True)
+        url = self._engine.url.difference_update_query(["password", "sslpassword"])
+        return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
     @property
     def path(self) -> Path | None:
@@ -83,13 +93,13 @@ class Database:
         """Gives every connection back."""
         self._engine.dispose()
 
-    def look(self) -> AbstractContextManager[Connection]:
-        """A transaction that only reads, all of it as of one moment."""
-        return self._begin(writes=False)
+    def look(self, *, limit_s: float | None = _LOOK_S) -> AbstractContextManager[Connection]:
+        """A transaction that only reads, all of it as of one moment; PostgreSQL has `limit_s` to answer."""
+        return self._begin(limit_s, writes=False)
 
-    def step(self) -> AbstractContextManager[Connection]:
+    def step(self, *, limit_s: float | None = _STEP_S) -> AbstractContextManager[Connection]:
         """A transaction that changes something: it waits for the lock of all writers first."""
-        return self._begin(writes=True)
+        return self._begin(limit_s, writes=True)
 
     def check(self) -> None:
         """Raises `StorageFailed` where the database does not answer soon, or could not be written."""
@@ -109,27 +119,37 @@ class Database:
             raise StorageFailed("the store cannot be written")
 
     @contextmanager
-    def _begin(self, *, writes: bool) -> Iterator[Connection]:
+    def _begin(self, limit_s: float | None, *, writes: bool) -> Iterator[Connection]:
         """One transaction; what goes wrong in the database undoes it."""
         done = False
         try:
-            with self._engine.connect() as plain:
+            with self._engine.connect() as plain, self._limited(plain, limit_s):
                 connection = plain.execution_options(**self._options(writes))
                 with connection.begin():
                     if writes and not self._is_sqlite:
-                        connection.execute(text(f"SET LOCAL lock_timeout = {_BUSY_MS}"))
+                        for name, limit_ms in _LIMITS_MS.items():
+                            connection.execute(text(f"SET LOCAL {name} = {limit_ms}"))
                         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITERS})
                     yield connection
                     done = writes
         except DBAPIError as error:
             if self._is_sqlite:
                 raise StorageFailed(f"the store did not do it: {error.orig}") from error
-            log.error("the store did not do it: %s", error)
+            self._log(error)
             in_doubt = done and error.connection_invalidated  # the commit was on its way
             raise StorageFailed(_LOST if in_doubt else "the store did not do it; the server's log says why") from error
         except SQLAlchemyError as error:
-            log.error("the store did not do it: %s", error)
+            self._log(error)
             raise StorageFailed("the store did not do it; the server's log says why") from error
+
+    def _limited(self, connection: Connection, limit_s: float | None) -> AbstractContextManager[None]:
+        if self._is_sqlite or limit_s is None:
+            return nullcontext()
+        return limited(connection.connection.dbapi_connection, limit_s)
+
+    def _log(self, error: SQLAlchemyError) -> None:
+        if self._is_open:  # what stands in the way of opening it is told to who opens it
+            log.error("the store did not do it: %s", " ".join(str(error).split())[:500])
 
     def _options(self, writes: bool) -> dict[str, Any]:
         if self._is_sqlite:
@@ -139,17 +159,16 @@ class Database:
         return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
-def _json(engine_arguments: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "json_serializer": lambda value: orjson.dumps(value).decode(),
-        "json_deserializer": orjson.loads,
-        **engine_arguments,
-    }
+_LIMITS_MS = {"lock_timeout": _BUSY_MS, "idle_in_transaction_session_timeout": _ABANDONED_MS}
+_JSON: dict[str, Any] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
 
 
 def _open_sqlite(address: URL) -> Engine:
     connect = {"timeout": _BUSY_MS / 1000, "check_same_thread": False}
-    engine = create_engine(address, **_json({"connect_args": connect}))
+    engine = create_engine(address, connect_args=connect, **_JSON)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
@@ -164,32 +183,28 @@ def _open_sqlite(address: URL) -> Engine:
     return engine
 
 
-def _open_postgres(address: URL) -> Engine:
-    """Connections that were lost are replaced before they are used, so a database that comes back is used again."""
-    connect = {"connect_timeout": 3, "application_name": "setpoint"}
-    try:
-        return create_engine(address, **_json({"connect_args": connect, "pool_pre_ping": True, "pool_timeout": 10}))
-    except ModuleNotFoundError:
-        raise StorageFailed('PostgreSQL needs its driver: pip install "setpoint[postgres]"') from None
-
-
-def _migration(step: Connection) -> str | None:
+def migration(step: Connection) -> str | None:
+    """The newest migration that the tables had, None where there are none."""
     if not inspect(step).has_table("alembic_version"):
         return None
     found = step.scalar(text("SELECT version_num FROM alembic_version"))
     return None if found is None else str(found)
 
 
-def _migrate(step: Connection, found: str | None) -> None:
-    """Brings the tables up to date in the open transaction, which holds the lock of all writers."""
+def migrate(step: Connection, to: str = LATEST_MIGRATION) -> None:
+    """Brings the tables up to date in the open transaction, which holds the lock of all writers.
+
+    Raises: `StorageFailed` where they are of a newer release.
+    """
     from alembic import command
     from alembic.config import Config
 
-    if found == LATEST_MIGRATION:
+    found = migration(step)
+    if found == to:
         return
     if found is not None and found > LATEST_MIGRATION:
         raise StorageFailed(f"the store was written by a newer release (its tables are at {found}): update Setpoint")
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = step
-    command.upgrade(config, "head")
+    command.upgrade(config, to)

@@ -131,6 +131,13 @@ def finish(step: Connection, claim: Claim, record: PointRecord) -> None:
         raise NotOurs(f"job {claim.id} was taken over, or is over")
 
 
+def fail_unended(step: Connection) -> None:
+    """Jobs of a store that was restored have failed: their data is no part of a backup."""
+    why = {"kind": "JobLost", "message": "its data is no part of the backup that was restored: ask for it once more"}
+    for row in step.execute(select(jobs).where(jobs.c.state.in_(("queued", "running")))).all():
+        _end(step, _job(row).claim, {"state": "failed", "error": why})
+
+
 def _end(step: Connection, claim: Claim, values: dict[str, Any]) -> bool:
     ended = {**values, "finished_at": datetime.now(UTC), "owner": None, "lease_until": None, "progress": None}
     return bool(step.execute(update(jobs).where(_still(claim)).values(**ended)).rowcount)

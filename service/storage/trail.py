@@ -78,10 +78,21 @@ def newest(
     return [_entry(row) for row in step.execute(wanted)]
 
 
+def exported(step: Connection) -> Iterator[dict[str, Any]]:
+    """Every entry, the oldest first, with all that its hash is made of; the time as it is hashed."""
+    number = 0
+    while rows := step.execute(select(audit).where(audit.c.id > number).order_by(audit.c.id).limit(_PART)).all():
+        for row in rows:
+            at = _utc(row.at).astimezone(UTC).isoformat(timespec="microseconds")
+            said = {"actor": row.actor, "action": row.action, "model": row.model, "details": row.details}
+            yield {"number": row.id, "at": at, **said, "previous": row.previous, "hash": row.hash}
+            number = row.id
+
+
 def changed_since(step: Connection, number: int) -> tuple[int, set[str]]:
     """The newest number, and the models that entries after `number` tell of."""
     latest = step.scalar(select(func.max(audit.c.id))) or 0
-    if latest == number:
+    if latest <= number:
         return latest, set()
     return latest, {name for name in step.scalars(select(audit.c.model).where(audit.c.id > number).distinct()) if name}
 

@@ -8,6 +8,7 @@ from service.registry import Registry
 from service.web.bodies import answer, from_json, read_form
 from service.web.points import default_reply
 from service.web.schemas import (
+    AuditHeadReply,
     AuditReply,
     ColumnReply,
     HeadReply,
@@ -16,6 +17,8 @@ from service.web.schemas import (
     VersionReply,
 )
 from service.web.state import actor, parts, principal
+
+_NO_ENTRY = AuditHeadReply(number=0, hash="0" * 64)
 
 
 async def register(request: Request) -> VersionReply:
@@ -82,6 +85,13 @@ async def audit(request: Request, limit: int = 100, before: int | None = None, m
         )
 
     return await service.lanes.changes.run(run)
+
+
+async def audit_head(request: Request) -> AuditHeadReply:
+    """The newest entry of the audit trail. Kept elsewhere, it shows later that nothing before it was changed."""
+    service = parts(request)
+    newest = await service.lanes.changes.run(lambda: service.registry.audit(1))
+    return AuditHeadReply(number=newest[0].number, hash=newest[0].hash) if newest else _NO_ENTRY
 
 
 def version_reply(registry: Registry, model: Model, version: ModelVersion) -> VersionReply:

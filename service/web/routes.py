@@ -115,6 +115,7 @@ ROUTES = (
         json=life_schemas.StateRequest,
     ),
     Route("GET", "/audit", registry.audit, "audit", list[schemas.AuditReply]),
+    Route("GET", "/audit/head", registry.audit_head, "audit", schemas.AuditHeadReply),
     Route("GET", "/decisions", decisions.show_decisions, "audit", list[schemas.DecisionReply]),
     Route("GET", "/health/live", health.live, "open", schemas.HealthReply),
     Route("GET", "/health/ready", health.ready, "open", schemas.HealthReply),

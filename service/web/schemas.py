@@ -459,6 +459,13 @@ class AuditReply(BaseModel):
     hash: str
 
 
+class AuditHeadReply(BaseModel):
+    """The number and the hash of the newest entry; of an empty trail 0 and zeros."""
+
+    number: int
+    hash: str
+
+
 class DecisionReply(BaseModel):
     """One row that was decided: by which point of which model, for whom and when; `input_digest` is of the row, and
     `evidence` the address of the point with all that is known of it.

@@ -16,7 +16,7 @@ from service.domain import Busy, KeyReused, StorageFailed, UnknownJob
 from service.job import Claim, Job, NotOurs
 from service.jobs.arriving import Arriving
 from service.storage.database import Database
-from service.storage.jobs import SqlJobs
+from service.storage.jobs import SqlJobs, fail_unended
 from service.storage.spool import FolderSpool
 from service.storage.sql import SqlStore
 from tests.contracts.test_store import promoted, record, version
@@ -247,3 +247,15 @@ def test_data_arrives_whole_with_its_digest_and_for_its_owner_alone(tmp_path: Pa
     spool.close()
     with pytest.raises(StorageFailed, match="cannot be used"):
         FolderSpool(tmp_path / "jobs" / "id" / "sub")
+
+
+def test_what_a_backup_cannot_hold_has_failed_after_a_restore(jobs: SqlJobs, database: Database) -> None:
+    """Rather than wait for data that nobody has; what was over stays as it was."""
+    for number in (1, 2, 3):
+        jobs.add(asked(number), 9)
+    jobs.claim(jobs.job("job1"), "me")
+    jobs.cancel("job3")
+    with database.step() as step:
+        fail_unended(step)
+    assert [jobs.job(f"job{number}").state for number in (1, 2, 3)] == ["failed", "failed", "cancelled"]
+    assert "no part of the backup" in str((jobs.job("job1").error or {})["message"])

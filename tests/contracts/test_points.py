@@ -10,6 +10,7 @@ from sqlalchemy import URL, text
 from calibrate.errors import SetpointError
 from service.domain import (
     AuditEntry,
+    BadEvidence,
     BadName,
     BadRequest,
     Conflict,
@@ -22,7 +23,6 @@ from service.domain import (
     StorageFailed,
     UnknownAlias,
     UnknownPoint,
-    WeakEvidence,
 )
 from service.points import Asked, Decide, first_state, to_alias, to_default, to_previous, to_state, without_alias
 from service.storage.database import Database
@@ -275,7 +275,7 @@ def test_evidence_that_breaks_a_constraint_stops_a_point_unless_it_is_overridden
     label = store.add_point(replace(record(), details=details), "ann").points[-1].label
     said = r"wanted recall >= 0.9, found 0.85 \[0.8, 0.9\] on 60 held-out rows"
     for decide in (to_default(label, why()), to_alias("a", label, why()), to_default(label, Asked("ann", "x"))):
-        refused(store, decide, WeakEvidence, said)
+        refused(store, decide, BadEvidence, said)
     model = do(store, to_default(label, why(reason="the board said so", override=True)))
     assert model.default.label == label
     assert told(store).details["overridden"] == ["wanted recall >= 0.9, found 0.85 [0.8, 0.9] on 60 held-out rows"]
@@ -285,10 +285,10 @@ def test_evidence_that_breaks_a_constraint_stops_a_point_unless_it_is_overridden
 def test_a_point_without_evidence_is_a_doubt_or_with_four_eyes_refused(store: SqlStore) -> None:
     """What was published without a fit still becomes the default, and the trail says that nothing speaks for it."""
     label = store.add_point(replace(record(), details={}, state="draft"), "ann").points[-1].label
-    refused(store, to_state(label, "approved", why()), WeakEvidence, "speaks against it: it has no evidence")
+    refused(store, to_state(label, "approved", why()), BadEvidence, "speaks against it: it has no evidence")
     do(store, to_state(label, "approved", Asked("ben", "ok")))
     assert told(store).details["warnings"] == ["it has no evidence"]
-    refused(store, to_default(label, why()), WeakEvidence, "it has no evidence")
+    refused(store, to_default(label, why()), BadEvidence, "it has no evidence")
     assert do(store, to_default(label, Asked("ann", "x"))).default.label == label
     assert told(store).details["warnings"] == ["it has no evidence"]
 

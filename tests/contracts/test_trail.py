@@ -1,8 +1,6 @@
 """The audit trail is whole, or says where it is not, on every database."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,13 +8,11 @@ from sqlalchemy import URL, Connection, text
 
 from service.domain import Default, StorageFailed
 from service.storage import trail
-from service.storage.database import Database, sqlite_address
+from service.storage.database import Database
 from service.storage.sql import SqlStore
 from service.storage.trail import Head
 from tests.contracts.test_store import move, promoted, record, version
 from tests.databases import KINDS, new_database, raw
-
-RELEASES = sorted((Path(__file__).parent / "releases").glob("*.sql"))
 
 
 @pytest.fixture(params=KINDS)
@@ -116,28 +112,3 @@ def test_a_trail_that_was_cut_off_or_written_anew_is_told_by_a_head_that_was_kep
     move(SqlStore(database), Default(1, "p", 1), "eve", "another story")
     assert faults(database) == []
     assert "entry 5 was rewritten" in faults(database, kept)[0]
-
-
-@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.stem)
-def test_a_store_of_every_release_is_brought_up_to_date(release: Path, tmp_path: Path) -> None:
-    """Nothing of it is lost: models, points and default answer as before, and the trail is chained as it stood."""
-    path = tmp_path / "setpoint.db"
-    with closing(sqlite3.connect(path)) as old:
-        old.executescript(release.read_text(encoding="utf-8"))
-        told = old.execute("SELECT actor, action, model FROM audit ORDER BY id DESC").fetchall()
-    database = Database(sqlite_address(path))
-    store = SqlStore(database)
-    found = store.model("m")
-    assert sorted(found.versions) == [1, 2]
-    assert [point.label for point in found.points] == ["argmax@1", "argmax@2", "p@1", "p@2"]
-    assert {point.state for point in found.points} == {"approved"}
-    assert {point.model_digest for point in found.points} == {version().digest}
-    assert found.point(found.versions[2], "p").point == record().point
-    assert found.default == Default(1, "argmax", 1)
-    assert [(entry.actor, entry.action, entry.model) for entry in store.audit(100)] == told
-    assert [entry.number for entry in store.audit(100)] == list(range(len(told), 0, -1))
-    assert faults(database) == []
-    store.add_point(record(), "ann")
-    assert faults(database) == []
-    database.close()
-    Database(sqlite_address(path)).close()

@@ -102,19 +102,12 @@ def test_a_port_that_is_taken_is_an_error(server: Server, tmp_path: Path) -> Non
     assert server.get("/health/live")["status"] == "ok"
 
 
-def test_two_servers_never_share_a_folder(tmp_path: Path) -> None:
-    """The second ends at once, the first goes on, and what only reads is not kept from it."""
-    command = [sys.executable, "-m", "service"]
-    with running(tmp_path) as server:
-        data = str(tmp_path / "data")
-        second = [*command, "serve", "--port", "0", "--data", data]
-        done = subprocess.run(second, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (1, f"error: {data} is in use by another server\n")
-        assert server.get("/health/ready")["status"] == "ok"
-        read_only = [*command, "evaluate", "missing.npz", "--point", "missing.json"]
-        done = subprocess.run(read_only, capture_output=True, text=True, timeout=60, check=False)
-        assert "in use" not in done.stderr
-        server.process.kill()
-        server.process.wait()
-    with running(tmp_path) as server:
-        assert server.get("/health/ready")["status"] == "ok"
+def test_a_database_that_is_not_there_ends_the_server_with_one_line(tmp_path: Path) -> None:
+    """Its password is in none of it."""
+    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--data", str(tmp_path)]
+    given = os.environ | {"SETPOINT_DATABASE": "postgresql://me:secret-word@127.0.0.1:9/none"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=given, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the database postgresql://me:***@127.0.0.1:9/none cannot be used: ")
+    assert done.stderr.count("\n") == 1
+    assert "secret-word" not in done.stderr + done.stdout

@@ -29,8 +29,8 @@ BODIES: dict[str, Any] = {
 }
 QUERIES = {"/decisions": "?request_id=access-test"}
 # Calls that are about no model, or about every one that the caller may use.
-OF_NO_MODEL = {"GET /models", "GET /audit", "GET /decisions", "GET /v2", "GET /v2/models", "GET /v2/models/stats",
-               "POST /v2/repository/index"}  # fmt: skip
+OF_NO_MODEL = {"GET /models", "GET /audit", "GET /audit/head", "GET /decisions", "GET /v2", "GET /v2/models",
+               "GET /v2/models/stats", "POST /v2/repository/index"}  # fmt: skip
 
 
 def real_routes() -> list[tuple[str, str]]:

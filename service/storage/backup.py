@@ -1,0 +1,154 @@
+"""A backup: one file with everything that a store holds, made while its servers run.
+
+Decided here: the form is neutral, a tar of tables as lines of JSON and of model files, so that a backup of SQLite is
+restored into PostgreSQL and the other way round; it is read in one snapshot of the database, which holds up nobody. A
+model file is put before any row names it and never taken away, so every file that the snapshot names is there. The
+manifest comes last and holds the digest of all else, so a file that was cut off is no backup. It is written under a
+temporary name, synced, renamed, and only its owner may read it: it holds the hashes of the API keys.
+"""
+
+import hashlib
+import io
+import os
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+
+import orjson
+from sqlalchemy import Connection, Table, select
+
+from service.domain import StorageFailed
+from service.ports import Artifacts
+from service.storage import trail
+from service.storage.artifacts import sync_folder
+from service.storage.database import LATEST_MIGRATION, Database
+from service.storage.neutral import Kind, kinds, to_line
+from service.storage.tables import jobs, metadata, model_versions, operating_points
+
+FORMAT, FORMAT_VERSION = "setpoint backup", 1
+MANIFEST = "manifest.json"
+_ROWS = 1000
+_MOST_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """One table: what its columns hold, how many rows there are, and the SHA-256 of its lines."""
+
+    name: str
+    columns: dict[str, Kind]
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a backup holds; `artifacts` are sizes by digest, `audit_faults` what was wrong with the trail then."""
+
+    format: str
+    format_version: int
+    release: str
+    made_at: datetime
+    migration: str
+    tables: list[TableFile]
+    artifacts: dict[str, int]
+    audit_head: trail.Head
+    audit_faults: list[str]
+
+
+def write_backup(database: Database, artifacts: Artifacts, out: Path) -> Manifest:
+    """Writes a backup. Raises: `StorageFailed` where anything could not be read or written; then there is none."""
+    if out.exists():
+        raise StorageFailed(f"{out} is there already: a backup is never written over")
+    try:
+        with _written(out) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            with database.look(limit_s=None) as step:
+                tables = [_add_table(archive, step, table, out.parent) for table in metadata.sorted_tables]
+                manifest = Manifest(
+                    format=FORMAT,
+                    format_version=FORMAT_VERSION,
+                    release=version("setpoint"),
+                    made_at=datetime.now(UTC),
+                    migration=LATEST_MIGRATION,
+                    tables=tables,
+                    artifacts={},
+                    audit_head=trail.head(step),
+                    audit_faults=some_faults(step),
+                )
+                needed = needed_artifacts(step)
+                beside = set(step.scalars(select(jobs.c.data_digest))) | _curves(step)
+            for digest in sorted(needed | beside):
+                try:
+                    data = artifacts.get(digest)
+                except StorageFailed:
+                    if digest in needed:
+                        raise
+                    continue  # the rows of a job are taken away when it is done
+                _add(archive, f"artifacts/{digest}", io.BytesIO(data), len(data))
+                manifest.artifacts[digest] = len(data)
+            said = orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2)
+            _add(archive, MANIFEST, io.BytesIO(said), len(said))
+    except OSError as error:
+        raise StorageFailed(f"the backup {out} could not be written: {error.strerror or error}") from None
+    return manifest
+
+
+def needed_artifacts(step: Connection) -> set[str]:
+    """The digests of every file of every model version: as it was registered, and as it is served."""
+    rows = step.execute(select(model_versions.c.digest, model_versions.c.spec)).all()
+    return {row.digest for row in rows} | {str(row.spec["graph_digest"]) for row in rows}
+
+
+def _curves(step: Connection) -> set[str]:
+    """The digests of the curves that points name."""
+    named = {details.get("curve") for details in step.scalars(select(operating_points.c.details))}
+    return {digest for digest in named if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)}
+
+
+def some_faults(step: Connection) -> list[str]:
+    """The first faults of the trail."""
+    return [fault for fault, _ in zip(trail.faults(step), range(_MOST_FAULTS), strict=False)]
+
+
+def _add_table(archive: tarfile.TarFile, step: Connection, table: Table, folder: Path) -> TableFile:
+    columns, rows, digest = kinds(table), 0, hashlib.sha256()
+    wanted = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=_ROWS)
+    with tempfile.TemporaryFile(dir=folder) as lines:  # a tar wants the size first
+        for row in step.execute(wanted):
+            line = to_line(row, columns)
+            digest.update(line)
+            lines.write(line)
+            rows += 1
+        size = lines.tell()
+        lines.seek(0)
+        _add(archive, f"tables/{table.name}.jsonl", lines, size)
+    return TableFile(str(table.name), columns, rows, digest.hexdigest())
+
+
+def _add(archive: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o600
+    archive.addfile(member, content)
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[IO[bytes]]:
+    """A new file that has its name once it is whole and synced."""
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")  # its owner's alone
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(out.parent)

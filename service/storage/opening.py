@@ -1,0 +1,84 @@
+"""Opens what a server keeps its state in, by the addresses in its settings."""
+
+from pathlib import Path
+
+from sqlalchemy import URL, inspect
+from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from service.domain import StorageFailed
+from service.ports import Artifacts
+from service.storage.artifacts import FolderArtifacts
+from service.storage.database import LATEST_MIGRATION, Database, migration, postgres_address, sqlite_address
+from service.storage.objects import ObjectArtifacts
+
+
+def open_database(address: str | None, folder: Path, wait_s: float = 0) -> Database:
+    """The database at an address, the SQLite file in the folder for None; waits for one that does not answer yet.
+
+    Raises: `StorageFailed`.
+    """
+    url = _address(address, folder)
+    if address is None:
+        return Database(url)
+    attempts = Retrying(
+        retry=retry_if_exception(_may_come),
+        stop=stop_after_delay(wait_s),
+        wait=wait_random_exponential(0.2, max=2),
+        reraise=True,
+    )
+    return attempts(Database, url)
+
+
+def open_existing(address: str | None, folder: Path) -> Database:
+    """The database of a store that is there, as it stands: nothing is made and nothing brought up to date.
+
+    Raises: `StorageFailed`, also where its tables are of another release.
+    """
+    url = _address(address, folder)
+    if address is None and not (folder / "setpoint.db").is_file():
+        raise StorageFailed(f"there is no store in {folder}")
+    database = Database(url, migrates=False)
+    with database.look() as step:
+        found = migration(step)
+    if found != LATEST_MIGRATION:
+        database.close()
+        if found is None:
+            raise StorageFailed(f"there is no store in {database.name}")
+        raise StorageFailed(
+            f"the store's tables are at {found}, those of this release at {LATEST_MIGRATION}: use the release that "
+            "serves it, or start a server of this one first"
+        )
+    return database
+
+
+def open_empty(address: str | None, folder: Path) -> Database:
+    """A database without any tables. Raises: `StorageFailed`."""
+    database = Database(_address(address, folder), migrates=False)
+    with database.look() as step:
+        tables = sorted(inspect(step).get_table_names())
+    if tables:
+        database.close()
+        raise StorageFailed(f"{database.name} is not empty, it has the table '{tables[0]}': name an empty place")
+    return database
+
+
+def open_artifacts(address: str | None, folder: Path) -> Artifacts:
+    """The artifacts at an address: `s3://bucket/prefix`, another folder, or for None those in the folder.
+
+    Raises: `StorageFailed`.
+    """
+    copies = FolderArtifacts(folder / "artifacts")
+    if address is None:
+        return copies
+    if "://" not in address:
+        return FolderArtifacts(Path(address))
+    return ObjectArtifacts(address, copies)
+
+
+def _address(address: str | None, folder: Path) -> URL:
+    return sqlite_address(folder / "setpoint.db") if address is None else postgres_address(address)
+
+
+def _may_come(error: BaseException) -> bool:
+    return isinstance(error, StorageFailed) and isinstance(error.__cause__, DBAPIError)

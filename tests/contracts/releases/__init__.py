@@ -1,0 +1,1 @@
+"""Stores as every release made them, as SQL of SQLite."""
