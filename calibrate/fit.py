@@ -4,7 +4,7 @@ Decided here: the rows that fitted a point never score it. Evidence is cross-fit
 or the method did not look at the rows at all (a prior threshold); then they are held-out rows as they stand.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -52,6 +52,7 @@ def fit(
     calibration: str | None = None,
     evidence: FeatureCache | bool = True,
     rng: np.random.Generator | None = None,
+    progress: Callable[[str], None] | None = None,
     logits: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
@@ -71,7 +72,8 @@ def fit(
     bias adjustment, `tau` to logit adjustment and tau-normalisation. `calibration` names a calibration map that the
     method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains most.
     `evidence` is True for cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng`
-    draws folds and intervals; without one the draw is the same every time.
+    draws folds and intervals; without one the draw is the same every time. `progress` is called with the name of each
+    step as it begins: "fitting", "evidence", "scores".
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
@@ -144,7 +146,10 @@ def fit(
         _same_model(evidence, cache, "evidence")
         if evidence.digest == cache.digest:
             raise BadCache("the evidence rows are the fitting rows; pass other rows, or True for cross-fitting")
+    tell = progress or (lambda _: None)
+    tell("fitting")
     fitted = fit_task(task)
+    tell("evidence")
     used = chosen if fitted.method is None else find_method(fitted.method)
     metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
     found, shown = NO_EVIDENCE, cache
@@ -155,6 +160,7 @@ def fit(
         found = held_out(fitted.point, tested, list(metrics.values()), rng)
     elif evidence:
         found = cross_fitted(task, fitted, fit_task, list(metrics.values()), rng=rng)
+    tell("scores")
     return FitResult(
         point=fitted.point,
         method=fitted.method or method,

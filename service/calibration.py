@@ -1,6 +1,6 @@
-"""Calibration on request: the library's own fit, on data that came in, published as a new operating point."""
+"""Calibration on request: the library's own fit, on data that came in for a version of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +11,13 @@ from calibrate.cache import FeatureCache, feature_cache
 from calibrate.errors import BadCache
 from calibrate.fit import fit
 from calibrate.io.model import Head
-from calibrate.logits import to_array
+from calibrate.logits import to_array, to_columns
 from calibrate.methods import find_method
 from calibrate.prevalence import ByClass
-from service.domain import ModelVersion, PointRecord, check_point_name
-from service.inference import Rows, to_logits
-from service.points import check_make_default
-from service.registry import Registry
+from calibrate.result import FitResult
+from service.domain import ModelVersion
+from service.inference import check_width, features_to_logits
+from service.ports import Source
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,32 @@ class Spec:
     override: bool = False
 
 
-def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: str) -> PointRecord:
-    """Fits a point on the arrays (`labels` with `features`, `logits` or `inputs`) and publishes it.
+def spec_of(values: Mapping[str, Any]) -> Spec:
+    """The spec that was told as plain JSON values."""
+    listed = {name: values.get(name) for name in ("constraints", "prior", "cost_matrix")}
+    return Spec(
+        **{name: value for name, value in values.items() if name not in listed},
+        constraints=tuple(listed["constraints"] or ()),
+        prior=None if listed["prior"] is None else tuple(listed["prior"]),
+        cost_matrix=None if listed["cost_matrix"] is None else tuple(map(tuple, listed["cost_matrix"])),
+    )
 
-    Raises: whatever `calibrate.fit` raises, and the registry on publishing.
+
+def calibrate(
+    spec: Spec,
+    arrays: Mapping[str, Any],
+    version: ModelVersion,
+    source: Source,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[FitResult, FeatureCache]:
+    """Fits a point on the arrays (`labels` with `features`, `logits` or `inputs`); the result, and the rows that it
+    was fitted on.
+
+    Raises: whatever `calibrate.fit` raises, and what `source` raises.
     """
-    check_point_name(spec.name)
-    if spec.make_default:
-        check_make_default(registry.approval)  # before the work, not after it
-    version = registry.model(spec.model).version(spec.model_version)
-    cache = _cache(version, registry, arrays)
+    cache = _cache(version, source, arrays)
     if cache.weight is None and find_method(spec.method).reads_head:
-        head = registry.head(version)
+        head = source.head()
         cache = cache if head is None else replace(cache, weight=head.weight, bias=head.bias)
     prior = spec.prior if spec.prior is not None else cache.prior
     result = fit(
@@ -74,23 +88,12 @@ def calibrate(spec: Spec, arrays: Mapping[str, Any], registry: Registry, actor: 
         class_weights=spec.class_weights,
         cost_matrix=spec.cost_matrix,
         calibration=spec.calibration,
+        progress=progress,
     )
-    details = result.to_dict()
-    del details["point"], details["threshold"]
-    return registry.publish(
-        spec.model,
-        name=spec.name,
-        point=result.point,
-        details=details,
-        model_version=version.version,
-        actor=actor,
-        make_default=spec.make_default,
-        reason=spec.reason or f"calibrated for {result.metric}",
-        override=spec.override,
-    )
+    return result, cache
 
 
-def _cache(version: ModelVersion, registry: Registry, arrays: Mapping[str, Any]) -> FeatureCache:
+def _cache(version: ModelVersion, source: Source, arrays: Mapping[str, Any]) -> FeatureCache:
     """The arrays as a cache of this version: its classes, and its head where there are only features."""
     given = [name for name in ("inputs", "features", "logits") if arrays.get(name) is not None]
     if arrays.get("labels") is None or not given:
@@ -99,12 +102,17 @@ def _cache(version: ModelVersion, registry: Registry, arrays: Mapping[str, Any])
     if classes is not None and tuple(classes) != version.classes:
         raise BadCache(f"the data has classes {classes[:20]}, the model {list(version.classes[:20])}, in this order")
     if arrays.get("weight") is not None:
-        _check_same_head(registry.head(version), arrays["weight"], arrays.get("bias"))
+        _check_same_head(source.head(), arrays["weight"], arrays.get("bias"))
     features, logits = arrays.get("features"), arrays.get("logits")
-    rows = Rows(**{given[-1]: arrays[given[-1]]})  # of a cache with both, the logits
     both = features is not None and logits is not None
+    if logits is not None:  # of a cache with both, the logits
+        made = to_columns(logits)
+    elif features is not None:
+        made = features_to_logits(features, source.head(), version)
+    else:
+        made = source.logits(arrays["inputs"])
     return feature_cache(
-        logits=to_logits(rows, version, registry),
+        logits=check_width(made, version),
         features=features if both else None,
         weight=arrays.get("weight") if both else None,
         bias=arrays.get("bias") if both else None,

@@ -18,6 +18,7 @@ from calibrate.cli_extract import extract
 from calibrate.errors import InputError, SetpointError
 from service import cli_state
 from service.cli_decisions import decisions
+from service.cli_jobs import calibrate, jobs
 from service.cli_keys import keys
 from service.cli_points import points
 from service.settings import Settings, read_settings
@@ -52,10 +53,12 @@ app.command()(library.curve)
 app.command()(bench)
 app.command()(cli_export.export)
 app.command()(cli_retrain.retrain)
+app.command()(calibrate)
 app.command()(cli_state.backup)
 app.command()(cli_state.restore)
 app.add_typer(cli_state.audit)
 app.add_typer(keys)
+app.add_typer(jobs)
 app.add_typer(decisions)
 app.add_typer(points)
 

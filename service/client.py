@@ -59,6 +59,29 @@ class Client:
         body = {"model_version": model_version, "operating_point": point, "reason": reason}
         return dict(self._ask("PUT", f"/models/{model}/default", json=body))
 
+    def calibrate(self, file: Path, spec: dict[str, Any], key: str) -> dict[str, Any]:
+        """A calibration on the rows of a file, as a job that goes on by itself; a call that breaks is made again."""
+        headers = {"Prefer": "respond-async", "Idempotency-Key": key}
+        body = {"data": {"spec": json.dumps(spec)}, "files": {"data": (file.name, _read(file))}, "headers": headers}
+        said = dict(self._ask("POST", "/calibrate", **body))
+        if "progress" in said:
+            return said
+        # It was over already: asked for before, under the same key.
+        point = said["model"], said["operating_point"]
+        return self.job(next(job["id"] for job in self.jobs(1000) if (job["model"], job["operating_point"]) == point))
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """A job as it is now."""
+        return dict(self._ask("GET", f"/jobs/{job_id}"))
+
+    def jobs(self, limit: int) -> list[dict[str, Any]]:
+        """The newest jobs first."""
+        return list(self._ask("GET", f"/jobs?limit={limit}"))
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancels a job."""
+        return dict(self._ask("DELETE", f"/jobs/{job_id}"))
+
     def get(self, *path: str, **query: Any) -> Any:
         """What is at an address, given by its parts."""
         asked = {name: value for name, value in query.items() if value is not None}

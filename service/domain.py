@@ -51,6 +51,14 @@ class UnknownPoint(SetpointError, LookupError):
     """A model version has no operating point of that name and version."""
 
 
+class UnknownCurve(SetpointError, LookupError):
+    """An operating point has no trade-off curve: it has more than two classes, or was not fitted here."""
+
+
+class UnknownJob(SetpointError, LookupError):
+    """There is no job of that id, or it is another caller's."""
+
+
 class UnknownAlias(SetpointError, LookupError):
     """A model has no alias of that name."""
 
@@ -133,6 +141,26 @@ class Unguarded(SetpointError):
 
 class Busy(SetpointError):
     """Everything that could do this is at work; nothing was queued."""
+
+
+class KeyReused(InputError):
+    """An idempotency key was used before, for another request."""
+
+
+class OverLimit(SetpointError):
+    """A calibration needed more memory or time than it may take."""
+
+
+class JobCancelled(SetpointError):
+    """A calibration was cancelled before it was through."""
+
+
+class JobIsOver(SetpointError):
+    """A job that is done or has failed can no longer be cancelled."""
+
+
+class JobLost(SetpointError):
+    """A calibration's process ended before it was through, every time it was tried."""
 
 
 class Starting(SetpointError):

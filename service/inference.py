@@ -16,6 +16,7 @@ from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 
 from calibrate.errors import WrongShape
+from calibrate.io.model import Head
 from calibrate.logits import head_logits, to_array, to_columns
 from calibrate.operating_point import Judged, decide_under, judge_rows
 from service.domain import BadRequest, Model, ModelVersion, PointRecord
@@ -61,7 +62,7 @@ def find_logits_now(
     if rows.inputs is None or session is None:
         return None
     logits = runner.run_now(version, session, rows.inputs)
-    return None if logits is None else _columns(logits, version)
+    return None if logits is None else check_width(logits, version)
 
 
 async def find_logits(
@@ -80,7 +81,7 @@ async def find_logits(
     """
     if rows.inputs is not None:
         session = registry.loaded(version) or await in_thread(lambda: registry.session(version))
-        return _columns(await runner.run(version, session, rows.inputs, priority=priority, until=until), version)
+        return check_width(await runner.run(version, session, rows.inputs, priority=priority, until=until), version)
     if rows.features is not None:
         found: Float[np.ndarray, "n k"] = await in_thread(lambda: to_logits(rows, version, registry))
         return found
@@ -95,19 +96,27 @@ def to_logits(rows: Rows, version: ModelVersion, registry: Registry) -> Float[np
     if rows.inputs is not None:
         logits = registry.session(version).run(rows.inputs)
     elif rows.features is not None:
-        head = registry.head(version)
-        if head is None:
-            raise BadRequest(f"model '{version.model}' has no linear head: send inputs or logits, not features")
-        features = to_array(rows.features, "features", (2,))
-        if features.shape[1] != head.weight.shape[1]:
-            raise WrongShape(f"features: wanted {head.weight.shape[1]} columns, got {features.shape[1]}")
-        logits = head_logits(features, head.weight, head.bias)
+        logits = features_to_logits(rows.features, registry.head(version), version)
     else:
         logits = to_columns(rows.logits if rows.logits is not None else [])
-    return _columns(logits, version)
+    return check_width(logits, version)
 
 
-def _columns(logits: Float[np.ndarray, "n m"], version: ModelVersion) -> Float[np.ndarray, "n m"]:
+def features_to_logits(features: ArrayLike, head: Head | None, version: ModelVersion) -> Float[np.ndarray, "n k"]:
+    """The logits of rows of features, (n, d), under a version's head.
+
+    Raises: `BadRequest` where it has none, `WrongShape`, `NotFinite`.
+    """
+    if head is None:
+        raise BadRequest(f"model '{version.model}' has no linear head: send inputs or logits, not features")
+    array = to_array(features, "features", (2,))
+    if array.shape[1] != head.weight.shape[1]:
+        raise WrongShape(f"features: wanted {head.weight.shape[1]} columns, got {array.shape[1]}")
+    return head_logits(array, head.weight, head.bias)
+
+
+def check_width(logits: Float[np.ndarray, "n m"], version: ModelVersion) -> Float[np.ndarray, "n m"]:
+    """Logits with one column per class of the version. Raises: `WrongShape`."""
     if logits.shape[1] != len(version.classes):
         raise WrongShape(f"logits: wanted {len(version.classes)} columns, one per class, got {logits.shape[1]}")
     return logits

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from calibrate.errors import SetpointError
@@ -35,8 +36,8 @@ class Readiness:
 class Lifecycle:
     """Starting, serving, draining. The flags are set by one thread or a signal's handler, and read by any."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, then: Callable[[], None] = lambda: None) -> None:
+        self._registry, self._then = registry, then
         self.is_started = self.is_draining = False
         self.failure: SetpointError | None = None
         self.audit_entries = 0  # as of the last look
@@ -45,8 +46,9 @@ class Lifecycle:
         self._reasons: list[str] = []
 
     def start(self) -> None:
-        """Reads the store and loads every default version. Raises: `StorageFailed`."""
+        """Reads the store and loads every default version, and then does what needs them. Raises: `StorageFailed`."""
         self._registry.start()
+        self._then()
         self.is_started = True
 
     def start_or_tell(self) -> None:

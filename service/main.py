@@ -9,6 +9,7 @@ from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
 from service.auth.ring import KeyRing
+from service.calibrating import make_calibrating
 from service.decisions import DecisionLog
 from service.domain import Unguarded
 from service.engine.batching import Batcher
@@ -93,7 +94,8 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     measured = MeasuredEngine(engine, metrics)
     registry = Registry(store, artifacts, measured, settings.classes, settings.approval, settings.models_bytes)
     metrics.watch(registry)
-    lifecycle = Lifecycle(registry)
+    calibrating = make_calibrating(settings, database, store, registry, metrics)
+    lifecycle = Lifecycle(registry, then=calibrating.start)
     metrics.audit_length = lambda: lifecycle.audit_entries
     metrics.shadow_rows = shadows.totals
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
@@ -117,6 +119,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
             watcher.start()
             yield
             tasks.cancel_scope.cancel()
+        await to_thread.run_sync(calibrating.stop)
         await to_thread.run_sync(runner.close)
         await to_thread.run_sync(shadows.close)
         await to_thread.run_sync(ring.stop)
@@ -136,7 +139,9 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
         metrics.waited,
     )
     lanes = make_lanes(settings.calibrations)
-    parts = Parts(settings, registry, lanes, monitor, lifecycle, runner, kept_decisions, decisions, shadows)
+    parts = Parts(
+        settings, registry, lanes, calibrating.desk, monitor, lifecycle, runner, kept_decisions, decisions, shadows
+    )
     web, rules = make_web(parts, lifespan)
     hot = HotRoutes(route for route in ROUTES if route.hot)
     return Doorway(web, parts, Admission(settings, ring, rules), hot)

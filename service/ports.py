@@ -6,13 +6,15 @@ Each has one contract, which every implementation passes (`tests/contracts`).
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
-from calibrate.io.model import OutputKind, Port
+from calibrate.io.model import Head, OutputKind, Port
 from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord
+from service.job import Claim, Job
 from service.keys import Key
 
 
@@ -52,13 +54,17 @@ class Store(Protocol):
         """
 
     def add_point(
-        self, record: PointRecord, actor: str, then: Callable[[Model, PointRecord], Change] | None = None
+        self,
+        record: PointRecord,
+        actor: str,
+        then: Callable[[Model, PointRecord], Change] | None = None,
+        job: Claim | None = None,
     ) -> Model:
         """Publishes a point under the next number of its name; `then` is given the model with it, and its change is
-        made in the same step.
+        made in the same step, in which also the job that made the point is done.
 
         The number and the time in `record` are the store's to give. Raises: `UnknownModel`, `Conflict` where the name
-        is an alias; what `then` raises, and nothing is published.
+        is an alias, `NotOurs` where the job is no longer of that claim; what `then` raises, and nothing is published.
         """
 
     def change(self, model: str, decide: Callable[[Model], Change], actor: str) -> Model:
@@ -231,3 +237,116 @@ class Engine(Protocol):
 
         Raises: `BadModel` where the runtime refuses it.
         """
+
+
+class JobStore(Protocol):
+    """Where jobs are kept. A job is done by `Store.add_point` alone, in the step that publishes its point.
+
+    Raises: `StorageFailed` from every method where the storage does not answer; then nothing was changed.
+    """
+
+    def add(self, job: Job, most_waiting: int) -> Job:
+        """Keeps a new job, or gives the one that the same caller asked for under the same key before.
+
+        Raises: `KeyReused` where that was another request, `Busy` where `most_waiting` jobs are queued.
+        """
+
+    def job(self, job_id: str) -> Job:
+        """One job. Raises: `UnknownJob`."""
+
+    def jobs(self, principal: str | None, limit: int) -> list[Job]:
+        """The newest jobs first, of one caller or of all."""
+
+    def unended(self) -> list[Job]:
+        """What is queued or running, the oldest first."""
+
+    def claim(self, job: Job, owner: str) -> Job | None:
+        """Takes a job as it was seen, for one more attempt; None where it has changed since."""
+
+    def beat(self, owner: str, progress: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
+        """Renews what an owner runs and keeps how far each is; gives those that are still its own, and whether they
+        are to be cancelled.
+        """
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancels a job that waits; one that runs is marked, for its owner to end. One that is over stays as it is.
+
+        Raises: `UnknownJob`.
+        """
+
+    def end(self, claim: Claim, state: str, error: Mapping[str, Any] | None = None) -> bool:
+        """Ends a job as failed or cancelled; False where it is no longer of that claim."""
+
+    def release(self, claim: Claim, *, counted: bool) -> bool:
+        """Puts a job back in the queue; False where it is no longer of that claim. Else the attempt is `counted`."""
+
+    def forget(self, before: datetime) -> int:
+        """Takes away what was over before then, and gives how many."""
+
+
+class Spool(Protocol):
+    """Where the data of jobs is kept until they are over."""
+
+    @property
+    def id(self) -> str:
+        """Of the spool: servers that share it can run each other's jobs."""
+
+    @property
+    def owner(self) -> str:
+        """The name of this process, which no other ever has."""
+
+    def path(self, name: str) -> Path:
+        """Where a file of that name is, or will be."""
+
+    def drop(self, name: str) -> None:
+        """Takes a file away; one that is gone is no error."""
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether a process is known to have ended; False also where nothing is known of it."""
+
+    def sweep(self, kept: frozenset[str]) -> None:
+        """Takes away what processes that have ended left behind, but for these files."""
+
+
+class Source(Protocol):
+    """What a calibration needs of the model that it is for."""
+
+    def logits(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Float[np.ndarray, "n k"]:
+        """The model's logits of some rows. Raises: `ModelFailed`, `NotFinite`."""
+
+    def head(self) -> Head | None:
+        """The numbers of the model's linear head, None where it has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What a calibration found: a point as plain values, what the fit says of it, and the curve in bytes, of two
+    classes.
+    """
+
+    point: Mapping[str, Any]
+    details: Mapping[str, Any]
+    curve: bytes | None
+
+
+class Calibration(Protocol):
+    """One calibration in a process of its own."""
+
+    def run(self, order: Mapping[str, Any], source: Source, tell: Callable[[Mapping[str, Any]], None]) -> Fitted:
+        """Fits what is ordered, and tells how far it is.
+
+        Raises: what `calibrate.fit` raises, `OverLimit`, `WorkerGone` where the process ended or was killed.
+        """
+
+    def kill(self) -> None:
+        """Ends the process now, from any thread, also before it runs."""
+
+
+class Calibrator(Protocol):
+    """Makes processes for calibrations."""
+
+    def calibration(self) -> Calibration:
+        """A new one, which has not begun."""
+
+    def read_spec(self, path: Path) -> dict[str, Any]:
+        """The JSON object in a file without its data, read in a process of its own. Raises: `BadRequest`."""

@@ -10,6 +10,7 @@ answers. A model that cannot be loaded stays as it was, and the service is not r
 """
 
 import logging
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -28,10 +29,12 @@ from service.domain import (
     ModelVersion,
     PointRecord,
     StorageFailed,
+    UnknownCurve,
     UnknownModel,
     check_name,
     check_point_name,
 )
+from service.job import Claim
 from service.points import Approval, Asked, check_make_default, first_state, promote
 from service.ports import Artifacts, Change, Engine, Session, Store
 
@@ -42,6 +45,7 @@ _RETRY_S = 5.0
 LAST = 2**31 - 1  # no audit entry comes after it: the largest that its column takes
 Key = tuple[str, int]
 T = TypeVar("T")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Registry:
@@ -291,12 +295,15 @@ class Registry:
         reason: str = "",
         override: bool = False,
         model_digest: str | None = None,
+        job: Claim | None = None,
     ) -> PointRecord:
-        """Publishes a point for a version, the default one unless told: approved, or with four eyes as a draft.
+        """Publishes a point for a version, the default one unless told: approved, or with four eyes as a draft. In
+        the same step the job that made it is done.
 
         Raises: `UnknownModel`, `UnknownVersion`, `BadName`, `BadPoint` where its classes are not the model's or
         `model_digest` is not that of its file, `Conflict` where the name is an alias, `StorageFailed`; where the
-        default is to move, `BadRequest` without a reason, `Forbidden` with four eyes, `BadEvidence`.
+        default is to move, `BadRequest` without a reason, `Forbidden` with four eyes, `BadEvidence`;
+        `NotOurs` where the job is no longer of that claim.
         """
         version = self.model(model).version(model_version)
         check_point_name(name)
@@ -319,7 +326,7 @@ class Registry:
             then = lambda model, record: promote(model, record, asked)  # noqa: E731 - short, and typed above
             self.session(version)
         with self._changes:
-            changed = self._store.add_point(record, actor, then)
+            changed = self._store.add_point(record, actor, then, job)
             self._show(changed)
         return max((each for each in changed.points if each.name == name), key=lambda each: each.version)
 
@@ -329,6 +336,23 @@ class Registry:
             changed = self._store.change(model, decide, actor)
             self._show(changed)
         return changed
+
+    def keep(self, data: bytes) -> str:
+        """Keeps what belongs to a point, and gives its digest. Raises: `StorageFailed`."""
+        return self._artifacts.put(data)
+
+    def curve(self, record: PointRecord) -> bytes:
+        """The trade-off curve of a point, as the calibration that made it wrote it.
+
+        Raises: `UnknownCurve`, `StorageFailed`.
+        """
+        digest = record.details.get("curve")
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise UnknownCurve(
+                f"{record.label} of model '{record.model}' has no curve: one is made where a point of two classes is "
+                "calibrated here"
+            )
+        return self._artifacts.get(digest)
 
     def audit(self, limit: int, models: frozenset[str] | None = None, before: int | None = None) -> list[AuditEntry]:
         """The newest entries first: of these models alone, and before that number. Raises: `StorageFailed`."""

@@ -86,7 +86,14 @@ class Settings(BaseSettings):
     unpacked_bytes: int = Field(
         512 * 2**20, ge=1024, description="The most bytes that an uploaded .npz file may unpack to."
     )
-    calibrations: int = Field(2, ge=1, description="Calibrations that may run at once; one more is refused.")
+    calibrations: int = Field(2, ge=1, description="Calibrations that may run at once; one more waits for its turn.")
+    jobs_waiting: int = Field(8, ge=0, description="Calibrations that may wait for their turn; one more is refused.")
+    job_bytes: int = Field(4 * 2**30, ge=2**28, description="The most memory that one calibration may take.")
+    job_s: float = Field(3600, gt=0, le=7 * 86400, description="The most seconds that one calibration may take.")
+    async_rows: int = Field(
+        200_000, ge=1, description="The most rows of a calibration that is answered when it is through, not at once."
+    )
+    jobs_kept_days: float = Field(30, gt=0, description="How long a job that is over can be looked up.")
 
     drain_s: float = Field(
         0, ge=0, le=3600, description="Seconds that the server still answers after SIGTERM, while it is not ready."

@@ -33,26 +33,42 @@ ALLOWED["calibrate.bench"] |= {"calibrate.io"}
 ALLOWED["calibrate.heads"] |= {"calibrate.io"}
 BEHIND_HTTP = {
     f"service.{name}"
-    for name in ("domain", "evidence", "ports", "points", "registry", "inference", "calibration", "shadows")
+    for name in (
+        "domain",
+        "facts",
+        "job",
+        "evidence",
+        "ports",
+        "points",
+        "registry",
+        "inference",
+        "calibration",
+        "jobs",
+        "shadows",
+    )
 }
 ALLOWED |= {
     "service.domain": set(),
     "service.settings": set(),
     "service.client": set(),
+    "service.cli_jobs": {"service.client"},
     "service.connections": set(),
     "service.keys": {"service.domain"},
-    "service.ports": {"service.domain", "service.keys"},
+    "service.facts": {"service.domain"},
+    "service.job": set(),
+    "service.ports": {"service.domain", "service.job", "service.keys"},
     "service.auth": {"service.domain", "service.keys", "service.ports"},
     "service.watcher": set(),
     "service.evidence": {"service.domain"},
     "service.points": {f"service.{name}" for name in ("domain", "evidence", "keys", "ports")},
-    "service.registry": {"service.domain", "service.points", "service.ports"},
+    "service.registry": {f"service.{name}" for name in ("domain", "job", "points", "ports")},
     "service.inference": {"service.domain", "service.ports", "service.registry"},
     "service.shadows": {"service.domain", "service.ports", "service.inference"},
-    "service.calibration": {f"service.{name}" for name in ("domain", "inference", "points", "ports", "registry")},
+    "service.calibration": {"service.domain", "service.ports", "service.inference"},
+    "service.jobs": {f"service.{name}" for name in ("domain", "facts", "job", "points", "ports", "registry")},
+    "service.engine": {"service.domain", "service.facts", "service.job", "service.ports"},
+    "service.storage": {f"service.{name}" for name in ("domain", "job", "keys", "ports")},
     "service.decisions": {"service.domain", "service.ports", "service.inference"},
-    "service.engine": {"service.domain", "service.ports"},
-    "service.storage": {"service.domain", "service.keys", "service.ports"},
     "service.lifecycle": {"service.domain", "service.registry"},
     "service.monitoring": {"service.domain", "service.ports", "service.registry"},
     "service.web": BEHIND_HTTP
@@ -62,7 +78,7 @@ ALLOWED |= {
         f"service.{name}"
         for name in (
             *("settings", "client", "main", "monitoring", "server"),
-            *("cli_decisions", "cli_keys", "cli_points", "cli_state"),
+            *("cli_decisions", "cli_jobs", "cli_keys", "cli_points", "cli_state"),
         )
     },
     "service.cli_decisions": {f"service.{name}" for name in ("domain", "settings", "storage", "main")},
@@ -72,6 +88,8 @@ ALLOWED |= {
     "service.demo": {"service.client"},
 }
 ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "service.__main__", "service.main"}
+# Where parts are put together: of the server, and of the process that calibrates.
+ANYTHING |= {"service.calibrating", "service.worker"}
 HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sqlalchemy", "fastapi", "starlette"}
 MAY_IMPORT = {
     "calibrate.io": {"onnx", "pyarrow"},

@@ -6,11 +6,10 @@ line: `most` leaves out predictions that were answered, of which the metrics tel
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
-from calibrate.errors import Infeasible, SetpointError
 from service.monitoring.logs import Lines
 from service.monitoring.metrics import OTHER, Metrics
 from service.monitoring.traces import Traces, step, trace_id
@@ -102,23 +101,6 @@ class Monitor:
     def step(self, name: str, **attributes: Any) -> AbstractContextManager[None]:
         """A step of a request as a span of its own, where there are traces."""
         return step(self.traces, name, **attributes)
-
-    @contextmanager
-    def calibration(self) -> Iterator[None]:
-        """Counts a calibration by how it ends."""
-        began, outcome = time.perf_counter(), "failed"
-        try:
-            with self.step("calibrate"):
-                yield
-            outcome = "done"
-        except Infeasible:
-            outcome = "infeasible"
-            raise
-        except SetpointError:
-            outcome = "refused"
-            raise
-        finally:
-            self.metrics.calibration_ended(outcome, time.perf_counter() - began)
 
     def _is_told(self, call: Call, status: int, path: str) -> bool:
         if _is_health(path):

@@ -10,6 +10,7 @@ temporary name, synced, renamed, and only its owner may read it: it holds the ha
 import hashlib
 import io
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from service.storage import trail
 from service.storage.artifacts import sync_folder
 from service.storage.database import LATEST_MIGRATION, Database
 from service.storage.neutral import Kind, kinds, to_line
-from service.storage.tables import jobs, metadata, model_versions
+from service.storage.tables import jobs, metadata, model_versions, operating_points
 
 FORMAT, FORMAT_VERSION = "setpoint backup", 1
 MANIFEST = "manifest.json"
@@ -81,8 +82,9 @@ def write_backup(database: Database, artifacts: Artifacts, out: Path) -> Manifes
                     audit_head=trail.head(step),
                     audit_faults=some_faults(step),
                 )
-                needed, of_jobs = needed_artifacts(step), set(step.scalars(select(jobs.c.data_digest)))
-            for digest in sorted(needed | of_jobs):
+                needed = needed_artifacts(step)
+                beside = set(step.scalars(select(jobs.c.data_digest))) | _curves(step)
+            for digest in sorted(needed | beside):
                 try:
                     data = artifacts.get(digest)
                 except StorageFailed:
@@ -102,6 +104,12 @@ def needed_artifacts(step: Connection) -> set[str]:
     """The digests of every file of every model version: as it was registered, and as it is served."""
     rows = step.execute(select(model_versions.c.digest, model_versions.c.spec)).all()
     return {row.digest for row in rows} | {str(row.spec["graph_digest"]) for row in rows}
+
+
+def _curves(step: Connection) -> set[str]:
+    """The digests of the curves that points name."""
+    named = {details.get("curve") for details in step.scalars(select(operating_points.c.details))}
+    return {digest for digest in named if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)}
 
 
 def some_faults(step: Connection) -> list[str]:

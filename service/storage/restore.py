@@ -34,6 +34,7 @@ from service.storage.backup import (
     some_faults,
 )
 from service.storage.database import LATEST_MIGRATION, Database, migrate
+from service.storage.jobs import fail_unended
 from service.storage.neutral import as_table, from_lines
 from service.storage.tables import decisions, operating_points
 
@@ -82,6 +83,7 @@ def restore_backup(file: Path, database: Database, artifacts: Artifacts) -> Mani
         _fill(file, archive, manifest, step)
         migrate(step)
         _check(file, manifest, step)
+        fail_unended(step)
     return manifest
 
 

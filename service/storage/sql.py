@@ -22,9 +22,11 @@ from service.domain import (
     PointRecord,
     UnknownModel,
 )
+from service.job import Claim
 from service.ports import Change
 from service.storage import trail
 from service.storage.database import Database
+from service.storage.jobs import finish
 from service.storage.points import (
     apply_change,
     insert_default,
@@ -89,11 +91,16 @@ class SqlStore:
             return _model(step, name)
 
     def add_point(
-        self, record: PointRecord, actor: str, then: Callable[[Model, PointRecord], Change] | None = None
+        self,
+        record: PointRecord,
+        actor: str,
+        then: Callable[[Model, PointRecord], Change] | None = None,
+        job: Claim | None = None,
     ) -> Model:
-        """Publishes a point under the next number of its name, and makes the change that `then` gives.
+        """Publishes a point under the next number of its name, makes the change that `then` gives, and ends the job
+        that made the point.
 
-        Raises: `UnknownModel`, `Conflict` where the name is an alias.
+        Raises: `UnknownModel`, `Conflict` where the name is an alias, `NotOurs`.
         """
         with self._step() as step:
             _require(step, record.model)
@@ -106,6 +113,9 @@ class SqlStore:
                 "evidence_digest": record.evidence_digest,
                 "state": record.state,
             }
+            if job is not None:
+                finish(step, job, record)
+                said["job"] = job.id
             trail.write(step, now, actor, "publish", record.model, said)
             if then is not None:
                 apply_change(step, record.model, then(_model(step, record.model), record), actor)

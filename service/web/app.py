@@ -58,7 +58,7 @@ def make_web(
             response_class=route.answer,
             status_code=route.status,
             operation_id=route.handler.__name__,
-            responses={"default": _OIP_ERROR if is_oip(route.path) else _PROBLEM},
+            responses=_responses(route),
         )
     app.add_route("/", lambda _: RedirectResponse("/console"), include_in_schema=False)
     app.add_route("/console", console, include_in_schema=False)
@@ -67,6 +67,13 @@ def make_web(
         app.add_exception_handler(kind, on_error)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app, Rules(ROUTES)
+
+
+def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {"default": _OIP_ERROR if is_oip(route.path) else _PROBLEM}
+    for status, (kind, said) in route.others.items():
+        found[status] = {"description": said, **({} if kind is None else {"model": kind})}
+    return found
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -107,6 +114,9 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
     operation["responses"].pop("422", None)
     operation["security"] = [] if route.scope == "open" else [{way: []} for way in _SECURITY]
     operation["x-scope"] = route.scope
+    for name, said in route.headers.items():
+        told = {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": said}
+        operation.setdefault("parameters", []).append(told)
     content = {"application/json": route.json, "multipart/form-data": route.form}
     if route.json or route.form:
         operation["requestBody"] = {

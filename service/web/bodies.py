@@ -5,6 +5,7 @@ only a multipart body is told by it.
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -83,9 +84,18 @@ def from_json(text: str | None, kind: Any, field: str) -> Any:
 
 async def read_form(request: Request, files: set[str], texts: set[str]) -> tuple[dict[str, bytes], dict[str, str]]:
     """A multipart body: its files and its texts by field. Raises: `BadRequest`."""
+    async with open_form(request, files, texts) as (found, told):
+        return {field: await upload.read() for field, upload in found.items()}, told
+
+
+@asynccontextmanager
+async def open_form(
+    request: Request, files: set[str], texts: set[str]
+) -> AsyncGenerator[tuple[dict[str, UploadFile], dict[str, str]], None]:
+    """A multipart body: its files, to be read, and its texts by field. Raises: `BadRequest`."""
     if not is_multipart(request):
         raise BadRequest(f"wanted a multipart/form-data body with {', '.join(sorted(files | texts))}")
-    found_files: dict[str, bytes] = {}
+    found_files: dict[str, UploadFile] = {}
     found_texts: dict[str, str] = {}
     form = await _parse(request)
     try:
@@ -98,16 +108,16 @@ async def read_form(request: Request, files: set[str], texts: set[str]) -> tuple
             if isinstance(value, UploadFile):
                 if field in texts:
                     raise BadRequest(f"{field!r} must be sent as a text, it came as a file: leave out its filename")
-                found_files[field] = await value.read()
+                found_files[field] = value
             else:
                 if field in files:
                     raise BadRequest(f"{field!r} must be sent as a file, it came as a text: give it a filename")
                 found_texts[field] = value
+        if missing := sorted(files - found_files.keys()):
+            raise BadRequest(f"the form has no file {missing[0]!r}")
+        yield found_files, found_texts
     finally:
         await form.close()
-    if missing := sorted(files - found_files.keys()):
-        raise BadRequest(f"the form has no file {missing[0]!r}")
-    return found_files, found_texts
 
 
 async def _parse(request: Request) -> FormData:

@@ -1,94 +1,117 @@
-"""`POST /calibrate`: labelled rows in, a published operating point out."""
+"""`POST /calibrate`: labelled rows in, a published operating point out.
+
+Decided here: what came in becomes a job before anything is answered, and the caller waits for it unless it has many
+rows or asked not to wait. A caller that goes away while it waits has its job cancelled, as it would expect of any call,
+unless it named an idempotency key: then it will come back for the answer, and the job goes on.
+"""
 
 from typing import Any
 
-import numpy as np
+from anyio import create_task_group
 from starlette.requests import Request
+from starlette.responses import Response
 
-from calibrate.io.files import read_arrays
-from service.calibration import Spec
-from service.calibration import calibrate as fit_and_publish
-from service.domain import BadRequest, Principal, TooLarge
-from service.web.bodies import check_wire, is_multipart, read_form
+from calibrate.errors import SetpointError
+from service.domain import BadRequest, JobCancelled
+from service.job import Job
+from service.jobs.desk import Wanted
+from service.web.bodies import answer, check_wire, is_multipart
+from service.web.calibrate_data import read_call
+from service.web.jobs import error_of, job_reply, watched
 from service.web.points import point_reply
-from service.web.schemas import CalibrateSpec, PointReply
-from service.web.state import Parts, parts, principal
-from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
+from service.web.schemas import CalibrateSpec, JobReply, PointReply
+from service.web.state import Parts, call, parts, principal, request_id
+from service.web.tensors import read_json
+from service.web.uploads import spool_body, spool_form
 
-_PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
-_DATA = {"labels", "features", "logits", "inputs", "classes", "group", *_PER_ROW}
+_SMALL_BYTES = 256 * 2**10  # of a body that is read faster here than a process could be asked to
 
 
-async def calibrate(request: Request) -> PointReply:
+async def calibrate(request: Request) -> Response:
     """Fits an operating point for a metric on labelled rows and publishes it under the next version of its name.
 
-    The data is JSON, or a multipart body with the parts `spec` (JSON) and `data` (an .npz feature cache). The evidence
-    is cross-fitted: no row is decided by a point that it fitted.
+    The data is JSON, or a multipart body with the parts `spec` (JSON) and `data` (a feature cache as .npz, Parquet,
+    Arrow or CSV). The evidence is cross-fitted: no row is decided by a point that it fitted. With many rows, or under
+    `Prefer: respond-async`, the answer is 202 with the job, whose address is in `Location`.
     """
-    service, who = parts(request), principal(request)
-    lane = service.lanes.calibrations  # what is refused is not even unpacked
-    if is_multipart(request):
-        files, texts = await read_form(request, {"data"}, {"spec"})
-        if "spec" not in texts:
-            raise BadRequest("the form has no text 'spec'")
-        with service.monitor.calibration():
-            return await lane.run(lambda: _from_file(service, texts["spec"], files["data"], who))
-    body = await request.body()
-    with service.monitor.calibration():
-        return await lane.run(lambda: _from_json(service, body, who))
+    service = parts(request)
+    with service.monitor.step("calibrate"):
+        return await _calibrate(request, service)
 
 
-def _from_file(service: Parts, text: str, data: bytes, who: Principal) -> PointReply:
-    spec = check_wire(read_json(text.encode(), "spec"), CalibrateSpec)
-    who.check_model(spec.model)
-    return _fit(service, spec, read_arrays(data, most_bytes=service.settings.unpacked_bytes), who)
+async def _calibrate(request: Request, service: Parts) -> Response:
+    key = request.headers.get("idempotency-key")
+    at_once = "respond-async" in request.headers.get("prefer", "").lower()
+    if key is None:  # else there may be a job already, which is not refused
+        await service.lanes.changes.run(service.desk.check_room)
+    job = await _submit(request, service, key)
+    call(request).of(job.model, job.spec["model_version"])
+    if not at_once:
+        job = await _wait(request, service, job, cancels=key is None)
+    if job.is_over:
+        return await service.lanes.changes.run(lambda: _answer(service, job))
+    headers = {"Location": f"/jobs/{job.id}", **({"Preference-Applied": "respond-async"} if at_once else {})}
+    reply = await service.lanes.changes.run(lambda: answer(job_reply(service, job), JobReply, 202))
+    reply.headers.update(headers)
+    return reply
 
 
-def _from_json(service: Parts, body: bytes, who: Principal) -> PointReply:
-    call = read_json(body)
-    data = call.pop("data", None)
-    if not isinstance(data, dict):
-        raise BadRequest("calibrate needs data: an object with labels, and features, logits or inputs")
-    if unknown := sorted(data.keys() - _DATA):
-        raise BadRequest(f"data takes {', '.join(sorted(_DATA))}; got {unknown[0][:100]!r}")
-    spec = check_wire(call, CalibrateSpec)
-    who.check_model(spec.model)
-    version = service.registry.model(spec.model).version(spec.model_version)
-    given = {name: value for name, value in data.items() if value is not None}
-    if len(forms := [name for name in ("inputs", "features", "logits") if name in given]) > 1:
-        raise BadRequest(f"data needs exactly one of inputs, features, logits; got {' and '.join(forms)}")
-    if "classes" in given:
-        given["classes"] = _names(given["classes"])
-    if "labels" in given:
-        given["labels"] = read_labels(given["labels"], version.classes)
-    if "inputs" in given:
-        given["inputs"] = read_inputs(given["inputs"], version.inputs)
-    for name in {"features", "logits", *_PER_ROW} & given.keys():
-        given[name] = read_numbers(given[name], name)
-    return _fit(service, spec, given, who)
+async def _submit(request: Request, service: Parts, key: str | None) -> Job:
+    """The job that a request asks for; its data is kept first."""
+    desk, lane, who = service.desk, service.lanes.changes, principal(request)
+    with desk.arriving() as arriving, desk.keeping(arriving.name) as keep:
+        if is_multipart(request):
+            form, text = "file", await spool_form(request, arriving, lane, "data", "spec")
+            asked: dict[str, Any] = read_json(text.encode(), "spec")
+        else:
+            form = "json"
+            await spool_body(request, arriving, lane)
+        digest = await lane.run(arriving.finish)
+        if form == "json":
+            small = arriving.size <= _SMALL_BYTES
+            path = arriving.path
+            asked = await service.lanes.calibrations.run(
+                lambda: read_call(path.read_bytes())[0] if small else desk.read_spec(path)
+            )
+        spec = check_wire(asked, CalibrateSpec).model_dump(mode="json")
+        wanted = Wanted(spec, arriving.name, form, digest, request_id(request), key)
+        return await lane.run(lambda: desk.submit(wanted, who, keep))
 
 
-def _names(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise BadRequest("classes must be a list of names")
-    return value
+async def _wait(request: Request, service: Parts, job: Job, *, cancels: bool) -> Job:
+    """The job once it is over, or known to have too many rows to wait for."""
+    last, error = job, None
+
+    async with create_task_group() as group:
+
+        async def look_out() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            if cancels:
+                await service.lanes.changes.run(lambda: service.desk.cancel(job.id, principal(request)))
+            group.cancel_scope.cancel()
+
+        group.start_soon(look_out)
+        try:
+            async for last in watched(service, job.id):
+                rows = (last.progress or {}).get("rows", 0)
+                if last.is_over or rows > service.settings.async_rows:
+                    break
+        except SetpointError as failed:  # a group would wrap it
+            error = failed
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    return last
 
 
-def check_rows(labels: Any, most: int) -> None:
-    """Raises `TooLarge` for more rows than a point may be fitted on."""
-    if isinstance(labels, list | np.ndarray) and len(labels) > most:
-        raise TooLarge(f"a point may be fitted on at most {most} rows, got {len(labels)}")
-
-
-def _fit(service: Parts, wanted: CalibrateSpec, arrays: dict[str, Any], who: Principal) -> PointReply:
-    check_rows(arrays.get("labels"), service.settings.calibrate_rows)
-    if wanted.make_default:
-        who.check("approve")
-    spec = Spec(
-        **wanted.model_dump(exclude={"prior", "constraints", "cost_matrix"}),
-        prior=None if wanted.prior is None else tuple(wanted.prior),
-        constraints=tuple(wanted.constraints),
-        cost_matrix=None if wanted.cost_matrix is None else tuple(map(tuple, wanted.cost_matrix)),
-    )
-    record = fit_and_publish(spec, arrays, service.registry, who.name)
-    return point_reply(service.registry.model(wanted.model), record)
+def _answer(service: Parts, job: Job) -> Response:
+    """What came of a job. Raises: what stood in its way."""
+    if job.state == "cancelled":
+        raise JobCancelled(f"job {job.id} was cancelled")
+    if job.state == "failed":
+        raise error_of(job)
+    record = service.desk.point(job)
+    if record is None:
+        raise BadRequest(f"job {job.id} has no point")
+    return answer(point_reply(service.registry.model(job.model), record), PointReply, 201)

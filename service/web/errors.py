@@ -33,6 +33,8 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownModel: 404,
     domain.UnknownVersion: 404,
     domain.UnknownPoint: 404,
+    domain.UnknownCurve: 404,
+    domain.UnknownJob: 404,
     domain.UnknownAlias: 404,
     domain.NotApproved: 409,
     domain.Conflict: 409,
@@ -40,11 +42,14 @@ STATUS: dict[type[SetpointError], int] = {
     domain.UnknownRoute: 404,
     domain.WrongVerb: 405,
     domain.TooSlow: 408,
+    domain.JobCancelled: 409,
+    domain.JobIsOver: 409,
     domain.TooLarge: 413,
     domain.Unsupported: 501,
     domain.UnknownEncoding: 415,
     domain.TooMany: 429,
     domain.ModelFailed: 422,
+    domain.OverLimit: 422,
     domain.Busy: 503,
     domain.Starting: 503,
     domain.StorageFailed: 503,
@@ -67,7 +72,8 @@ def problem(error: SetpointError, request_id: str, call: Call, path: str) -> Res
     if under_v2:
         error = unsupported(error, path)
     call.problem = problem_type(type(error)).rsplit(":", 1)[1]
-    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    body = problem_body(error, request_id)
+    status = body["status"]
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
     if isinstance(error, domain.TooMany):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
@@ -77,16 +83,21 @@ def problem(error: SetpointError, request_id: str, call: Call, path: str) -> Res
         headers["Allow"] = ", ".join(error.allowed)
     if under_v2:
         return Response(orjson.dumps({"error": str(error)}), oip_status(status), headers, "application/json")
+    return Response(orjson.dumps(body), status, headers, "application/problem+json")
+
+
+def problem_body(error: SetpointError, request_id: str) -> dict[str, Any]:
+    """What the response for an error says."""
     body = {
         "type": problem_type(type(error)),
         "title": (type(error).__doc__ or "").split("\n")[0],
-        "status": status,
+        "status": next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500),
         "detail": str(error),
         "request_id": request_id,
     }
     if isinstance(error, Infeasible):
         body["nearest"] = [asdict(each) for each in error.nearest]
-    return Response(orjson.dumps(body), status, headers, "application/problem+json")
+    return body
 
 
 def problem_type(kind: type[SetpointError]) -> str:

@@ -52,7 +52,7 @@ def make_lanes(calibrations: int) -> Lanes:
     """The lanes of one server."""
     return Lanes(
         predictions=Lane("predictions", 32, waiting=1000),
-        calibrations=Lane("calibrations", calibrations),
+        calibrations=Lane("readings of calibrations", calibrations, waiting=16),
         registrations=Lane("registrations", 2),
         changes=Lane("changes and look-ups", 8, waiting=200),
         health=Lane("health checks", 2, waiting=100),

@@ -15,7 +15,7 @@ from calibrate.operating_point import OperatingPoint
 from service.domain import Default, Model, PointRecord
 from service.registry import Registry
 from service.web.bodies import answer, read_small, read_wire
-from service.web.schemas import DefaultReply, Point, PointReply, PublishRequest
+from service.web.schemas import CurveReply, DefaultReply, Point, PointReply, PublishRequest
 from service.web.state import actor, parts
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,18 @@ async def show_point(request: Request, model: str, point: str) -> PointReply:
     return point_reply(found, found.find(point))
 
 
+async def show_curve(request: Request, model: str, point: str) -> Response:
+    """The trade-off curve that an operating point of two classes was chosen on, thinned, with simultaneous bands."""
+    service = parts(request)
+
+    def run() -> Response:
+        record = service.registry.model(model).find(point)
+        said = orjson.loads(service.registry.curve(record))
+        return answer(CurveReply(operating_point=record.label, **said), CurveReply)
+
+    return await service.lanes.changes.run(run)
+
+
 async def publish(request: Request, model: str) -> PointReply:
     """Publishes a point that was fitted elsewhere; its evidence is marked `submitted`. With four eyes it is a draft."""
     body, who, service = await read_small(request), actor(request), parts(request)
@@ -56,6 +68,7 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
     point = OperatingPoint.from_dict(wanted.point.model_dump(exclude_none=True))
     _check_extras(wanted.details.model_extra or {})
     details = wanted.details.model_dump(mode="json")
+    details.pop("curve", None)  # names what is kept here, of a calibration that was made here
     promised = [guarantee["interval"] for guarantee in details["guarantees"]]
     told = [each for name in ("evidence", "before", "gain", "model_scores") for each in details[name].values()]
     for interval in (*told, *promised):

@@ -1,14 +1,26 @@
 """Every route in one table: what it answers, who may call it, what it takes and gives."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service import domain
-from service.web import calibrate, decisions, health, life, life_schemas, points, predict, registry, schemas, shadow
+from service.web import (
+    calibrate,
+    decisions,
+    health,
+    jobs,
+    life,
+    life_schemas,
+    points,
+    predict,
+    registry,
+    schemas,
+    shadow,
+)  # fmt: skip
 from service.web.oip import handlers as v2
 from service.web.oip import schemas as oip
 
@@ -30,6 +42,8 @@ class Route:
     status: int = 200
     json: type[BaseModel] | None = None
     form: type[BaseModel] | None = None
+    others: Mapping[int, tuple[type[BaseModel] | None, str]] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     hot: bool = False
     binary: bool = False
     optional: bool = False
@@ -43,7 +57,20 @@ ROUTES = (
     Route(
         "POST", "/calibrate", calibrate.calibrate, "calibrate", schemas.PointReply, 201,
         schemas.CalibrateRequest, schemas.CalibrateForm,
+        {202: (schemas.JobReply, "It goes on as a job, whose address is in `Location`.")},
+        {
+            "Prefer": "`respond-async`: answer 202 with the job at once, and do not wait for the fit.",
+            "Idempotency-Key": "The same request under the same key is one job, and gets the same answer.",
+        },
     ),
+    Route("GET", "/jobs", jobs.list_jobs, "calibrate", list[schemas.JobReply]),
+    Route("GET", "/jobs/{job}", jobs.show_job, "calibrate", schemas.JobReply),
+    Route(
+        "GET", "/jobs/{job}/events", jobs.job_events, "calibrate", None, answer=jobs.Events,
+        others={204: (None, "It is over, and `Last-Event-ID` was its last event.")},
+        headers={"Last-Event-ID": "The last event that was seen: what it said is not said again."},
+    ),
+    Route("DELETE", "/jobs/{job}", jobs.cancel_job, "calibrate", schemas.JobReply),
     Route("POST", "/models", registry.register, "manage", schemas.VersionReply, 201, form=schemas.RegisterForm),
     Route("GET", "/models", registry.list_models, "predict", list[schemas.ModelReply]),
     Route("GET", "/models/{model}", registry.show_model, "predict", schemas.ModelReply),
@@ -68,6 +95,9 @@ ROUTES = (
         schemas.PublishRequest,
     ),
     Route("GET", "/models/{model}/operating-points/{point}", points.show_point, "predict", schemas.PointReply),
+    Route(
+        "GET", "/models/{model}/operating-points/{point}/curve", points.show_curve, "predict", schemas.CurveReply,
+    ),
     Route(
         "POST", "/models/{model}/operating-points/{point}/approve", life.approve, "approve", schemas.PointReply,
         json=life_schemas.ApproveRequest,

@@ -297,6 +297,57 @@ class PointReply(PointDetails):
     created_at: datetime
 
 
+class ProgressReply(BaseModel):
+    """How far a calibration is: a stage, the rows once they are known, and what is done of a total where it counts."""
+
+    stage: Literal["starting", "reading", "logits", "fitting", "evidence", "scores", "curve", "publishing"]
+    rows: int | None = None
+    done: int | None = None
+    total: int | None = None
+
+
+class JobReply(BaseModel):
+    """A calibration as a job."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: str
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    model: str
+    model_version: int
+    name: str = Field(description="The name that the point gets.")
+    metric: str
+    principal: str = Field(description="Who asked for it.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempts: int = Field(description="How often it was begun; after three times it has failed.")
+    cancel_asked: bool
+    data_digest: str = Field(description="SHA-256 of the data as it came in.")
+    progress: ProgressReply | None
+    operating_point: str | None = Field(description="`name@version`, once it is done.")
+    result: PointReply | None = Field(description="The point, once it is done; not in a list.")
+    error: Problem | None = Field(description="What stood in the way, once it has failed; not in a list.")
+
+
+class CurveReply(BaseModel):
+    """The trade-off curve of a point's fitting rows: every metric at the cuts that matter, from no alert to all.
+
+    `columns` has `margin` and `threshold` of the cut, `tp fp fn tn` as rows by weight, each metric, and for those that
+    have bands `... low` and `... high`, which hold at all cuts at once with this confidence; null where undefined.
+    `best` is the place of the best cut of each metric. The cuts are on the model's own logits, without a calibration
+    map.
+    """
+
+    operating_point: str
+    positive: str
+    prevalence: Number
+    confidence: Number
+    rows: int
+    best: dict[str, int]
+    columns: dict[str, list[Number | None]]
+
+
 class PublishRequest(Wire):
     """A point fitted elsewhere, with what a fit said of it; its evidence will be marked `submitted`."""
 
@@ -391,7 +442,9 @@ class CalibrateForm(BaseModel):
     """The spec as JSON and the data as a feature cache."""
 
     spec: str = Field(description="A `CalibrateSpec` as JSON.")
-    data: Annotated[str, Field(json_schema_extra={"format": "binary"}, description="An .npz feature cache.")]
+    data: Annotated[
+        str, Field(json_schema_extra={"format": "binary"}, description="A feature cache: .npz, Parquet, Arrow, CSV.")
+    ]
 
 
 class AuditReply(BaseModel):

@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from service.decisions import DecisionLog
 from service.domain import Principal
+from service.jobs.desk import Desk
 from service.lifecycle import Lifecycle
 from service.monitoring.monitor import Call, Monitor
 from service.ports import Decisions, Runner
@@ -24,6 +25,7 @@ class Parts:
     settings: Settings
     registry: Registry
     lanes: Lanes
+    desk: Desk
     monitor: Monitor
     lifecycle: Lifecycle
     runner: Runner

@@ -2,7 +2,6 @@
 
 import io
 import json
-import threading
 import zipfile
 from typing import Any
 
@@ -12,7 +11,6 @@ from starlette.testclient import TestClient
 
 from calibrate import OperatingPoint, feature_cache, fit
 from calibrate.logits import softmax
-from service.domain import Busy
 from tests.models import WIDTH, forward, network, weights
 from tests.service.conftest import CLASSES, Start, alive, refused, register
 
@@ -404,34 +402,3 @@ def test_an_upload_that_unpacks_to_too_much_is_refused(start: Start) -> None:
     client = start(unpacked_bytes=2000)
     register(client, network(2), classes=CLASSES)
     assert "wanted at most 2000" in refused(upload(client, WHOLE), 422, "bad-cache")
-
-
-def test_one_calibration_too_many_is_refused_before_it_is_read(
-    fraud: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """503 with Retry-After while two run; the third goes through once they are done."""
-    entered, leave = threading.Barrier(3), threading.Event()
-
-    def slow(*arguments: Any, **options: Any) -> Any:
-        entered.wait(10)
-        leave.wait(10)
-        return fit(*arguments, **options)
-
-    monkeypatch.setattr("service.calibration.fit", slow)
-    answers: list[int] = []
-    threads = [threading.Thread(target=lambda: answers.append(call(fraud, GOOD).status_code)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    entered.wait(10)
-    response = call(fraud, GOOD)
-    assert "2 calibrations are running" in refused(response, 503, Busy.__name__.lower())
-    assert response.headers["retry-after"] == "1"
-    for late in (upload(fraud, b"not a file"), fraud.post("/calibrate", content=b"not JSON")):
-        refused(late, 503, "busy")
-    alive(fraud)
-    leave.set()
-    for thread in threads:
-        thread.join()
-    assert answers == [201, 201]
-    monkeypatch.undo()
-    assert call(fraud, GOOD).status_code == 201

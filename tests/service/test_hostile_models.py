@@ -138,9 +138,10 @@ def test_a_helper_that_is_gone_is_started_anew(client: TestClient) -> None:
     register(client, network(2), "a")
     workshop = shared_workshop()
     assert workshop is not None
-    assert workshop._helper is not None
-    workshop._helper.kill()
-    workshop._helper.wait()
+    helper = workshop.forkserver._helper
+    assert helper is not None
+    helper.kill()
+    helper.wait()
     register(client, network(2), "b")
 
 

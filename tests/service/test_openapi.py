@@ -40,7 +40,7 @@ def test_every_route_is_described_whole() -> None:
         assert operation["description"]
         assert operation["x-scope"] == route.scope
         assert ("requestBody" in operation) == bool(route.json or route.form)
-        assert {str(route.status), "default"} == set(operation["responses"])
+        assert {str(route.status), *map(str, route.others), "default"} == set(operation["responses"])
         error = operation["responses"]["default"]["content"]
         assert list(error) == ["application/json" if is_oip(route.path) else "application/problem+json"]
         for content in (operation.get("requestBody"), operation["responses"].get("200")) if route.binary else ():

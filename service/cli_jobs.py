@@ -1,0 +1,165 @@
+"""`setpoint calibrate` and `setpoint jobs`: calibrations on a running server, waited for with a bar, looked up,
+cancelled.
+
+Decided here: the command asks for a job and never holds a request open, so a connection that breaks loses nothing;
+Ctrl+C cancels what it waits for, as it ends any other command's work.
+"""
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from calibrate import cli as library
+from calibrate.errors import InputError
+from service.client import Client, Refused
+
+jobs = typer.Typer(name="jobs", no_args_is_help=True, help="List, show and cancel calibrations of a running server.")
+
+Server = Annotated[str, typer.Option(envvar="SETPOINT_SERVER", help="The server's address.")]
+JobId = Annotated[str, typer.Argument(help="The job's id, as the list shows it.")]
+SERVER = "http://127.0.0.1:8000"
+OVER = ("done", "failed", "cancelled")
+_LOOK_S = 0.3
+_STAGES = ("queued", "starting", "reading", "logits", "fitting", "evidence", "scores", "curve", "publishing")
+
+
+def calibrate(
+    file: Annotated[Path, typer.Argument(help="A feature cache: .npz, .parquet, .arrow or .csv.")],
+    model: Annotated[str, typer.Option(help="The model's name.")],
+    metric: Annotated[str, typer.Option(help="What to fit for, as f1 or recall[fraud].")],
+    name: Annotated[str | None, typer.Option(help="The point's name; the file's unless told.")] = None,
+    constraint: Annotated[
+        list[str] | None, typer.Option(help="What must hold too, once for each, as 'recall >= 0.9'.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="The method.")] = "bias_adjustment",
+    positive: Annotated[str | None, typer.Option(help="The positive class; of two the second unless told.")] = None,
+    model_version: Annotated[
+        int | None, typer.Option(help="The version to fit for; the default's unless told.")
+    ] = None,
+    make_default: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Also make it the default; the reason is kept.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="An idempotency key: the same call under it is one job, however often made.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the point.")] = True,
+    server: Server = SERVER,
+    as_json: library.Json = False,
+) -> None:
+    """Fit an operating point on a running server and publish it. Ctrl+C cancels."""
+    spec: dict[str, Any] = {
+        "model": model,
+        "name": name or file.stem,
+        "metric": metric,
+        "constraints": constraint or [],
+        "method": method,
+        "positive": positive,
+        "model_version": model_version,
+        "make_default": make_default is not None,
+        "reason": make_default or "",
+    }
+    with Client(server) as client:
+        job = client.calibrate(file, spec, key or uuid.uuid4().hex)
+        if wait:
+            job = _waited(client, job)
+    if as_json:
+        print(json.dumps(job, ensure_ascii=False))
+    elif not wait:
+        print(f"job {job['id']} is {job['state']}: 'setpoint jobs show {job['id']}' tells how far it is")
+    if job["state"] == "failed":
+        raise Refused(f"the calibration failed: {job['error']['detail']}")
+    if job["state"] == "cancelled":
+        raise Refused(f"job {job['id']} was cancelled")
+    if wait and not as_json:
+        print(_said(job))
+
+
+@jobs.command("list")
+def list_jobs(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the newest first.")] = 20,
+    server: Server = SERVER,
+    as_json: library.Json = False,
+) -> None:
+    """Calibrations, the newest first."""
+    with Client(server) as client:
+        found = client.jobs(limit)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    table = Table("job", "state", "model", "point", "metric", "by", "asked for")
+    for job in found:
+        point = job["operating_point"] or job["name"]
+        table.add_row(
+            job["id"], _state(job), job["model"], point, job["metric"], job["principal"], job["created_at"][:19]
+        )
+    Console().print(table)
+
+
+@jobs.command()
+def show(job_id: JobId, server: Server = SERVER, as_json: library.Json = False) -> None:
+    """One calibration: its state, how far it is, and what came of it."""
+    with Client(server) as client:
+        job = client.job(job_id)
+    if as_json:
+        print(json.dumps(job, ensure_ascii=False))
+    elif job["state"] == "done":
+        print(_said(job))
+    elif job["state"] == "failed":
+        print(f"failed: {job['error']['detail']}")
+    else:
+        print(_state(job))
+
+
+@jobs.command()
+def cancel(job_id: JobId, server: Server = SERVER, as_json: library.Json = False) -> None:
+    """Cancel a calibration that waits or runs."""
+    with Client(server) as client:
+        job = client.cancel(job_id)
+    print(json.dumps(job, ensure_ascii=False) if as_json else f"job {job_id} is {job['state']}")
+
+
+def _waited(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    """The job once it is over; a bar on the standard error shows how far it is."""
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("queued", total=len(_STAGES))
+            while job["state"] not in OVER:
+                stage = (job["progress"] or {}).get("stage", "queued")
+                bar.update(task, description=_state(job), completed=_STAGES.index(stage) if stage in _STAGES else 0)
+                time.sleep(_LOOK_S)
+                job = client.job(job["id"])
+    except KeyboardInterrupt:
+        client.cancel(job["id"])
+        raise InputError(f"job {job['id']} was cancelled") from None
+    return job
+
+
+def _state(job: dict[str, Any]) -> str:
+    progress = job["progress"] or {}
+    words = [progress.get("stage") or job["state"]]
+    if progress.get("rows"):
+        words.append(f"{progress['rows']} rows")
+    if progress.get("total"):
+        words.append(f"{100 * (progress.get('done') or 0) // progress['total']} %")
+    return ", ".join(words)
+
+
+def _said(job: dict[str, Any]) -> str:
+    result = job["result"]
+    lines = [
+        f"published {job['operating_point']} for version {job['model_version']} of model '{job['model']}'"
+        + (", the default" if result["is_default"] else "")
+    ]
+    found = result["evidence"].get(job["metric"])
+    if found is not None and found["value"] is not None:
+        kind = found["kind"].replace("_", "-")
+        lines.append(f"{job['metric']} {found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f}), {kind}")
+    return "\n".join([*lines, *(f"warning: {text}" for text in result["warnings"])])

@@ -1,0 +1,75 @@
+"""The data of `POST /calibrate` as arrays, from a file that holds what came in.
+
+It is read in the worker's process, where a large body holds up nobody: neither this module nor what it imports knows of
+HTTP or of the store.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibrate.errors import BadCache
+from calibrate.io.csv_cache import is_csv, read_csv
+from calibrate.io.files import read_arrays, table_format
+from service.domain import BadRequest, ModelVersion, TooLarge
+from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
+
+_PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
+_DATA = {"labels", "features", "logits", "inputs", "classes", "group", *_PER_ROW}
+
+
+def read_call(body: bytes) -> tuple[dict[str, Any], Any]:
+    """The call in a JSON body, and its data apart. Raises: `BadRequest`."""
+    call = read_json(body)
+    return call, call.pop("data", None)
+
+
+def read_data(path: Path, form: str, version: ModelVersion, most_bytes: int) -> dict[str, Any]:
+    """The arrays in a file: of a call in JSON (`json`), or of an upload (`file`), for a version of a model.
+
+    Raises: `BadCache`, `BadRequest`, `WrongShape`, `UnknownLabel`, `NoRows`, each naming the item.
+    """
+    if form == "json":
+        return _from_json(read_call(path.read_bytes())[1], version)
+    if path.stat().st_size == 0:
+        raise BadCache("the cache is not a whole .npz file: it is empty")
+    file_format = table_format(path)
+    if file_format is not None:
+        from calibrate.io.parquet import read_table  # pyarrow takes long to import, and few bring such a file
+
+        return read_table(path, file_format, most_bytes=most_bytes)
+    if is_csv(path):
+        return read_csv(path, most_bytes=most_bytes)
+    return read_arrays(path, most_bytes=most_bytes)
+
+
+def check_rows(labels: Any, most: int) -> None:
+    """Raises `TooLarge` for more rows than a point may be fitted on."""
+    if isinstance(labels, list | np.ndarray) and len(labels) > most:
+        raise TooLarge(f"a point may be fitted on at most {most} rows, got {len(labels)}")
+
+
+def _from_json(data: Any, version: ModelVersion) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise BadRequest("calibrate needs data: an object with labels, and features, logits or inputs")
+    if unknown := sorted(data.keys() - _DATA):
+        raise BadRequest(f"data takes {', '.join(sorted(_DATA))}; got {unknown[0][:100]!r}")
+    given = {name: value for name, value in data.items() if value is not None}
+    if len(forms := [name for name in ("inputs", "features", "logits") if name in given]) > 1:
+        raise BadRequest(f"data needs exactly one of inputs, features, logits; got {' and '.join(forms)}")
+    if "classes" in given:
+        given["classes"] = _names(given["classes"])
+    if "labels" in given:
+        given["labels"] = read_labels(given["labels"], version.classes)
+    if "inputs" in given:
+        given["inputs"] = read_inputs(given["inputs"], version.inputs)
+    for name in {"features", "logits", *_PER_ROW} & given.keys():
+        given[name] = read_numbers(given[name], name)
+    return given
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise BadRequest("classes must be a list of names")
+    return value
