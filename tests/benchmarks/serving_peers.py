@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -86,8 +87,13 @@ def _mlserver(python: str, port: int, folder: Path) -> list[str]:
     return [python, "-c", "from mlserver.cli import main; main()", "start", str(folder)]
 
 
-def _tensor(rows: NDArray[np.float32]) -> object:
+def _tensor(rows: NDArray[np.float32]) -> dict[str, Any]:
     return {"inputs": [{"name": "x", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}]}
+
+
+def _values(answer: Any) -> Any:
+    """What the answer of the protocol has, as it is shaped."""
+    return np.reshape(answer["outputs"][0]["data"], answer["outputs"][0]["shape"])
 
 
 def _inputs(rows: NDArray[np.float32]) -> object:
@@ -109,7 +115,7 @@ PEERS = {
         Asked(
             "/v2/models/m/infer",
             _tensor,
-            lambda answer: np.reshape(answer["outputs"][0]["data"], answer["outputs"][0]["shape"]),
+            _values,
             JSON,
         ),
         {},
@@ -137,6 +143,13 @@ OURS = Asked(
     lambda rows: {"model": "m", "operating_point": "p", "inputs": rows.tolist()},
     lambda answer: np.log([row["probabilities"] for row in answer["predictions"]]),
     {"authorization": f"Bearer {TOKEN}"},
+)
+
+OURS_V2 = Asked(  # the protocol that MLServer speaks: the same request and an answer of the same size
+    "/v2/models/m/infer",
+    lambda rows: {**_tensor(rows), "parameters": {"operating_point": "p"}, "outputs": [{"name": "probabilities"}]},
+    lambda answer: np.log(_values(answer)),
+    {**JSON, **OURS.headers},
 )
 
 
@@ -242,7 +255,8 @@ def main() -> None:
         ours = stack.enter_context(started(command, cores, SETPOINT_TOKEN=TOKEN)).pid
         wait_for(f"http://127.0.0.1:{port}/health/ready")
         publish(f"http://127.0.0.1:{port}", network)
-        check("ours", port, OURS, network)
+        for asked in (OURS, OURS_V2):
+            check("ours", port, asked, network)
         driver = Driver("1")
         stack.callback(driver.close)
         print(f"load of the machine at the start: {os.getloadavg()}\n\n{HEADER}", flush=True)
@@ -265,13 +279,12 @@ def main() -> None:
             with group(command, cores, its_folder / "log", **environment) as process:
                 wait_for_answer(process, its_port, peer.asked, its_folder / "log")
                 check(name, its_port, peer.asked, network)
-                for n in SIZES:
-                    pair = {
-                        "ours": contender(ours, port, OURS, n),
-                        name: contender(process.pid, its_port, peer.asked, n),
-                    }
-                    driver.ask(its_port, pair[name].request, 2)
-                    print(lines(name, n, in_rounds(driver, pair, rounds, seconds)), flush=True)
+                alike = {f"{name}, ours over /v2": OURS_V2} if peer.asked.path == OURS_V2.path else {}
+                for n, (title, mine) in product(SIZES, {name: OURS, **alike}.items()):
+                    its = contender(process.pid, its_port, peer.asked, n)
+                    driver.ask(its_port, its.request, 2)
+                    pair = {"ours": contender(ours, port, mine, n), "its": its}
+                    print(lines(title, n, in_rounds(driver, pair, rounds, seconds)), flush=True)
         print(f"\nat the end: {os.getloadavg()}")
 
 

@@ -1,7 +1,8 @@
 """BentoML with adaptive batching: `bentoml serve bentoml_app:Network`.
 
 A `batchable` API over arrays, which BentoML counts in rows: at most as many as all callers ask for at once, and its
-dispatcher finds the window by itself. Types are declared, so that no array is guessed. One worker.
+dispatcher finds the window by itself; its latency goal is the default, since it refuses calls that miss a short one.
+Types are declared, so that no array is guessed. One worker.
 """
 
 from typing import Annotated
@@ -19,7 +20,7 @@ class Network:
     def __init__(self) -> None:
         self.session = open_session()
 
-    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=1024, max_latency_ms=1000)
+    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=1024)
     def predict(self, inputs: Annotated[np.ndarray, DType("float32")]) -> np.ndarray:
         """One run for what BentoML put together."""
         made: np.ndarray = self.session.run(None, {"x": inputs})[0]
