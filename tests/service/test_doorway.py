@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_every_route_but_health_needs_the_token(start: Start) -> None:
     """From the table, so a new route is covered by being there."""
     client = start(token=TOKEN)
     for route in ROUTES:
-        path = route.path.format(model="m", point="p", version="1", alias="a")
+        path = re.sub(r"{\w+}", "1", route.path)
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": "Bearer é"}):
             response = client.request(route.verb, path, headers={k.encode(): v.encode() for k, v in headers.items()})
             if route.scope == "open":

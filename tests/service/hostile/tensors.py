@@ -63,6 +63,7 @@ def sizes() -> Iterator[tuple[str, bytes]]:
         ["FP32"],
     ):
         yield f"the datatype {datatype!r}", head(datatype=datatype)
+    name: Any
     for name in ("", "X", "x\0", "y", "../x", "__class__", None, 1, [], "features", "logits", "operating_point"):
         yield f"the name {name!r}", head(name=name)
     yield "two that share the bytes", json.dumps({"inputs": [json.loads(head())["inputs"][0]] * 2}).encode()
@@ -107,14 +108,17 @@ def calls() -> Iterator[tuple[str, Any]]:
         "FP16 as JSON": {"datatype": "FP16"},
     }.items():  # fmt: skip
         yield name, {"inputs": [{**GOOD, **tensor}]}
+    inputs: Any
     for inputs in (None, {}, "x", 1, [], [None], [1], ["x"], [[GOOD]], [GOOD, GOOD], [{}], [GOOD] * 1000):
         yield f"inputs {str(inputs)[:40]}, {len(str(inputs))}", {"inputs": inputs}
+    outputs: Any
     for outputs in ({}, "label", 1, [None], [1], ["label"], [{}], [{"name": 1}], [{"name": "x" * 10**5}],
                     [{"name": "label"}] * 2, [{"name": "label", "parameters": {"binary_data": "yes"}}],
                     [{"name": "logits", "parameters": {"classification": -1}}],
                     [{"name": "logits", "parameters": {"classification": 1.5}}],
                     [{"name": "margin", "parameters": {"classification": 1}}]):  # fmt: skip
         yield f"outputs {str(outputs)[:80]}", {"inputs": [GOOD], "outputs": outputs}
+    parameters: Any
     for parameters in ([], 0, "x", {"priority": -1}, {"priority": "high"}, {"priority": 2**64}, {"timeout": -1},
                        {"timeout": 1.5}, {"timeout": "1"}, {"timeout": 2**64}, {"operating_point": 1},
                        {"operating_point": None},
