@@ -38,7 +38,9 @@ def make_calibrating(
 ) -> Calibrating:
     """The parts of one server. Raises: `StorageFailed`."""
     jobs, board, spool = SqlJobs(database), Board(), FolderSpool(settings.data / "jobs")
-    calibrator = ProcessCalibrator(settings.job_bytes, settings.job_s, settings.unpacked_bytes, settings.calibrate_rows)
+    calibrator = ProcessCalibrator(
+        settings.job_bytes, settings.job_s, settings.job_nice, settings.unpacked_bytes, settings.calibrate_rows
+    )
     runner = Runner(
         jobs, spool, calibrator, registry, board, at_once=settings.calibrations, kept_days=settings.jobs_kept_days
     )

@@ -90,6 +90,7 @@ def answer(connection: socket.socket) -> None:
     """Does what the server asks, once."""
     send(connection, {"pid": os.getpid()}, b"")
     order, _ = receive(connection)
+    give_way(order["nice"])
     limit(order["memory_bytes"], order["seconds"])
     server = Server(connection)
     try:
@@ -146,5 +147,4 @@ def _curve(spec: Spec, result: FitResult, cache: Any) -> bytes:
 
 
 if __name__ == "__main__":
-    give_way()
     serve(answer)

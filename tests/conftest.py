@@ -1,5 +1,6 @@
 """Checks every array against its written shape and type, on every call that a test makes into the library."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,8 @@ from jaxtyping import install_import_hook
 from tests import typechecks
 from tests.servers import Server, running
 
+# Tests wait for calibrations, so these give way to nothing; on a busy machine they would take minutes.
+os.environ.setdefault("SETPOINT_JOB_NICE", "0")
 install_import_hook("calibrate", f"{typechecks.__name__}.check").__enter__()
 
 

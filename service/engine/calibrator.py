@@ -44,9 +44,9 @@ class ProcessCalibrator:
     """Makes processes that may take `memory_bytes` of memory and `seconds` of time each, for files that unpack to
     `unpacked_bytes` and have `rows` rows at most."""
 
-    def __init__(self, memory_bytes: int, seconds: float, unpacked_bytes: int, rows: int) -> None:
+    def __init__(self, memory_bytes: int, seconds: float, nice: int, unpacked_bytes: int, rows: int) -> None:
         self.forkserver = shared_forkserver()
-        self._limits = {"memory_bytes": memory_bytes, "seconds": seconds}
+        self._limits = {"memory_bytes": memory_bytes, "seconds": seconds, "nice": nice}
         self._data_limits = {"unpacked_bytes": unpacked_bytes, "most_rows": rows}
 
     def calibration(self) -> "ProcessCalibration":

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_NICEST = 19
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
@@ -39,17 +38,18 @@ def serve(answer: Callable[[socket.socket], None]) -> None:
             os.close(descriptor)
 
 
-def give_way() -> None:
-    """Whatever else wants to run goes first; what this process starts inherits it.
+def give_way(nice: int) -> None:
+    """Whatever else wants to run goes first, the more the nicer this is, from 0 to 19.
 
     Where Linux shares the processor out by session, being nice counts within one session alone, and a busy process
     takes from the others of its own: so this one is in a session of its own, and that is nice too.
     """
-    os.nice(_NICEST)
+    if not nice:
+        return
+    os.nice(nice)
     with contextlib.suppress(OSError):
-        if os.getsid(0) != os.getpid():
-            os.setsid()
-        Path("/proc/self/autogroup").write_text(str(_NICEST))
+        os.setsid()
+        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def limit(memory_bytes: int, seconds: float) -> None:

@@ -188,6 +188,19 @@ def test_a_job_that_runs_is_cancelled_and_its_process_ends(client: TestClient, t
     until(lambda: not spooled(tmp_path))
 
 
+def test_a_process_gives_way_to_everything_else(start: Start) -> None:
+    """Nice, and in a session of its own, where Linux shares the processors out by session."""
+    client = five(start(job_nice=19))
+    made = begin(client)
+    begun(client, made["id"], "fitting")
+    pid = process(client, made["id"])
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    assert os.getsid(pid) == pid
+    shared = Path(f"/proc/{pid}/autogroup")
+    assert not shared.exists() or shared.read_text().split()[-1] == "19"
+    assert client.delete(f"/jobs/{made['id']}").json()["state"] == "cancelled"
+
+
 def test_what_is_over_or_not_there_cannot_be_cancelled(fraud: TestClient) -> None:
     """409 and 404."""
     made = ended(fraud, begin(fraud, SHORT, model="fraud")["id"])
