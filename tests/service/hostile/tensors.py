@@ -63,6 +63,7 @@ def sizes() -> Iterator[tuple[str, bytes]]:
         ["FP32"],
     ):
         yield f"the datatype {datatype!r}", head(datatype=datatype)
+    name: Any
     for name in ("", "X", "x\0", "y", "../x", "__class__", None, 1, [], "features", "logits", "operating_point"):
         yield f"the name {name!r}", head(name=name)
     yield "two that share the bytes", json.dumps({"inputs": [json.loads(head())["inputs"][0]] * 2}).encode()
@@ -97,8 +98,8 @@ def calls() -> Iterator[tuple[str, Any]]:
     for name, tensor in {
         "nested data": {"data": deep}, "ragged data": {"data": [[0, 0, 0], [0]]},
         "texts for numbers": {"data": ["0"] * 4},
-        "objects for numbers": {"data": [{}] * 4}, "too much data": {"data": [0] * 10**5}, "1e39": {"data": [1e39, 0,
-        0, 0]},
+        "objects for numbers": {"data": [{}] * 4}, "too much data": {"data": [0] * 10**5},
+        "1e39": {"data": [1e39, 0, 0, 0]},
         "a size without bytes": {"data": None, "parameters": {"binary_data_size": 16}},
         "an integer of 2^64": {"datatype": "UINT64", "data": [2**64, 0, 0, 0]},
         "an integer below zero": {"datatype": "UINT8", "data": [-1, 0, 0, 0]},
@@ -107,6 +108,9 @@ def calls() -> Iterator[tuple[str, Any]]:
         "FP16 as JSON": {"datatype": "FP16"},
     }.items():  # fmt: skip
         yield name, {"inputs": [{**GOOD, **tensor}]}
+    inputs: Any
+    outputs: Any
+    parameters: Any
     for inputs in (None, {}, "x", 1, [], [None], [1], ["x"], [[GOOD]], [GOOD, GOOD], [{}], [GOOD] * 1000):
         yield f"inputs {str(inputs)[:40]}, {len(str(inputs))}", {"inputs": inputs}
     for outputs in ({}, "label", 1, [None], [1], ["label"], [{}], [{"name": 1}], [{"name": "x" * 10**5}],
