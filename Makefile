@@ -49,8 +49,8 @@ format: $(INSTALLED)
 bench: $(INSTALLED)  ## each number beside its peer, in one run
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
-bench-serving: $(INSTALLED)  ## answers a second beside a bare ASGI app and plain FastAPI, in one run
-	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
+bench-serving: $(INSTALLED)  ## answers a second beside a bare ASGI app and plain FastAPI; PEERS=1 other projects; BUSY=1 while calibrating
+	$(BIN)/python -m tests.benchmarks.$(if $(PEERS),serving_peers,$(if $(BUSY),serving_busy,serving)) $(ARGS)
 
 bench-rules: $(INSTALLED)  ## rules compared on real data, KEEL=DIR DATA=DIR as docs/bench.md says; writes that page
 	$(BIN)/python -m tests.benchmarks.few_positives $(if $(KEEL),--keel $(KEEL)) \

@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import chain
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -35,6 +35,15 @@ class Judged(NamedTuple):
     probabilities: Float64[np.ndarray, "n k"]
     adjusted: Float64[np.ndarray, "n k"]
     margin: Float64[np.ndarray, "n"]
+
+
+class FewJudged(NamedTuple):
+    """The same of a few rows, as lists."""
+
+    decided: list[int]
+    probabilities: list[list[float]]
+    adjusted: list[list[float]]
+    margin: list[float]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,11 +147,10 @@ class OperatingPoint:
 
         Raises: `WrongShape`, `NoRows`, `NotFinite`.
         """
+        few = self.judge_few(logits, mapped)
+        if few is not None:
+            return Judged(np.array(few.decided, np.intp), *map(np.array, few[1:]))
         columns = self._columns(logits)
-        if self._is_binary and len(columns) <= FEW_ROWS:
-            judged = self._judge_few(columns.tolist(), None if mapped is None else mapped.tolist())
-            if judged is not None:
-                return judged
         if self._is_binary:
             judged = _judge_pairs(columns, self.scale, self.bias, self._shift)
         else:
@@ -166,23 +174,30 @@ class OperatingPoint:
         """What the biases of two classes add to the margin."""
         return np.asarray(self.bias[1:] - self.bias[:1])
 
-    def _judge_few(self, logits: list[list[float]], mapped: list[list[float]] | None) -> Judged | None:
-        """A few rows of two classes in plain Python, which adds, multiplies and compares as numpy does, to the last
-        bit, and takes a tenth of the time of its calls; None where a number overflows.
+    def judge_few(self, logits: ArrayLike, mapped: Float[np.ndarray, "n k"] | None = None) -> FewJudged | None:
+        """`judge` of an array of a few rows of two classes in plain Python, which adds, multiplies and compares as
+        numpy does, to the last bit, and takes a tenth of the time of its calls.
+
+        None where there are more rows or classes, the rule is not affine, or a number overflows or is not finite.
         """
+        if not self._is_binary or not _are_few_pairs(logits):
+            return None
+        given = logits.tolist()
+        seen = given if mapped is None else mapped.tolist()
         (scale0, scale1), (bias0, bias1), (shift,) = self._numbers
-        margins, decided, scores = [], [], []
-        for left, right in logits:
+        margins: list[float] = []
+        decided: list[int] = []
+        scores: list[list[float]] = []
+        for left, right in given:
             left, right = left * scale0, right * scale1
             margin = (right - left) + shift
             margins.append(margin)
             decided.append(1 if margin > 0 else 0)
-            scores.append((left + bias0, right + bias1))
-        if not all(map(isfinite, chain(margins, *scores, *(mapped or ())))):
+            scores.append([left + bias0, right + bias1])
+        if not all(map(isfinite, chain(margins, *scores, *(() if mapped is None else seen)))):
             return None
-        n = len(margins)
-        both = np.array(softmax_pairs([*(mapped or logits), *scores]))
-        return Judged(np.array(decided, np.intp), both[:n], both[n:], np.array(margins))
+        both = softmax_pairs(seen + scores)
+        return FewJudged(decided, both[: len(margins)], both[len(margins) :], margins)
 
     @cached_property
     def _numbers(self) -> tuple[list[float], list[float], list[float]]:
@@ -315,6 +330,14 @@ def judge_rows(points: Sequence[OperatingPoint], logits: ArrayLike) -> Judged:
         for whole, part in zip(found, point.judge(columns[rows]), strict=True):
             whole[rows] = part
     return found
+
+
+def _are_few_pairs(logits: ArrayLike) -> TypeGuard[np.ndarray]:
+    """Whether they are a few rows of two floats; whether those are finite, the margins tell."""
+    if type(logits) is not np.ndarray or logits.dtype.char not in "fd" or logits.ndim != 2:
+        return False
+    rows, columns = logits.shape
+    return bool(columns == 2 and 0 < rows <= FEW_ROWS)
 
 
 def decide_under(points: Sequence[OperatingPoint], logits: ArrayLike) -> Int[np.ndarray, "m n"]:

@@ -25,7 +25,7 @@ from calibrate.io.description import Description
 from calibrate.io.model import OutputKind, Port
 from calibrate.logits import softmax
 from calibrate.maps import CalibrationMap
-from calibrate.operating_point import Judged, OperatingPoint
+from calibrate.operating_point import FewJudged, Judged, OperatingPoint
 
 ARGMAX = "argmax"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -298,6 +298,10 @@ class PointRecord:
     def judge(self, logits: Float[np.ndarray, "n k"]) -> Judged:
         """Decisions, probabilities, adjusted probabilities and margins at once. Raises: `NotFinite`."""
         return self.point.judge(logits, None if self.calibration is None else self.calibration.apply(logits))
+
+    def judge_few(self, logits: Float[np.ndarray, "n k"]) -> FewJudged | None:
+        """The same of a few rows as lists, None where the point cannot."""
+        return self.point.judge_few(logits, None if self.calibration is None else self.calibration.apply(logits))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from calibrate.errors import WrongShape
 from calibrate.io.model import Head
 from calibrate.logits import head_logits, to_array, to_columns
-from calibrate.operating_point import Judged, decide_under, judge_rows
+from calibrate.operating_point import FewJudged, Judged, decide_under, judge_rows
 from service.domain import BadRequest, Model, ModelVersion, PointRecord
 from service.ports import Ran, Runner
 from service.registry import Registry
@@ -32,18 +32,52 @@ class Rows(NamedTuple):
     logits: ArrayLike | None = None
 
 
-class Answer(NamedTuple):
+class Answer:
     """Decisions on n rows: class indices, probabilities (of the mapped logits where the point contains a calibration
     map), adjusted probabilities, margins, and what others would say.
+
+    Of a few rows they may be lists, which are made arrays where arrays are asked for: most such answers are written as
+    JSON, and arrays on the way there would cost more than the decision.
     """
 
-    version: ModelVersion
-    points: tuple[PointRecord, ...]
-    decided: Int[np.ndarray, "n"]
-    probabilities: Float64[np.ndarray, "n k"]
-    adjusted: Float64[np.ndarray, "n k"]
-    margin: Float64[np.ndarray, "n"]
-    compared: Mapping[str, Int[np.ndarray, "n"]]
+    __slots__ = ("_judged", "compared", "points", "version")
+
+    def __init__(
+        self,
+        version: ModelVersion,
+        points: tuple[PointRecord, ...],
+        decided: Int[np.ndarray, "n"] | list[int],
+        probabilities: Float64[np.ndarray, "n k"] | list[list[float]],
+        adjusted: Float64[np.ndarray, "n k"] | list[list[float]],
+        margin: Float64[np.ndarray, "n"] | list[float],
+        compared: Mapping[str, Int[np.ndarray, "n"]],
+    ) -> None:
+        self.version, self.points, self.compared = version, points, compared
+        self._judged = decided, probabilities, adjusted, margin
+
+    @property
+    def decided(self) -> Int[np.ndarray, "n"]:
+        """Class indices."""
+        return np.asarray(self._judged[0], np.intp)
+
+    @property
+    def probabilities(self) -> Float64[np.ndarray, "n k"]:
+        """What may be read as a risk."""
+        return np.asarray(self._judged[1])
+
+    @property
+    def adjusted(self) -> Float64[np.ndarray, "n k"]:
+        """What the rule saw."""
+        return np.asarray(self._judged[2])
+
+    @property
+    def margin(self) -> Float64[np.ndarray, "n"]:
+        """How far each decision is from flipping."""
+        return np.asarray(self._judged[3])
+
+    def lists(self) -> list[list[Any]]:
+        """The four in that order, as lists."""
+        return [each if type(each) is list else np.asarray(each).tolist() for each in self._judged]
 
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -140,17 +174,18 @@ def answer(
     if references is None or isinstance(references, str):
         record = model.point(version, references)
         points: tuple[PointRecord, ...] = (record,)
-        decided, probabilities, adjusted, margin = record.judge(logits)
+        judged: Judged | FewJudged = record.judge_few(logits) or record.judge(logits)
     else:
         if len(references) != n:
             raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
         asked = {reference: model.point(version, reference) for reference in dict.fromkeys(references)}
         points = tuple([asked[reference] for reference in references])
-        decided, probabilities, adjusted, margin = _judge_each(logits, points)
+        judged = _judge_each(logits, points)
     compared: dict[str, Int[np.ndarray, "n"]] = {}
     if compare:
         records = [model.compared(version, reference) for reference in compare]
         compared = dict(zip(compare, decide_under([record.point for record in records], logits), strict=True))
+    decided, probabilities, adjusted, margin = judged
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)
 
 

@@ -28,6 +28,7 @@ class KeyRing:
     def __init__(self, keys: Keys, token: str | None = None, every_s: float = EVERY_S) -> None:
         self._keys, self._every_s = keys, every_s
         self._token = None if token is None else digest(token.encode())
+        self._of_token = Principal(TOKEN)
         self._held: dict[str, tuple[Principal, float]] = {}
         self._has_keys, self._failing = False, False
         self._stop = threading.Event()
@@ -44,7 +45,7 @@ class KeyRing:
         held = self._held.get(found)
         if held is not None:
             return held[0] if time() < held[1] else None
-        return Principal(TOKEN) if may_be_token and found == self._token else None
+        return self._of_token if may_be_token and found == self._token else None
 
     def refresh(self) -> None:
         """Reads the keys now. Raises: `StorageFailed`."""

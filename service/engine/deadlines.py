@@ -35,9 +35,10 @@ class Deadlines:
             self._start()
             self._any.set()
 
-    def end(self, options: Endable) -> None:
-        """The run is through."""
-        self._runs.pop(id(options), None)
+    def end(self, options: Endable) -> bool:
+        """The run is through; whether it was in time, so that nobody sets `terminate` of the options any more."""
+        until, _ = self._runs.pop(id(options))
+        return until > time.monotonic()
 
     @contextmanager
     def over(self, options: Endable) -> Iterator[None]:
@@ -57,8 +58,9 @@ class Deadlines:
     def _watch(self) -> None:
         while self._any.wait():
             time.sleep(min(0.25, self.run_s / 4))
+            now = time.monotonic()  # ahead of the look, so that none is ended that was in time
             for until, options in list(self._runs.values()):
-                if until <= time.monotonic():
+                if until <= now:
                     options.terminate = True
             if not self._runs:
                 self._any.clear()

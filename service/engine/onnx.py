@@ -57,6 +57,7 @@ class OnnxSession:
         self._reopening = threading.Lock()
         self._warmth: Warmth | None = None
         self._late = 0
+        self._options: list[ort.RunOptions] = []  # that no run uses; as many as ran at once
 
     @property
     def provider(self) -> str:
@@ -85,12 +86,11 @@ class OnnxSession:
         Raises: `ModelFailed`; `OutOfMemory` where a device has not enough, and has let go of all by then; `NotFinite`
         or `WrongShape` where what the model puts out are no logits.
         """
-        options = ort.RunOptions()
+        options = self._options.pop() if self._options else _new_options()
         rows = len(next(iter(inputs.values())))
         started = self._clock()
         session, bound = self._session, self._bound
         self._deadlines.begin(options)
-        options.log_severity_level = SILENT
         try:
             if bound is None or any(array.dtype.kind == "O" for array in inputs.values()):
                 (made,) = session.run(self._output, inputs, options)
@@ -107,7 +107,8 @@ class OnnxSession:
                 raise OutOfMemory("the device has not the memory for this run; send fewer rows, or try again") from None
             raise ModelFailed("the model could not be run on these rows; the server's log says why") from None
         finally:
-            self._deadlines.end(options)
+            if self._deadlines.end(options):
+                self._options.append(options)
             self._note(rows, self._clock() - started)
         if not isinstance(made, np.ndarray):
             raise ModelFailed(f"the model put out a {type(made).__name__}, wanted a tensor of {self._kind}")
@@ -200,6 +201,12 @@ class OnnxEngine:
         if self._require_gpu and session.provider == CPU:
             raise NoGpu("a GPU is required, and ONNX Runtime would run this model on the CPU; its log says why")
         return session
+
+
+def _new_options() -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.log_severity_level = SILENT
+    return options
 
 
 def _device(session: ort.InferenceSession) -> str:

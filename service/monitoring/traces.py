@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
 
-_NOTHING: AbstractContextManager[None] = nullcontext()
+NOTHING: AbstractContextManager[None] = nullcontext()  # the step of a server without traces
 STANDARD = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -91,8 +91,3 @@ def open_traces(collector: str | None) -> Traces | None:
         return Traces(OTLPSpanExporter(timeout=5))
     address = collector.rstrip("/")
     return Traces(OTLPSpanExporter(address if address.endswith("/v1/traces") else f"{address}/v1/traces", timeout=5))
-
-
-def step(traces: Traces | None, name: str, **attributes: Any) -> AbstractContextManager[None]:
-    """A span where there are traces, else nothing."""
-    return _NOTHING if traces is None else traces.step(name, **attributes)

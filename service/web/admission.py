@@ -55,9 +55,9 @@ class Admission:
         if settings.calibrate_per_min is not None:
             self._rates["calibrate"] = Rates(settings.calibrate_per_min / 60, settings.calibrate_per_min)
 
-    def admit(self, scope: MutableMapping[str, Any]) -> Principal:
-        """Who calls, where the call may be made, of an ASGI HTTP scope. A model in the address is checked here; one in
-        a body is the handler's to check.
+    def admit(self, scope: MutableMapping[str, Any], headers: Mapping[bytes, bytes]) -> Principal:
+        """Who calls, where the call may be made, of an ASGI HTTP scope; `headers` are the same by name. A model in the
+        address is checked here; one in a body is the handler's to check.
 
         Raises: `Unauthorized`, `Forbidden`, `ForeignOrigin`, `TooMany`, `UnknownRoute`, `WrongVerb`, `BadRequest`.
         """
@@ -65,7 +65,7 @@ class Admission:
         rule, given = self._rules.find(scope["method"], path)
         if rule is not None and rule.access == "open":
             return NOBODY
-        told = _told(scope["headers"])
+        told = headers if len(headers) == len(scope["headers"]) else _told(scope["headers"])
         guarded = self._ring.guarded
         self._refuse_other_sites(told, scope, guarded)
         principal = self._identify(told, scope) if guarded else self._local

@@ -5,7 +5,8 @@ what it unpacks to; elsewhere it is 415, and `.npz` is the compact form.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, MutableMapping
+from types import CoroutineType
 from typing import Any, Protocol
 
 from service.domain import BadRequest, TooLarge, TooSlow, UnknownEncoding
@@ -24,8 +25,15 @@ class Counted(Protocol):
     received: int
 
 
-def check_head(scope: Message, most_bytes: int) -> None:
-    """What the head of a request says of its body. Raises: `TooLarge`, `UnknownEncoding`."""
+def check_head(scope: Message, headers: Mapping[bytes, bytes], most_bytes: int) -> None:
+    """What the head of a request says of its body; `headers` are the same by name. Raises: `TooLarge`,
+    `UnknownEncoding`.
+    """
+    if b"content-encoding" not in headers and len(headers) == len(scope["headers"]):
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > most_bytes:
+            raise _too_large(most_bytes)
+        return
     for name, value in scope["headers"]:
         if name == b"content-length":
             if value.isdigit() and int(value[:20]) > most_bytes:
@@ -37,55 +45,53 @@ def check_head(scope: Message, most_bytes: int) -> None:
             raise UnknownEncoding(f"the body must come as it is, without Content-Encoding; got {said!r}")
 
 
-def bounded(receive: Receive, most_bytes: int, most_s: float, counted: Counted) -> Receive:
+class Bounded:
     """The messages of a body, as long as it stays within its limits; `counted` is told how much came.
 
-    Raises, where they are awaited: `TooLarge`, `TooSlow`, `BadRequest` for a body in very many tiny pieces.
+    One that is already there, as that of a small body mostly is, needs no clock.
     """
-    pieces = 0
-    ends_at: float | None = None
-    is_whole = False
 
-    async def next_message() -> Message:
-        nonlocal pieces, ends_at, is_whole
-        if is_whole:
-            return await receive()  # only the client's leaving is left to come
-        if ends_at is None:
-            ends_at = asyncio.get_running_loop().time() + most_s
+    __slots__ = ("_counted", "_ends_at", "_is_whole", "_most_bytes", "_most_s", "_pieces", "_receive")
+
+    def __init__(self, receive: Receive, most_bytes: int, most_s: float, counted: Counted) -> None:
+        self._receive, self._most_bytes, self._most_s, self._counted = receive, most_bytes, most_s, counted
+        self._pieces, self._ends_at, self._is_whole = 0, 0.0, False
+
+    async def __call__(self) -> Message:
+        """The next message.
+
+        Raises: `TooLarge`, `TooSlow`, `BadRequest` for a body in very many tiny pieces.
+        """
+        if self._is_whole:
+            return await self._receive()  # only the client's leaving is left to come
+        asked: Any = self._receive()
+        if type(asked) is CoroutineType:
+            try:
+                asked = _Rest(asked, asked.send(None))
+            except StopIteration as there:
+                return self._check(there.value)
+        self._ends_at = self._ends_at or asyncio.get_running_loop().time() + self._most_s
         try:
-            message = await _by(receive, ends_at)
+            async with asyncio.timeout_at(self._ends_at):
+                message = await asked
         except TimeoutError:
-            raise TooSlow(f"the body must come within {most_s:g} s; {counted.received} bytes came") from None
+            came = self._counted.received
+            raise TooSlow(f"the body must come within {self._most_s:g} s; {came} bytes came") from None
+        return self._check(message)
+
+    def _check(self, message: Message) -> Message:
         if message["type"] != "http.request":
             return message
-        counted.received += len(message.get("body", b""))
-        pieces += 1
-        if counted.received > most_bytes:
-            raise _too_large(most_bytes)
-        if pieces > MOST_TINY + counted.received // LEAST_BYTES:
-            raise BadRequest(f"the body came in more than {pieces - 1} pieces of fewer than {LEAST_BYTES} bytes each")
-        is_whole = not message.get("more_body", False)
+        self._counted.received = received = self._counted.received + len(message.get("body", b""))
+        self._pieces += 1
+        if received > self._most_bytes:
+            raise _too_large(self._most_bytes)
+        if self._pieces > MOST_TINY + received // LEAST_BYTES:
+            raise BadRequest(
+                f"the body came in more than {self._pieces - 1} pieces of fewer than {LEAST_BYTES} bytes each"
+            )
+        self._is_whole = not message.get("more_body", False)
         return message
-
-    return next_message
-
-
-async def _by(receive: Receive, ends_at: float) -> Message:
-    """The next message, by a time. One that is already there, as that of a small body mostly is, needs no clock.
-
-    Raises: `TimeoutError`.
-    """
-    asked = receive()
-    if not isinstance(asked, Coroutine):
-        async with asyncio.timeout_at(ends_at):
-            return await asked
-    try:
-        waits_for = asked.send(None)
-    except StopIteration as there:
-        message: Message = there.value
-        return message
-    async with asyncio.timeout_at(ends_at):
-        return await _Rest(asked, waits_for)
 
 
 class _Rest:

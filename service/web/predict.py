@@ -5,7 +5,8 @@ before a thread would have begun; a body or an answer that is long is read or wr
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ async def predict(call: HotCall) -> Reply:
         if len(body) <= (_SHORT_NPY_BYTES if body.startswith(NPY_MAGIC) else _SHORT_BYTES):
             ask = _read(call)
         else:
-            ask = await in_thread(lambda: _read(call))
+            ask = await in_thread(partial(_read, call))
     call.told.of(ask.model.name, ask.version.version)
     with service.monitor.step("run"):
         given = ask.rows, ask.version, service.registry, service.runner
@@ -70,19 +71,19 @@ async def predict(call: HotCall) -> Reply:
     call.told.rows = len(logits)
     is_short = logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS
     with service.monitor.step("decide"):
-        found = _decide(ask, logits) if is_short else await in_thread(lambda: _decide(ask, logits))
+        found = _decide(ask, logits) if is_short else await in_thread(partial(_decide, ask, logits))
     service.shadows.offer(ask.model, logits, found)
     if service.decisions is not None:
         with service.monitor.step("log"):
             kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, found))
             if kept is not None:
-                await in_thread(lambda: wait_until_kept(kept))
+                await in_thread(partial(wait_until_kept, kept))
     with service.monitor.step("write"):
         if ask.as_npy:
             return npy_reply(found)
         if is_short:
             return Reply(_reply(ask, found, call.request_id))
-        return Reply(await in_thread(lambda: _reply(ask, found, call.request_id)))
+        return Reply(await in_thread(partial(_reply, ask, found, call.request_id)))
 
 
 def _decide(ask: Ask, logits: Float[np.ndarray, "n k"]) -> Answer:
@@ -111,33 +112,36 @@ def _read(asked: HotCall) -> Ask:
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
         references = _texts(references, "operating_point")
-    compare = _texts(call.get("compare", []), "compare")
+    compare = _texts(call["compare"], "compare") if "compare" in call else []
     as_npy = packed and not compare and NPY in asked.headers.get(b"accept", b"")
     return Ask(model, version, rows, references, compare, _priority(call), _timeout(call), as_npy)
 
 
 def _rows(call: Mapping[str, Any], version: ModelVersion, most: int) -> Rows:
-    given = [key for key in _ROWS if call.get(key) is not None]
-    if len(given) != 1:
+    inputs, features, logits = call.get("inputs"), call.get("features"), call.get("logits")
+    if (inputs is None) + (features is None) + (logits is None) != 2:
+        given = [key for key in _ROWS if call.get(key) is not None]
         raise BadRequest(f"predict needs exactly one of {', '.join(_ROWS)}; got {' and '.join(given) or 'none'}")
-    value = call[given[0]]
-    _check_rows(list(value.values()) if isinstance(value, dict) else [value], version, most)
-    if given == ["inputs"]:
-        return Rows(inputs=read_inputs(value, version.inputs))
-    numbers = read_numbers(value, given[0])
-    return Rows(features=numbers) if given == ["features"] else Rows(logits=numbers)
+    if inputs is not None:
+        _check_rows(inputs.values() if isinstance(inputs, dict) else (inputs,), version, most)
+        return Rows(read_inputs(inputs, version.inputs))
+    value = logits if features is None else features
+    _check_rows(value.values() if isinstance(value, dict) else (value,), version, most)
+    if features is not None:
+        return Rows(features=read_numbers(features, "features"))
+    return Rows(logits=read_numbers(logits, "logits"))
 
 
 def _packed_rows(found: np.ndarray | dict[str, np.ndarray], kind: str, version: ModelVersion, most: int) -> Rows:
     if kind not in _ROWS:
         raise BadRequest(f"rows must be one of {', '.join(_ROWS)}; got {kind[:100]!r}")
-    _check_rows(list(found.values()) if isinstance(found, dict) else [found], version, most)
+    _check_rows(found.values() if isinstance(found, dict) else (found,), version, most)
     if kind == "inputs":
         return Rows(inputs=fit_inputs(to_inputs(found, version.inputs), version.inputs))
     return Rows(features=to_matrix(found)) if kind == "features" else Rows(logits=to_matrix(found))
 
 
-def _check_rows(given: Sequence[Any], version: ModelVersion, most: int) -> None:
+def _check_rows(given: Iterable[Any], version: ModelVersion, most: int) -> None:
     most = min(most, MOST_NUMBERS // len(version.classes))
     for rows in given:
         count = len(rows) if isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim) else 0
@@ -147,7 +151,6 @@ def _check_rows(given: Sequence[Any], version: ModelVersion, most: int) -> None:
 
 def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
     classes = found.version.classes
-    columns = (found.decided.tolist(), found.probabilities.tolist(), found.adjusted.tolist(), found.margin.tolist())
     per_row = isinstance(ask.references, list)
     reply: dict[str, Any] = {
         "model": ask.model.name,
@@ -156,7 +159,7 @@ def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
         "classes": classes,
         "predictions": [
             {"label": classes[label], "probabilities": probabilities, "adjusted": adjusted, "margin": margin}
-            for label, probabilities, adjusted, margin in zip(*columns, strict=True)
+            for label, probabilities, adjusted, margin in zip(*found.lists(), strict=True)
         ],
     }
     if found.compared:
@@ -168,7 +171,9 @@ def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
 
 
 def _priority(call: Mapping[str, Any]) -> int:
-    value = call.get("priority", 0)
+    if "priority" not in call:
+        return 0
+    value = call["priority"]
     if type(value) is not int or not 0 <= value <= LEAST_PRIORITY:
         raise BadRequest(f"priority must be a whole number from 0 to {LEAST_PRIORITY}, got {value!r}"[:200])
     return value

@@ -7,7 +7,7 @@ arrays of them are as wide as the longest: one long text among a million numbers
 
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -65,18 +65,17 @@ def read_inputs(value: Any, ports: Sequence[Port]) -> dict[str, np.ndarray]:
 
     Raises: `BadRequest`, `WrongShape`, `NoRows`, each naming the input and the item.
     """
+    if len(ports) == 1 and not isinstance(value, dict):
+        return {ports[0].name: _tensor(value, ports[0])}
     names = [port.name for port in ports]
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         if value.keys() != set(names):
             raise BadRequest(
                 f"inputs must have the names {', '.join(names)}; got {', '.join(map(str, value)) or 'none'}"
             )
-        given = dict(value)
-    elif len(ports) == 1:
-        given = {names[0]: value}
     else:
         raise BadRequest(f"inputs must be an object with the names {', '.join(names)}, got {_kind(value)}")
-    return _even({port.name: _tensor(given[port.name], port) for port in ports})
+    return _even({port.name: _tensor(value[port.name], port) for port in ports})
 
 
 def fit_inputs(given: Mapping[str, np.ndarray], ports: Sequence[Port]) -> dict[str, np.ndarray]:
@@ -133,19 +132,27 @@ def _packed(value: list[Any], port: Port) -> np.ndarray | None:
     """
     if len(port.shape) != 2 or port.dtype not in ("float32", "float64") or type(value[0]) is not list or not _IS_LITTLE:
         return None
-    width = len(value[0]) if port.shape[1] is None else port.shape[1]
-    if not 0 < len(value) * width <= _MOST_PACKED or set(map(type, value)) != {list} or set(map(len, value)) != {width}:
+    rows, width = len(value), len(value[0]) if port.shape[1] is None else port.shape[1]
+    if not 0 < rows * width <= _MOST_PACKED:
         return None
+    if rows == 1:
+        numbers: Iterable[Any] = value[0]
+        if len(value[0]) != width:
+            return None
+    else:
+        if set(map(type, value)) != {list} or set(map(len, value)) != {width}:
+            return None
+        numbers = chain.from_iterable(value)
     try:
-        packed = _packer(len(value) * width, port.dtype).pack(*chain.from_iterable(value))
+        packed = _packer(rows * width, port.dtype)(*numbers)
     except (struct.error, OverflowError):
         return None
-    return np.frombuffer(packed, port.dtype).reshape(len(value), width)
+    return np.ndarray((rows, width), port.dtype, packed)
 
 
 @lru_cache(maxsize=256)
-def _packer(count: int, dtype: str) -> struct.Struct:
-    return struct.Struct(f"<{count}{'f' if dtype == 'float32' else 'd'}")
+def _packer(count: int, dtype: str) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{'f' if dtype == 'float32' else 'd'}").pack
 
 
 def _check_shape(array: np.ndarray, port: Port, what: str) -> None:

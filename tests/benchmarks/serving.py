@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -115,9 +115,23 @@ class Contender:
 
 
 def core_s(process: int) -> float:
-    """Seconds that a process has spent on cores, all its threads together."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds that a process and those it started have spent on cores, all their threads together."""
+    ticks = 0
+    for each in family(process):
+        with suppress(OSError):  # ended meanwhile
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def family(process: int) -> list[int]:
+    """The process and those that it started, and they."""
+    found = [process]
+    with suppress(OSError):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                found += family(int(child))
+    return found
 
 
 def in_rounds(
@@ -145,8 +159,8 @@ def table(title: str, found: Mapping[str, list[Round]]) -> str:
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for name, rounds in found.items():
         pairs = list(zip(found[ours], rounds, strict=True))
-        speed = _span([mine.taken.per_second / its.taken.per_second for mine, its in pairs])
-        cores = _span([its.core_us / mine.core_us for mine, its in pairs])
+        speed = span([mine.taken.per_second / its.taken.per_second for mine, its in pairs])
+        cores = span([its.core_us / mine.core_us for mine, its in pairs])
         per_second, p50, p99 = (
             median(getattr(each.taken, field) for each in rounds) for field in ("per_second", "p50_ms", "p99_ms")
         )
@@ -158,7 +172,8 @@ def table(title: str, found: Mapping[str, list[Round]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _span(ratios: list[float]) -> str:
+def span(ratios: list[float]) -> str:
+    """Median, least and most."""
     return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
