@@ -98,8 +98,8 @@ def calls() -> Iterator[tuple[str, Any]]:
     for name, tensor in {
         "nested data": {"data": deep}, "ragged data": {"data": [[0, 0, 0], [0]]},
         "texts for numbers": {"data": ["0"] * 4},
-        "objects for numbers": {"data": [{}] * 4}, "too much data": {"data": [0] * 10**5}, "1e39": {"data": [1e39, 0,
-        0, 0]},
+        "objects for numbers": {"data": [{}] * 4}, "too much data": {"data": [0] * 10**5},
+        "1e39": {"data": [1e39, 0, 0, 0]},
         "a size without bytes": {"data": None, "parameters": {"binary_data_size": 16}},
         "an integer of 2^64": {"datatype": "UINT64", "data": [2**64, 0, 0, 0]},
         "an integer below zero": {"datatype": "UINT8", "data": [-1, 0, 0, 0]},
@@ -109,16 +109,16 @@ def calls() -> Iterator[tuple[str, Any]]:
     }.items():  # fmt: skip
         yield name, {"inputs": [{**GOOD, **tensor}]}
     inputs: Any
+    outputs: Any
+    parameters: Any
     for inputs in (None, {}, "x", 1, [], [None], [1], ["x"], [[GOOD]], [GOOD, GOOD], [{}], [GOOD] * 1000):
         yield f"inputs {str(inputs)[:40]}, {len(str(inputs))}", {"inputs": inputs}
-    outputs: Any
     for outputs in ({}, "label", 1, [None], [1], ["label"], [{}], [{"name": 1}], [{"name": "x" * 10**5}],
                     [{"name": "label"}] * 2, [{"name": "label", "parameters": {"binary_data": "yes"}}],
                     [{"name": "logits", "parameters": {"classification": -1}}],
                     [{"name": "logits", "parameters": {"classification": 1.5}}],
                     [{"name": "margin", "parameters": {"classification": 1}}]):  # fmt: skip
         yield f"outputs {str(outputs)[:80]}", {"inputs": [GOOD], "outputs": outputs}
-    parameters: Any
     for parameters in ([], 0, "x", {"priority": -1}, {"priority": "high"}, {"priority": 2**64}, {"timeout": -1},
                        {"timeout": 1.5}, {"timeout": "1"}, {"timeout": 2**64}, {"operating_point": 1},
                        {"operating_point": None},
