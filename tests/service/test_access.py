@@ -30,7 +30,10 @@ BODIES: dict[str, Any] = {
 QUERIES = {"/decisions": "?request_id=access-test"}
 # Calls that are about no model, or about every one that the caller may use.
 OF_NO_MODEL = {"GET /models", "GET /audit", "GET /audit/head", "GET /decisions", "GET /v2", "GET /v2/models",
-               "GET /v2/models/stats", "POST /v2/repository/index"}  # fmt: skip
+               "GET /v2/models/stats", "POST /v2/repository/index", "GET /jobs"}  # fmt: skip
+# Calls that are about something of the caller's own, which is not there for others.
+OF_A_CALLER = {"GET /jobs/{job}", "GET /jobs/{job}/events", "DELETE /jobs/{job}"}
+NOT_THERE = ("unknown-job", "unknown-curve")  # a caller with the right to ask is told so
 
 
 def real_routes() -> list[tuple[str, str]]:
@@ -116,7 +119,9 @@ def test_a_route_is_for_those_with_its_scope(guarded: Any, rule: Any) -> None:
     for scope in SCOPES:
         answer = send(client, rule.verb, rule.path, "fraud", callers[scope])
         if scope == rule.access:
-            assert answer.status_code not in (401, 403, 404, 405) or "x" in rule.path, answer.text
+            if answer.status_code == 404:
+                assert answer.json()["type"].endswith(NOT_THERE)
+            assert answer.status_code not in (401, 403, 405), answer.text
         else:
             assert f"needs the scope '{rule.access}'" in refused(answer, 403, "forbidden")
 
@@ -135,6 +140,14 @@ def test_a_route_is_for_those_with_its_model(guarded: Any, rule: Any) -> None:
         answer = client.request(rule.verb, address(rule.path), headers=callers["other"])
         assert answer.status_code == 200
         assert "fraud" not in answer.text
+        return
+    if name in OF_A_CALLER:
+        labels = {"labels": [0, 1] * 10, "logits": [[0.0, float(i % 3)] for i in range(20)]}
+        body = {**BODIES["POST /calibrate"], "data": labels}
+        client.post("/calibrate", json=body, headers=callers["calibrate"])
+        own = client.get("/jobs", headers=callers["calibrate"]).json()[0]["id"]
+        for job in (own, "nothing"):
+            refused(client.request(rule.verb, rule.path.format(job=job), headers=callers["other"]), 404, "unknown-job")
         return
     assert "{model}" in rule.path or name in BODIES, f"{name}: tell this test how a call of it is about a model"
     said = [
