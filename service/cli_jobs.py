@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from calibrate import cli as library
 from calibrate.errors import InputError
@@ -88,6 +85,9 @@ def list_jobs(
     as_json: library.Json = False,
 ) -> None:
     """Calibrations, the newest first."""
+    from rich.console import Console  # it takes long to import, and `setpoint serve` needs none of it
+    from rich.table import Table
+
     with Client(server) as client:
         found = client.jobs(limit)
     if as_json:
@@ -127,6 +127,9 @@ def cancel(job_id: JobId, server: Server = SERVER, as_json: library.Json = False
 
 def _waited(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     """The job once it is over; a bar on the standard error shows how far it is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

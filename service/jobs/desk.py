@@ -99,6 +99,7 @@ class Desk:
         who.check_model(spec["model"])
         check_point_name(spec["name"])
         if spec["make_default"]:
+            who.check("approve")
             check_make_default(self._registry.approval)  # before the work, not after it
         version = self._registry.model(spec["model"]).version(spec["model_version"])
         asked = orjson.dumps([spec, wanted.form, wanted.digest], option=orjson.OPT_SORT_KEYS)

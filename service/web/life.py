@@ -44,7 +44,7 @@ async def set_default(request: Request, model: str) -> MovedReply:
         asked = Asked(who, wanted.reason, registry.approval, wanted.override)
         found = registry.model(model)
         number = found.find(wanted.operating_point, wanted.model_version).model_version
-        registry.session(found.version(wanted.model_version or number))
+        registry.session(found.version(number if wanted.model_version is None else wanted.model_version))
         decide = to_default(wanted.operating_point, asked, model_version=wanted.model_version, expected=wanted.expected)
         return _moved(registry.change(model, decide, who))
 

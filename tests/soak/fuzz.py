@@ -47,7 +47,7 @@ def run(folder: Path, examples: int, *, seed: int = 1, workers: int = 1) -> Fuzz
     with running(folder, SETPOINT_TOKEN=TOKEN) as server:
         asyncio.run(_prepare(server.address))
         command = [
-            *(str(Path(sys.executable).parent / "schemathesis"), "run", f"{server.address}/openapi.json"),
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{server.address}/openapi.json"),
             *("--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing,stateful"),
             *("--max-examples", str(examples), "--seed", str(seed), "--workers", str(workers)),
             *("--continue-on-failure", "--no-shrink", "--request-timeout", "30", "--suppress-health-check", "all"),

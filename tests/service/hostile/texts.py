@@ -127,7 +127,7 @@ def defaults() -> Iterator[tuple[str, Any]]:
     """Bodies that move the default with one thing wrong."""
     good = {"model_version": 1, "operating_point": "argmax", "reason": "a test"}
     wrong: dict[str, list[Any]] = {
-        "model_version": [None, "1", 1.5, 0, -1, 2, 2**70, []],
+        "model_version": ["1", 1.5, 0, -1, 2, 2**70, []],
         "operating_point": [None, 1, [], "nope", "argmax@2", "../x", "x" * 10**5],
         "reason": [None, 1, "", "  ", "x" * 1001, []],
     }
