@@ -117,6 +117,9 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
     for name, said in route.headers.items():
         told = {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": said}
         operation.setdefault("parameters", []).append(told)
+    answers = operation["responses"].get(str(route.status), {}).get("content", {})
+    if "text/event-stream" in answers:
+        answers["text/event-stream"] = {}  # a schema there would be that of each event, whose data is the job's
     content = {"application/json": route.json, "multipart/form-data": route.form}
     if route.json or route.form:
         operation["requestBody"] = {
