@@ -11,6 +11,8 @@ from tests.servers import Server, running
 
 # Tests wait for calibrations, so these give way to nothing; on a busy machine they would take minutes.
 os.environ.setdefault("SETPOINT_JOB_NICE", "0")
+# Each runs in another project's environment, where that project is installed.
+collect_ignore_glob = ["benchmarks/peers/*_app.py"]
 install_import_hook("calibrate", f"{typechecks.__name__}.check").__enter__()
 
 
