@@ -26,7 +26,8 @@ import numpy as np
 
 from calibrate.errors import SetpointError
 from calibrate.operating_point import OperatingPoint
-from service.domain import Busy, Decision, StorageFailed
+from service.domain import Decision
+from service.errors import Busy, StorageFailed
 from service.inference import Answer, Rows
 from service.ports import Decisions
 

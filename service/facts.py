@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from calibrate import errors
+from calibrate import errors as library
 from calibrate.errors import Infeasible, Nearest, SetpointError
-from service import domain
+from service import errors
 
 
 def to_plain(error: SetpointError) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def to_plain(error: SetpointError) -> dict[str, Any]:
 
 def from_plain(plain: Mapping[str, Any], otherwise: type[SetpointError] = SetpointError) -> SetpointError:
     """The error that `to_plain` told; of a kind that is not known here, `otherwise`."""
-    kind = getattr(errors, plain["kind"], None) or getattr(domain, plain["kind"], None)
+    kind = getattr(library, plain["kind"], None) or getattr(errors, plain["kind"], None)
     if kind is Infeasible:
         return Infeasible(plain["message"], tuple(Nearest(**each) for each in plain.get("nearest", ())))
     if not (isinstance(kind, type) and issubclass(kind, SetpointError)):

@@ -19,7 +19,8 @@ from calibrate.errors import WrongShape
 from calibrate.io.model import Head
 from calibrate.logits import head_logits, to_array, to_columns
 from calibrate.operating_point import FewJudged, Judged, decide_under, judge_rows
-from service.domain import BadRequest, Model, ModelVersion, PointRecord
+from service.domain import Model, ModelVersion, PointRecord
+from service.errors import BadRequest
 from service.ports import Ran, Runner
 from service.registry import Registry
 

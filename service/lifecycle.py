@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from calibrate.errors import SetpointError
-from service.domain import Starting, StorageFailed
+from service.errors import Starting, StorageFailed
 from service.registry import Registry
 
 log = logging.getLogger(__name__)

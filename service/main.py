@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from service.auth.ring import KeyRing
 from service.calibrating import make_calibrating
 from service.decisions import DecisionLog
-from service.domain import Unguarded
 from service.engine.batching import Batcher
 from service.engine.onnx import OnnxEngine
+from service.errors import Unguarded
 from service.lifecycle import Lifecycle
 from service.monitoring.engine import MeasuredEngine
 from service.monitoring.logs import Lines

@@ -13,19 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from service.domain import (
-    ARGMAX,
-    BadEvidence,
-    BadRequest,
-    Conflict,
-    Default,
-    Forbidden,
-    Model,
-    PointRecord,
-    PointState,
-    UnknownAlias,
-    check_name,
-)
+from service.domain import ARGMAX, Default, Model, PointRecord, PointState, check_name
+from service.errors import BadEvidence, BadRequest, Conflict, Forbidden, UnknownAlias
 from service.evidence import examine
 from service.keys import RESERVED
 from service.ports import Change

@@ -23,17 +23,8 @@ from calibrate.errors import BadModel, BadPoint, SetpointError
 from calibrate.io.description import read_description
 from calibrate.io.model import Head
 from calibrate.operating_point import OperatingPoint, check_classes
-from service.domain import (
-    AuditEntry,
-    Model,
-    ModelVersion,
-    PointRecord,
-    StorageFailed,
-    UnknownCurve,
-    UnknownModel,
-    check_name,
-    check_point_name,
-)
+from service.domain import AuditEntry, Model, ModelVersion, PointRecord, check_name, check_point_name
+from service.errors import StorageFailed, UnknownCurve, UnknownModel
 from service.job import Claim
 from service.points import Approval, Asked, check_make_default, first_state, promote
 from service.ports import Artifacts, Change, Engine, Session, Store

@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from calibrate.errors import SetpointError
-from service.domain import Model, PointRecord, StorageFailed
+from service.domain import Model, PointRecord
+from service.errors import StorageFailed
 from service.inference import Answer
 from service.ports import ShadowBook, ShadowCount
 

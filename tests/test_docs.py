@@ -6,14 +6,14 @@ from pathlib import Path
 
 import typer
 
-from calibrate import errors
+from calibrate import errors as library
 from calibrate.errors import InputError, SetpointError
 from calibrate.heads import HEADS
 from calibrate.io.files import CACHE_KEYS
 from calibrate.methods import METHODS
 from calibrate.methods.bias_adjustment import SEARCHES
 from calibrate.metrics import METRICS
-from service import domain
+from service import errors
 from service.cli import app
 from service.settings import Settings
 from service.web.errors import STATUS, Fault, problem_type
@@ -83,13 +83,13 @@ def test_routes() -> None:
 def test_errors() -> None:
     """Every fact with its status; the title is the class's docstring."""
     kinds: list[type[SetpointError]] = [Fault]
-    for module in (errors, domain):
+    for module in (library, errors):
         kinds += [
             kind
             for kind in vars(module).values()
             if isinstance(kind, type) and issubclass(kind, SetpointError) and kind.__module__ == module.__name__
         ]
-    never_answered = {SetpointError, InputError, domain.Unguarded}
+    never_answered = {SetpointError, InputError, errors.Unguarded}
     expected = {}
     for kind in set(kinds) - never_answered:
         status = next((code for base, code in STATUS.items() if issubclass(kind, base)), 500)

@@ -13,7 +13,8 @@ import threading
 from collections.abc import Iterable
 from time import time
 
-from service.domain import Principal, StorageFailed
+from service.domain import Principal
+from service.errors import StorageFailed
 from service.keys import TOKEN, Key, digest
 from service.ports import Keys
 

@@ -23,7 +23,8 @@ from itertools import count
 import numpy as np
 from jaxtyping import Float
 
-from service.domain import Busy, ModelVersion, TimedOut
+from service.domain import ModelVersion
+from service.errors import Busy, TimedOut
 from service.ports import Ran, Session
 
 DEFAULT_PRIORITY = 100  # what 0 stands for

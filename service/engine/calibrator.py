@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from calibrate.errors import SetpointError
-from service.domain import BadRequest, OverLimit
 from service.engine.forkserver import Forkserver
 from service.engine.wire import pack, receive, send, unpack
+from service.errors import BadRequest, OverLimit
 from service.facts import from_plain, to_plain
 from service.job import WorkerGone
 from service.ports import Fitted, Source

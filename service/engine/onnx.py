@@ -23,11 +23,11 @@ from jaxtyping import Float
 from calibrate.errors import BadModel, NotFinite
 from calibrate.io.model import OutputKind, Port
 from calibrate.logits import logits_from_probabilities, to_columns
-from service.domain import ModelFailed, NoGpu, OutOfMemory
 from service.engine.bound import BoundRuns
 from service.engine.deadlines import Deadlines
 from service.engine.warmup import Warmth, warm
 from service.engine.workshop import shared_workshop
+from service.errors import ModelFailed, NoGpu, OutOfMemory
 from service.ports import Examined
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ import numpy as np
 from calibrate.errors import BadModel, InputError, NotFinite
 from calibrate.io.graph import read_model
 from calibrate.io.model import ModelGraph, Port
-from service.domain import HeadInfo, ModelFailed
+from service.domain import HeadInfo
+from service.errors import ModelFailed
 from service.ports import Engine, Examined
 
 _LENGTHS = (64, 224, 1)  # of axes that the file leaves free

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.ports import Spool
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import orjson
 
-from service.domain import BadRequest, Busy, PointRecord, Principal, StorageFailed, UnknownJob, check_point_name
+from service.domain import PointRecord, Principal, check_point_name
+from service.errors import BadRequest, Busy, StorageFailed, UnknownJob
 from service.job import Job
 from service.jobs.arriving import Arriving
 from service.jobs.board import Board

@@ -23,7 +23,8 @@ from pydantic import TypeAdapter
 from calibrate.errors import Infeasible, SetpointError
 from calibrate.io.model import Head
 from calibrate.operating_point import OperatingPoint
-from service.domain import JobLost, ModelVersion, OverLimit, StorageFailed
+from service.domain import ModelVersion
+from service.errors import JobLost, OverLimit, StorageFailed
 from service.facts import to_plain
 from service.job import MOST_ATTEMPTS, Job, NotOurs, WorkerGone
 from service.jobs.board import Board

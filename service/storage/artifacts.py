@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 
 _ABANDONED_S = 3600
 

@@ -24,7 +24,7 @@ from typing import IO
 import orjson
 from sqlalchemy import Connection, Table, select
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.ports import Artifacts
 from service.storage import trail
 from service.storage.artifacts import sync_folder

@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.storage.postgres import limited, open_postgres
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
-from service.domain import Busy, KeyReused, PointRecord, UnknownJob
+from service.domain import PointRecord
+from service.errors import Busy, KeyReused, UnknownJob
 from service.job import OVER, Claim, Job, NotOurs
 from service.storage.database import Database
 from service.storage.tables import jobs

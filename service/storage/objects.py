@@ -10,7 +10,7 @@ import hashlib
 import logging
 from typing import Any
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.storage.artifacts import FolderArtifacts
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from sqlalchemy import URL, inspect
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.ports import Artifacts
 from service.storage.artifacts import FolderArtifacts
 from service.storage.database import LATEST_MIGRATION, Database, migration, postgres_address, sqlite_address

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from calibrate.operating_point import OperatingPoint
-from service.domain import Conflict, Default, PointRecord
+from service.domain import Default, PointRecord
+from service.errors import Conflict
 from service.ports import Change
 from service.storage import trail
 from service.storage.tables import aliases, defaults, earlier_defaults, operating_points

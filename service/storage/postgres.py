@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 
 _CONNECT_S = 3
 _TRY_S = 2.0

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, insert, inspect, select, text
 
 from calibrate.errors import BadPoint
 from calibrate.operating_point import OperatingPoint
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.ports import Artifacts
 from service.storage import trail
 from service.storage.backup import (

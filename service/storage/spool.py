@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 
 _LOCK = "lock"
 

@@ -13,15 +13,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, func, insert, select
 
 from calibrate.operating_point import OperatingPoint
-from service.domain import (
-    ARGMAX,
-    AuditEntry,
-    Default,
-    Model,
-    ModelVersion,
-    PointRecord,
-    UnknownModel,
-)
+from service.domain import ARGMAX, AuditEntry, Default, Model, ModelVersion, PointRecord
+from service.errors import UnknownModel
 from service.job import Claim
 from service.ports import Change
 from service.storage import trail

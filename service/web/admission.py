@@ -20,16 +20,8 @@ from typing import Any
 
 from service.auth.rates import Rates
 from service.auth.ring import KeyRing
-from service.domain import (
-    BadRequest,
-    Forbidden,
-    ForeignOrigin,
-    Principal,
-    TooMany,
-    Unauthorized,
-    UnknownRoute,
-    WrongVerb,
-)
+from service.domain import Principal
+from service.errors import BadRequest, Forbidden, ForeignOrigin, TooMany, Unauthorized, UnknownRoute, WrongVerb
 from service.keys import LOCAL
 from service.settings import Settings
 from service.web.rules import Rule, Rules

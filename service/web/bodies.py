@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import BadRequest, TooLarge
+from service.errors import BadRequest, TooLarge
 from service.web.schemas import Wire
 from service.web.tensors import read_json
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, 
 from types import CoroutineType
 from typing import Any, Protocol
 
-from service.domain import BadRequest, TooLarge, TooSlow, UnknownEncoding
+from service.errors import BadRequest, TooLarge, TooSlow, UnknownEncoding
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from calibrate.errors import SetpointError
-from service.domain import BadRequest, JobCancelled
+from service.errors import BadRequest, JobCancelled
 from service.job import Job
 from service.jobs.desk import Wanted
 from service.web.bodies import answer, check_wire, is_multipart

@@ -12,7 +12,8 @@ import numpy as np
 from calibrate.errors import BadCache
 from calibrate.io.csv_cache import is_csv, read_csv
 from calibrate.io.files import read_arrays, table_format
-from service.domain import BadRequest, ModelVersion, TooLarge
+from service.domain import ModelVersion
+from service.errors import BadRequest, TooLarge
 from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
 
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")

@@ -9,7 +9,7 @@ from importlib.resources import files
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import UnknownRoute
+from service.errors import UnknownRoute
 
 _KINDS = {
     "console.html": "text/html",

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.decisions import PATIENCE_S
-from service.domain import BadRequest, StorageFailed
+from service.errors import BadRequest, StorageFailed
 from service.web.bodies import answer
 from service.web.schemas import DecisionReply
 from service.web.state import parts, principal

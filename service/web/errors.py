@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
-from service import domain
+from service import errors
 from service.monitoring.monitor import Call
 from service.web.oip.shape import is_oip, oip_status, unsupported
 
@@ -26,36 +26,36 @@ log = logging.getLogger(__name__)
 
 # The first class that fits decides.
 STATUS: dict[type[SetpointError], int] = {
-    domain.BadRequest: 400,
-    domain.Unauthorized: 401,
-    domain.Forbidden: 403,
-    domain.ForeignOrigin: 403,
-    domain.UnknownModel: 404,
-    domain.UnknownVersion: 404,
-    domain.UnknownPoint: 404,
-    domain.UnknownCurve: 404,
-    domain.UnknownJob: 404,
-    domain.UnknownAlias: 404,
-    domain.NotApproved: 409,
-    domain.Conflict: 409,
-    domain.BadEvidence: 409,
-    domain.UnknownRoute: 404,
-    domain.WrongVerb: 405,
-    domain.TooSlow: 408,
-    domain.JobCancelled: 409,
-    domain.JobIsOver: 409,
-    domain.TooLarge: 413,
-    domain.Unsupported: 501,
-    domain.UnknownEncoding: 415,
-    domain.TooMany: 429,
-    domain.ModelFailed: 422,
-    domain.OverLimit: 422,
-    domain.Busy: 503,
-    domain.Starting: 503,
-    domain.StorageFailed: 503,
-    domain.NoGpu: 503,
-    domain.OutOfMemory: 503,
-    domain.TimedOut: 504,
+    errors.BadRequest: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.ForeignOrigin: 403,
+    errors.UnknownModel: 404,
+    errors.UnknownVersion: 404,
+    errors.UnknownPoint: 404,
+    errors.UnknownCurve: 404,
+    errors.UnknownJob: 404,
+    errors.UnknownAlias: 404,
+    errors.NotApproved: 409,
+    errors.Conflict: 409,
+    errors.BadEvidence: 409,
+    errors.UnknownRoute: 404,
+    errors.WrongVerb: 405,
+    errors.TooSlow: 408,
+    errors.JobCancelled: 409,
+    errors.JobIsOver: 409,
+    errors.TooLarge: 413,
+    errors.Unsupported: 501,
+    errors.UnknownEncoding: 415,
+    errors.TooMany: 429,
+    errors.ModelFailed: 422,
+    errors.OverLimit: 422,
+    errors.Busy: 503,
+    errors.Starting: 503,
+    errors.StorageFailed: 503,
+    errors.NoGpu: 503,
+    errors.OutOfMemory: 503,
+    errors.TimedOut: 504,
     NotConverged: 422,
     InputError: 422,
 }
@@ -75,11 +75,11 @@ def problem(error: SetpointError, request_id: str, call: Call, path: str) -> Res
     body = problem_body(error, request_id)
     status = oip_status(body["status"]) if under_v2 else body["status"]
     headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else {}
-    if isinstance(error, domain.TooMany):
+    if isinstance(error, errors.TooMany):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, domain.WrongVerb):
+    if isinstance(error, errors.WrongVerb):
         headers["Allow"] = ", ".join(error.allowed)
     if under_v2:
         return Response(orjson.dumps({"error": str(error)}), status, headers, "application/json")
@@ -116,15 +116,15 @@ def to_fact(error: Exception, request: Request) -> SetpointError:
     if isinstance(error, SetpointError):
         return error
     if isinstance(error, RequestValidationError):
-        return domain.BadRequest("; ".join(_place(item) for item in error.errors()[:5]))
+        return errors.BadRequest("; ".join(_place(item) for item in error.errors()[:5]))
     if isinstance(error, HTTPException):
         if error.status_code == HTTPStatus.NOT_FOUND:
-            return domain.UnknownRoute(f"there is nothing at {request.url.path[:200]}")
+            return errors.UnknownRoute(f"there is nothing at {request.url.path[:200]}")
         if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return domain.BadRequest(str(error.detail))
+            return errors.BadRequest(str(error.detail))
     if isinstance(error, MemoryError):
         log.error("request %s took more memory than there is: %s", request.state.request_id, error)
-        return domain.TooLarge("the server has not the memory for this request: send fewer rows at once")
+        return errors.TooLarge("the server has not the memory for this request: send fewer rows at once")
     log.exception("request %s failed", request.state.request_id, exc_info=error)
     return Fault("the server failed on this request; its log says why under the request id")
 

@@ -7,7 +7,7 @@ answer needs, and since it needs no token it names models and what they run on, 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import UnknownRoute
+from service.errors import UnknownRoute
 from service.monitoring.metrics import CONTENT_TYPE
 from service.web.schemas import HealthReply
 from service.web.state import parts

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from calibrate.errors import SetpointError
-from service.domain import BadRequest, Busy, JobIsOver
+from service.errors import BadRequest, Busy, JobIsOver
 from service.facts import from_plain
 from service.job import Job
 from service.web.bodies import answer

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from service.domain import Busy
+from service.errors import Busy
 
 T = TypeVar("T")
 

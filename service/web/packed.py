@@ -14,7 +14,7 @@ import numpy as np
 
 from calibrate.io.model import Port
 from calibrate.io.packed import npy_header
-from service.domain import BadRequest
+from service.errors import BadRequest
 from service.inference import Answer
 from service.web.hot import Reply
 

@@ -15,7 +15,8 @@ from jaxtyping import Float
 
 from calibrate.io.packed import NPY_MAGIC, is_packed, read_packed
 from service.decisions import Answered
-from service.domain import BadRequest, Model, ModelVersion, TooLarge
+from service.domain import Model, ModelVersion
+from service.errors import BadRequest, TooLarge
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
 from service.web.decisions import wait_until_kept
 from service.web.hot import HotCall, Reply

@@ -3,7 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import BadRequest, Model, ModelVersion
+from service.domain import Model, ModelVersion
+from service.errors import BadRequest
 from service.registry import Registry
 from service.web.bodies import answer, from_json, read_form
 from service.web.points import default_reply

@@ -17,7 +17,7 @@ import orjson
 
 from calibrate.errors import NoRows, UnknownLabel, WrongShape
 from calibrate.io.model import Port
-from service.domain import BadRequest
+from service.errors import BadRequest
 
 _IS_LITTLE = sys.byteorder == "little"
 _MOST_PACKED = 2**18  # numbers, that are a tuple of Python's for a moment

@@ -6,7 +6,7 @@ A part of a form is given to the spool in pieces, in a thread: neither the disk 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from service.domain import BadRequest
+from service.errors import BadRequest
 from service.jobs.arriving import Arriving
 from service.web.bodies import open_form
 from service.web.lanes import Lane

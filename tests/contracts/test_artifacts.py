@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.ports import Artifacts
 from service.storage.artifacts import FolderArtifacts
 from service.storage.objects import ObjectArtifacts

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import URL, insert, select, text
 
 from calibrate.operating_point import OperatingPoint
-from service.domain import Default, StorageFailed
+from service.domain import Default
+from service.errors import StorageFailed
 from service.storage import trail
 from service.storage.artifacts import FolderArtifacts
 from service.storage.backup import write_backup

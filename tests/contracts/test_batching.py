@@ -16,9 +16,10 @@ from calibrate.errors import NotFinite
 from calibrate.io.description import read_description
 from calibrate.io.graph import read_model
 from calibrate.io.model import Port
-from service.domain import Busy, ModelFailed, ModelVersion, TimedOut
+from service.domain import ModelVersion
 from service.engine.batching import Batcher
 from service.engine.onnx import OnnxEngine, OnnxSession
+from service.errors import Busy, ModelFailed, TimedOut
 from tests.models import WIDTH, build, forward, network, weights
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.storage.database import _LIMITS_MS, postgres_address
 from service.storage.opening import open_database
 from service.storage.sql import SqlStore

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from service.domain import Decision, StorageFailed
+from service.domain import Decision
+from service.errors import StorageFailed
 from service.storage.database import Database
 from service.storage.decisions import SqlDecisions
 from tests.databases import KINDS, new_database

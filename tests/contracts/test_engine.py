@@ -9,9 +9,9 @@ from calibrate.errors import BadModel, NotFinite, WrongShape
 from calibrate.io.graph import read_model
 from calibrate.io.model import Port
 from calibrate.logits import logits_from_probabilities
-from service.domain import ModelFailed, NoGpu, OutOfMemory
 from service.engine.bound import padded_rows
 from service.engine.onnx import OnnxEngine
+from service.errors import ModelFailed, NoGpu, OutOfMemory
 from service.ports import Engine, Session
 from tests.models import WIDTH, body, build, forest, forward, network, weights
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, text
 
-from service.domain import Busy, KeyReused, StorageFailed, UnknownJob
+from service.errors import Busy, KeyReused, StorageFailed, UnknownJob
 from service.job import Claim, Job, NotOurs
 from service.jobs.arriving import Arriving
 from service.storage.database import Database

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.keys import BadKey, Key, UnknownKey, check_key_name, check_scopes, digest, make_secret
 from service.ports import Keys
 from service.storage.database import Database

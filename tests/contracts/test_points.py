@@ -8,18 +8,14 @@ import pytest
 from sqlalchemy import URL, text
 
 from calibrate.errors import SetpointError
-from service.domain import (
-    AuditEntry,
+from service.domain import AuditEntry, Default, Model, PointRecord, PointState
+from service.errors import (
     BadEvidence,
     BadName,
     BadRequest,
     Conflict,
-    Default,
     Forbidden,
-    Model,
     NotApproved,
-    PointRecord,
-    PointState,
     StorageFailed,
     UnknownAlias,
     UnknownPoint,

@@ -14,7 +14,8 @@ from sqlalchemy import URL, text
 from calibrate.io.description import Column, Description
 from calibrate.io.model import Port
 from calibrate.operating_point import OperatingPoint
-from service.domain import Default, HeadInfo, Model, ModelVersion, PointRecord, StorageFailed, UnknownModel
+from service.domain import Default, HeadInfo, Model, ModelVersion, PointRecord
+from service.errors import StorageFailed, UnknownModel
 from service.points import Asked, promote
 from service.ports import Change, Store
 from service.registry import LAST

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, text
 
-from service.domain import Default, StorageFailed
+from service.domain import Default
+from service.errors import StorageFailed
 from service.storage import trail
 from service.storage.database import Database
 from service.storage.sql import SqlStore

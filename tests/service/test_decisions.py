@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from service import decisions as module
 from service.cli import app
 from service.decisions import Answered, DecisionLog, digest_rows
-from service.domain import Busy, Decision, Default, Model, StorageFailed
+from service.domain import Decision, Default, Model
+from service.errors import Busy, StorageFailed
 from service.inference import Rows, answer
 from service.storage.database import Database, sqlite_address
 from service.storage.decisions import SqlDecisions

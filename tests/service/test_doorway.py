@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from service.domain import Unguarded
+from service.errors import Unguarded
 from service.main import make_app
 from service.settings import Settings
 from service.web.routes import ROUTES

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from service.auth.rates import Rates
 from service.auth.ring import KeyRing
 from service.cli import app
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.keys import Key
 from service.main import make_app
 from service.settings import Settings

@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from calibrate.errors import SetpointError
-from service.domain import Starting, StorageFailed
 from service.engine.onnx import OnnxEngine
+from service.errors import Starting, StorageFailed
 from service.lifecycle import FRESH_S, LOOK_S, Lifecycle
 from service.registry import Registry
 from service.storage.artifacts import FolderArtifacts

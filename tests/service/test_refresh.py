@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from calibrate.operating_point import OperatingPoint
-from service.domain import StorageFailed, UnknownModel
 from service.engine.onnx import OnnxEngine
+from service.errors import StorageFailed, UnknownModel
 from service.points import Asked, to_default
 from service.registry import Registry
 from service.storage.artifacts import FolderArtifacts

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.domain import StorageFailed
+from service.errors import StorageFailed
 from service.inference import answer
 from service.points import to_state
 from service.ports import ShadowCount

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.domain import BadRequest, Unsupported
+from service.errors import BadRequest, Unsupported
 from service.web.oip.compression import compress, decompress
 from service.web.oip.datatypes import BYTES, elements, read_datatype, read_shape
 from service.web.oip.tensors import Texts, from_bytes, from_json, to_bytes, to_json, to_text

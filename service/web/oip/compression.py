@@ -7,7 +7,7 @@ by the limit for bodies; answers below a kilobyte are sent as they are, which an
 import zlib
 from typing import Literal
 
-from service.domain import BadRequest, TooLarge
+from service.errors import BadRequest, TooLarge
 
 _WINDOW = {"gzip": 31, "deflate": 15}
 _LEAST_BYTES = 1024

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from service.domain import BadRequest
+from service.errors import BadRequest
 
 BYTES = "BYTES"
 # Little-endian, as the protocol has them on the wire.

@@ -13,7 +13,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.domain import BadRequest, Model, ModelVersion, Unsupported
+from service.domain import Model, ModelVersion
+from service.errors import BadRequest, Unsupported
 from service.registry import Registry
 from service.web.bodies import read_small
 from service.web.hot import HotCall, Reply

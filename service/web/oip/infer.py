@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from service.decisions import Answered
-from service.domain import BadRequest, Model, ModelVersion, PointRecord, Principal, TimedOut
+from service.domain import Model, ModelVersion, PointRecord, Principal
+from service.errors import BadRequest, TimedOut
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
 from service.monitoring.monitor import Call
 from service.ports import Ran

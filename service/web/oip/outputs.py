@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.domain import BadRequest
+from service.errors import BadRequest
 from service.inference import Answer
 from service.web.oip.codec import InferRequest, Output, WantedOutput
 from service.web.oip.datatypes import BYTES

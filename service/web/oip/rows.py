@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from service.domain import BadRequest, Model, ModelVersion, TooLarge
+from service.domain import Model, ModelVersion
+from service.errors import BadRequest, TooLarge
 from service.inference import Rows
 from service.web.oip.codec import InferRequest, Tensor, read_raw
 from service.web.oip.datatypes import BYTES, datatype_of

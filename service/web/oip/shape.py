@@ -3,7 +3,7 @@
 import re
 
 from calibrate.errors import SetpointError
-from service.domain import UnknownRoute, Unsupported
+from service.errors import UnknownRoute, Unsupported
 
 # Parts of the protocol that clients may ask for, and that are not here.
 _UNSUPPORTED = re.compile(

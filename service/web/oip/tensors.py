@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from service.domain import BadRequest
+from service.errors import BadRequest
 from service.web.oip.datatypes import BYTES, DTYPES, elements
 
 _LENGTH = struct.Struct("<I")

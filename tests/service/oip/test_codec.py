@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import service.web.oip as package
 from calibrate.errors import SetpointError
-from service.domain import BadRequest
+from service.errors import BadRequest
 from service.web.oip.codec import InferResponse, Output, read_raw, read_request, write_response
 from service.web.oip.datatypes import DATATYPES, DTYPES, MOST_ELEMENTS, datatype_of
 from service.web.oip.tensors import Texts, from_bytes, from_json, to_bytes, to_json

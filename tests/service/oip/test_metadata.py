@@ -102,7 +102,7 @@ def test_a_model_that_could_not_be_loaded_is_not_ready(start: Start, monkeypatch
     register(start(), network(2), classes=CLASSES)
     register(client := start(), network(2), "other", classes=CLASSES)
     del client
-    from service.domain import StorageFailed
+    from service.errors import StorageFailed
     from service.registry import Registry
 
     whole = Registry.session
