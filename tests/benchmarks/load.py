@@ -1,8 +1,6 @@
-"""A client that asks the same over and over, in a process of its own: `python -m tests.benchmarks.load` with a load as
-a JSON line on standard input, and what came back as another.
-
-Closed loop: each connection sends its next request when it has its answer; that tells the throughput. Open loop:
-requests leave at times fixed beforehand, and wait behind slow ones, which is counted: the latency that callers see.
+"""Open loop: requests leave at times fixed beforehand, and wait behind slow ones, which is counted: the latency that
+callers see. A client in a process of its own: `python -m tests.benchmarks.load` with a load as a JSON line on standard
+input, and what came back as another.
 """
 
 import asyncio
@@ -21,13 +19,13 @@ import uvloop
 
 @dataclass(frozen=True)
 class Load:
-    """A whole HTTP request to ask on so many connections for so long; `rate` a second, None in a closed loop."""
+    """A whole HTTP request to ask on so many connections for so long, `rate` times a second."""
 
     port: int
     request: bytes
     connections: int
     seconds: float
-    rate: float | None = None
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,10 @@ class Taken:
 class Connection(asyncio.Protocol):
     """One connection of HTTP/1.1 that is kept."""
 
-    def __init__(self, load: Load, taken_s: list[float], due: deque[float] | None) -> None:
+    def __init__(self, load: Load, taken_s: list[float], due: deque[float]) -> None:
         self._load, self._taken, self._due = load, taken_s, due
         self._buffer = b""
         self._since = 0.0
-        self.until = 0.0
         self.errors = 0
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -58,22 +55,16 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def ask(self) -> None:
-        """Sends the next request, now or when it is due."""
-        now = time.perf_counter()
-        if self._due is not None:
-            if not self._due:
-                self._finish()
-                return
-            self._since = self._due.popleft()
-            if self._since > now:
-                asyncio.get_running_loop().call_later(self._since - now, self._transport.write, self._load.request)
-                return
+        """Sends the next request when it is due, or now where that is past."""
+        if not self._due:
+            self._finish()
+            return
+        self._since = self._due.popleft()
+        left = self._since - time.perf_counter()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self._transport.write, self._load.request)
         else:
-            if now >= self.until:
-                self._finish()
-                return
-            self._since = now
-        self._transport.write(self._load.request)
+            self._transport.write(self._load.request)
 
     def data_received(self, data: bytes) -> None:
         """Reads answers, each whole."""
@@ -104,21 +95,17 @@ class Connection(asyncio.Protocol):
 
 
 async def drive(load: Load) -> Taken:
-    """Asks until the time is up."""
+    """Asks as often as is due."""
     loop = asyncio.get_running_loop()
     taken_s: list[float] = []
-    start = time.perf_counter() + 0.05
-    due = None
-    if load.rate is not None:
-        gaps = np.random.default_rng(0).exponential(1 / load.rate, int(load.rate * load.seconds))
-        due = deque((start + np.cumsum(gaps)).tolist())
+    gaps = np.random.default_rng(0).exponential(1 / load.rate, int(load.rate * load.seconds))
+    due = deque((time.perf_counter() + 0.05 + np.cumsum(gaps)).tolist())
     connections = []
     for _ in range(load.connections):
         _, connection = await loop.create_connection(lambda: Connection(load, taken_s, due), "127.0.0.1", load.port)
         connections.append(connection)
     started = time.perf_counter()
     for connection in connections:
-        connection.until = started + load.seconds
         connection.ask()
     await asyncio.gather(*(connection.finished for connection in connections))
     elapsed = time.perf_counter() - started

@@ -27,6 +27,7 @@ import orjson
 
 from calibrate import OperatingPoint
 from service.client import Client
+from tests.benchmarks import wrk
 from tests.benchmarks.load import Taken
 from tests.benchmarks.networks import mlp, resnet18
 from tests.servers import free_port
@@ -73,15 +74,18 @@ def request(path: str, body: bytes, **headers: str) -> bytes:
 
 
 class Driver:
-    """The client process."""
+    """The client, on a core of its own."""
 
     def __init__(self, core: str) -> None:
+        self._core = core
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.load", core], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
     def ask(self, port: int, request: bytes, seconds: float, connections: int = 16, rate: float | None = None) -> Taken:
-        """One load, to its end."""
+        """One load, to its end: `rate` requests a second, or without it as many as are answered."""
+        if rate is None:
+            return wrk.ask(port, request, seconds, connections, self._core)
         assert self._process.stdin
         assert self._process.stdout
         load = {"port": port, "request": base64.b64encode(request).decode(), "connections": connections,
