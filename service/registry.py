@@ -104,7 +104,8 @@ class Registry:
         except UnknownModel:
             return True  # the entry was of no model
         try:
-            self.session(found.version(None))  # may take long, so not under the lock
+            if self.is_missing(found.version(None)):  # one that was let go of waits for its next call
+                self.session(found.version(None))  # may take long, so not under the lock
         except SetpointError as error:
             self._fail(name, error)
             return True

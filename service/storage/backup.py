@@ -30,7 +30,7 @@ from service.storage import trail
 from service.storage.artifacts import sync_folder
 from service.storage.database import LATEST_MIGRATION, Database
 from service.storage.neutral import Kind, kinds, to_line
-from service.storage.tables import jobs, metadata, model_versions, operating_points
+from service.storage.tables import metadata, model_versions, operating_points
 
 FORMAT, FORMAT_VERSION = "setpoint backup", 1
 MANIFEST = "manifest.json"
@@ -83,14 +83,14 @@ def write_backup(database: Database, artifacts: Artifacts, out: Path) -> Manifes
                     audit_faults=some_faults(step),
                 )
                 needed = needed_artifacts(step)
-                beside = set(step.scalars(select(jobs.c.data_digest))) | _curves(step)
-            for digest in sorted(needed | beside):
+                curves = _curves(step)
+            for digest in sorted(needed | curves):
                 try:
                     data = artifacts.get(digest)
                 except StorageFailed:
                     if digest in needed:
                         raise
-                    continue  # the rows of a job are taken away when it is done
+                    continue  # a curve is only looked at: without it every point still answers
                 _add(archive, f"artifacts/{digest}", io.BytesIO(data), len(data))
                 manifest.artifacts[digest] = len(data)
             said = orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2)

@@ -195,20 +195,28 @@ def test_the_server_answers_while_it_starts(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as output:
         process = subprocess.Popen([*command, str(port)], stdout=output, stderr=output)
     server = Server(f"http://127.0.0.1:{port}", process, tmp_path / "log")
-    until(lambda: status(server, "/health/live") == 200, 60)
-    assert status(server, "/health/startup") == 503
-    assert status(server, "/health/ready") == 503
-    assert status(server, "/models") == 503
-    for path in files:
-        with suppress(OSError):
-            handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # nobody reads the file as it was uploaded
-            with os.fdopen(handle, "wb") as pipe:
-                os.set_blocking(handle, True)
-                pipe.write(contents[path])
-    until(lambda: status(server, "/health/startup") == 200)
-    assert status(server, "/models") == 200
-    process.terminate()
-    assert process.wait(20) == 0
+
+    def has_started() -> bool:
+        for path in files:
+            with suppress(OSError):
+                handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # where somebody is reading it by now
+                with os.fdopen(handle, "wb") as pipe:
+                    os.set_blocking(handle, True)
+                    pipe.write(contents[path])
+        return status(server, "/health/startup") == 200
+
+    try:
+        until(lambda: status(server, "/health/live") == 200, 60)
+        assert status(server, "/health/startup") == 503
+        assert status(server, "/health/ready") == 503
+        assert status(server, "/models") == 503
+        until(has_started)
+        assert status(server, "/models") == 200
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_what_is_wrong_at_the_start_is_one_line(tmp_path: Path) -> None:

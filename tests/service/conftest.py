@@ -44,6 +44,23 @@ def fraud(client: TestClient) -> TestClient:
     return client
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service without models, one for all tests of a file that change nothing."""
+    app = make_app(Settings(data=tmp_path_factory.mktemp("empty")))
+    with TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """`fraud`, one for all tests of a file that change nothing."""
+    app = make_app(Settings(data=tmp_path_factory.mktemp("standing")))
+    with TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:
+        register(client, network(2), classes=CLASSES, prior="[0.9, 0.1]")
+        yield client
+
+
 def register(client: TestClient, data: bytes, name: str = "fraud", **fields: str) -> dict[str, Any]:
     """Registers a model and gives the answer."""
     response = client.post("/models", data={"name": name, **fields}, files={"file": ("model.onnx", data)})

@@ -313,12 +313,12 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
     ],
 )  # fmt: skip
 def test_a_call_that_does_not_fit_publishes_nothing(
-    fraud: TestClient, data: Any, spec: dict[str, Any], status: int, kind: str, said: str
+    standing: TestClient, data: Any, spec: dict[str, Any], status: int, kind: str, said: str
 ) -> None:
     """One problem each, which names the item; the server goes on."""
-    assert said in refused(call(fraud, data, **spec), status, kind)
-    assert len(fraud.get("/models/fraud/operating-points").json()) == 1
-    alive(fraud)
+    assert said in refused(call(standing, data, **spec), status, kind)
+    assert len(standing.get("/models/fraud/operating-points").json()) == 1
+    alive(standing)
 
 
 WHOLE = npz(logits=LOGITS, labels=Y)
@@ -345,11 +345,11 @@ WHOLE = npz(logits=LOGITS, labels=Y)
         (npz(features=FEATURES, labels=Y, prior=np.array([1.0, 0.0])), "bad-prior", "class 'fraud' must be > 0"),
     ],
 )  # fmt: skip
-def test_a_file_that_does_not_fit_publishes_nothing(fraud: TestClient, data: bytes, kind: str, said: str) -> None:
+def test_a_file_that_does_not_fit_publishes_nothing(standing: TestClient, data: bytes, kind: str, said: str) -> None:
     """Truncated, pickled, not finite, empty, or of another model."""
-    assert said in refused(upload(fraud, data), 422, kind)
-    assert len(fraud.get("/models/fraud/operating-points").json()) == 1
-    alive(fraud)
+    assert said in refused(upload(standing, data), 422, kind)
+    assert len(standing.get("/models/fraud/operating-points").json()) == 1
+    alive(standing)
 
 
 def member(header: bytes, content: bytes = b"") -> bytes:
@@ -382,19 +382,19 @@ def text_header(order: str) -> bytes:
     ],
 )
 def test_an_array_that_numpy_would_stumble_over_is_refused(
-    fraud: TestClient, header: bytes, content: bytes, said: str
+    standing: TestClient, header: bytes, content: bytes, said: str
 ) -> None:
     """Headers that are no Python, sizes that are no size, texts that are no text."""
-    assert said in refused(upload(fraud, member(header, content)), 422, "bad-cache")
-    alive(fraud)
+    assert said in refused(upload(standing, member(header, content)), 422, "bad-cache")
+    alive(standing)
 
 
-def test_a_form_that_does_not_fit_is_refused(fraud: TestClient) -> None:
+def test_a_form_that_does_not_fit_is_refused(standing: TestClient) -> None:
     """The spec is missing, or no JSON."""
     files = {"data": ("v.npz", WHOLE)}
-    assert "no text 'spec'" in refused(fraud.post("/calibrate", files=files), 400, "bad-request")
+    assert "no text 'spec'" in refused(standing.post("/calibrate", files=files), 400, "bad-request")
     for spec, said in (("{", "spec is not JSON"), ("[]", "spec must be a JSON object, got a list")):
-        assert said in refused(fraud.post("/calibrate", files=files, data={"spec": spec}), 400, "bad-request")
+        assert said in refused(standing.post("/calibrate", files=files, data={"spec": spec}), 400, "bad-request")
 
 
 def test_an_upload_that_unpacks_to_too_much_is_refused(start: Start) -> None:

@@ -98,12 +98,11 @@ def test_a_web_page_of_another_site_cannot_use_an_open_loopback_server(
     alive(client)
 
 
-def test_pages_of_the_server_itself_may_call_it(client: TestClient) -> None:
+def test_pages_of_the_server_itself_may_call_it(standing: TestClient) -> None:
     """Same origin, with the headers a browser sends."""
-    register(client, network(2), classes=CLASSES)
     headers = {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-origin"}
     ask = {"model": "fraud", "inputs": [[0, 0, 0, 0]]}
-    assert client.post("/predict", json=ask, headers=headers).status_code == 200
+    assert standing.post("/predict", json=ask, headers=headers).status_code == 200
 
 
 def test_a_body_that_is_too_large_is_refused(start: Start) -> None:
@@ -129,22 +128,22 @@ def test_a_body_that_is_too_large_is_refused(start: Start) -> None:
     alive(client)
 
 
-def test_calls_that_need_no_large_body_take_none(fraud: TestClient) -> None:
+def test_calls_that_need_no_large_body_take_none(standing: TestClient) -> None:
     """A megabyte for a point or a default, whatever the server takes elsewhere."""
     large = b'{"name": "' + b"x" * 2**20 + b'"}'
     for verb, path in (("POST", "/models/fraud/operating-points"), ("PUT", "/models/fraud/default")):
-        assert "at most 1048576 bytes" in refused(fraud.request(verb, path, content=large), 413, "too-large")
-    alive(fraud)
+        assert "at most 1048576 bytes" in refused(standing.request(verb, path, content=large), 413, "too-large")
+    alive(standing)
 
 
-def test_every_answer_carries_its_request_id_and_the_security_headers(client: TestClient) -> None:
+def test_every_answer_carries_its_request_id_and_the_security_headers(empty: TestClient) -> None:
     """The caller's id where it is a plain one, good answers and problems alike."""
     for path in ("/health/live", "/nope"):
-        response = client.get(path, headers={"x-request-id": "abc-123"})
+        response = empty.get(path, headers={"x-request-id": "abc-123"})
         assert response.headers["x-request-id"] == "abc-123"
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["x-frame-options"] == "DENY"
-        made = client.get(path, headers={"x-request-id": "a b\tc"}).headers["x-request-id"]
+        made = empty.get(path, headers={"x-request-id": "a b\tc"}).headers["x-request-id"]
         assert len(made) == 32
 
 
@@ -162,11 +161,11 @@ def test_a_fault_of_ours_is_logged_and_told_without_its_words(
     assert entry.exc_info[0] is ZeroDivisionError
 
 
-def test_other_verbs_and_addresses_are_problems_too(client: TestClient) -> None:
+def test_other_verbs_and_addresses_are_problems_too(empty: TestClient) -> None:
     """404 and 405 in the one shape."""
-    assert refused(client.get("/predict"), 405, "wrong-verb") == "/predict does not take GET, only POST"
-    assert refused(client.get("/nope"), 404, "unknown-route") == "there is nothing at /nope"
-    response = client.delete("/models")
+    assert refused(empty.get("/predict"), 405, "wrong-verb") == "/predict does not take GET, only POST"
+    assert refused(empty.get("/nope"), 404, "unknown-route") == "there is nothing at /nope"
+    response = empty.delete("/models")
     refused(response, 405, "wrong-verb")
     assert {"GET", "POST"} <= set(response.headers["allow"].split(", "))
-    refused(client.delete("/models/x/default"), 405, "wrong-verb")
+    refused(empty.delete("/models/x/default"), 405, "wrong-verb")

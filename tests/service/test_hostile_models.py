@@ -108,20 +108,20 @@ def memory_mib() -> float:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused_in_time_and_memory(fraud: TestClient, name: str) -> None:
+def test_a_hostile_file_is_refused_in_time_and_memory(standing: TestClient, name: str) -> None:
     """With the reason; nothing is kept, and the server is alive and no larger than before."""
     make, said = HOSTILE[name]
     data = make()
     before, started = memory_mib(), time.monotonic()
     named = {"output": "z", "output_kind": "logits"} if name == "a custom operator" else {}
-    answer = fraud.post("/models", data={"name": "m", **named}, files={"file": ("m.onnx", data)})
+    answer = standing.post("/models", data={"name": "m", **named}, files={"file": ("m.onnx", data)})
     kind = answer.json()["type"].rsplit(":", 1)[1]
     assert kind in ("bad-model", "model-failed")
     assert re.search(said, refused(answer, 422, kind))
     assert time.monotonic() - started < 30
     assert memory_mib() - before < 200
-    assert [model["name"] for model in fraud.get("/models").json()] == ["fraud"]
-    alive(fraud)
+    assert [model["name"] for model in standing.get("/models").json()] == ["fraud"]
+    alive(standing)
 
 
 def test_a_file_that_never_ends_is_refused_in_time(start: Start) -> None:

@@ -130,10 +130,11 @@ def test_a_revoked_key_is_refused_and_the_server_stays_closed(start: Start, tmp_
 
 def test_a_key_ends_by_itself(start: Start, tmp_path: Path) -> None:
     """Without the store being asked."""
-    key = made(tmp_path / "data", "--scope", "predict", "--expires", "1s")
+    key = made(tmp_path / "data", "--scope", "predict", "--expires", "5s")
+    made_at = time.monotonic()
     client = start()
     assert ask(client, bearer(key["key"])).status_code == 200
-    time.sleep(1.1)
+    time.sleep(made_at + 5.1 - time.monotonic())
     refused(ask(client, bearer(key["key"])), 401, "unauthorized")
 
 

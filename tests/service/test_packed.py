@@ -133,10 +133,12 @@ def claimed(shape: str, descr: str = "<f4") -> bytes:
         (arrow(pa.table({"a": X[:, 0], "b": X[:, 1]})), 422, "wrong-shape", "got shape (2,)"),
     ],
 )  # fmt: skip
-def test_a_body_that_does_not_fit_is_refused(fraud: TestClient, body: bytes, status: int, kind: str, said: str) -> None:
+def test_a_body_that_does_not_fit_is_refused(
+    standing: TestClient, body: bytes, status: int, kind: str, said: str
+) -> None:
     """One problem each, and the next call is answered."""
-    assert said in refused(fraud.post("/predict?model=fraud", content=body), status, kind)
-    alive(fraud)
+    assert said in refused(standing.post("/predict?model=fraud", content=body), status, kind)
+    alive(standing)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,9 @@ def test_a_body_that_does_not_fit_is_refused(fraud: TestClient, body: bytes, sta
         ("model=fraud&" + "compare=a&" * 2000, 400, "bad-request", "the query may have"),
     ],
 )  # fmt: skip
-def test_a_query_that_does_not_fit_is_refused(fraud: TestClient, query: str, status: int, kind: str, said: str) -> None:
+def test_a_query_that_does_not_fit_is_refused(
+    standing: TestClient, query: str, status: int, kind: str, said: str
+) -> None:
     """As the same in JSON would be."""
-    assert said in refused(fraud.post(f"/predict?{query}", content=npy(X)), status, kind)
-    alive(fraud)
+    assert said in refused(standing.post(f"/predict?{query}", content=npy(X)), status, kind)
+    alive(standing)

@@ -33,11 +33,11 @@ def column(reply: dict[str, object], field: str) -> np.ndarray:
     return np.array([row[field] for row in predictions])
 
 
-def test_inputs_features_and_logits_are_decided_alike(fraud: TestClient) -> None:
+def test_inputs_features_and_logits_are_decided_alike(standing: TestClient) -> None:
     """Under the default, which is argmax at first; probabilities are the model's own."""
     for rows in ({"inputs": X.tolist()}, {"inputs": {"x": X.tolist()}}, {"features": FEATURES.tolist()},
                  {"logits": LOGITS.tolist()}):  # fmt: skip
-        reply = ask(fraud, **rows)
+        reply = ask(standing, **rows)
         assert (reply["model_version"], reply["operating_point"]) == (1, "argmax@1")
         assert reply["classes"] == ["clear", "fraud"]
         assert column(reply, "label").tolist() == [["clear", "fraud"][i] for i in LOGITS.argmax(axis=1)]
@@ -59,18 +59,18 @@ def test_rows_are_answered_alone_as_together(fraud: TestClient) -> None:
     assert mixed == [(whole, plain)[i % 2][i] for i in range(40)]  # type: ignore[index]
 
 
-def test_a_long_body_and_a_long_answer_are_the_same_answer(fraud: TestClient) -> None:
+def test_a_long_body_and_a_long_answer_are_the_same_answer(standing: TestClient) -> None:
     """They are read and written in a thread."""
     rows = np.random.default_rng(3).normal(size=(9000, WIDTH)).round(6)
     assert len(json.dumps(rows.tolist())) > 2**18
-    whole = column(ask(fraud, inputs=rows.tolist()), "margin")
-    parts = [column(ask(fraud, inputs=rows[i : i + 500].tolist()), "margin") for i in range(0, 9000, 500)]
+    whole = column(ask(standing, inputs=rows.tolist()), "margin")
+    parts = [column(ask(standing, inputs=rows[i : i + 500].tolist()), "margin") for i in range(0, 9000, 500)]
     assert np.allclose(whole, np.concatenate(parts), atol=1e-5)
 
 
-def test_one_logit_a_row_is_taken_for_two_classes(fraud: TestClient) -> None:
+def test_one_logit_a_row_is_taken_for_two_classes(standing: TestClient) -> None:
     """As the margin towards the second."""
-    assert column(ask(fraud, logits=[-1.0, 2.0]), "label").tolist() == ["clear", "fraud"]
+    assert column(ask(standing, logits=[-1.0, 2.0]), "label").tolist() == ["clear", "fraud"]
 
 
 def test_a_published_point_decides_every_row_as_in_python(fraud: TestClient) -> None:
@@ -257,12 +257,12 @@ def test_inputs_of_other_types_and_several_of_them(client: TestClient) -> None:
     ],
 )  # fmt: skip
 def test_a_call_that_does_not_fit_is_refused_and_the_next_is_answered(
-    fraud: TestClient, body: object, status: int, kind: str, said: str
+    standing: TestClient, body: object, status: int, kind: str, said: str
 ) -> None:
     """One problem each, which names the item."""
     content = body if isinstance(body, bytes) else json.dumps(body).replace("-Infinity", "-1e400").encode()
-    assert said in refused(fraud.post("/predict", content=content), status, kind)
-    alive(fraud)
+    assert said in refused(standing.post("/predict", content=content), status, kind)
+    alive(standing)
 
 
 def test_many_points_at_once_never_mix(fraud: TestClient) -> None:
@@ -310,14 +310,14 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("field", ["inputs", "features", "logits"])
-def test_a_long_text_among_numbers_takes_no_memory_of_its_own(fraud: TestClient, field: str) -> None:
+def test_a_long_text_among_numbers_takes_no_memory_of_its_own(standing: TestClient, field: str) -> None:
     """It is refused before an array as wide as the text is made."""
     width = 6 if field == "features" else WIDTH
     rows: list[Any] = [["a" * 1_000_000, *[1] * (width - 1)], *[[1] * width] * 200]
     body = json.dumps({"model": "fraud", field: rows}).encode()
-    assert peak_bytes(lambda: fraud.post("/predict", content=body)) < 20_000_000
-    assert fraud.post("/predict", content=body).status_code in (400, 422)
-    alive(fraud)
+    assert peak_bytes(lambda: standing.post("/predict", content=body)) < 20_000_000
+    assert standing.post("/predict", content=body).status_code in (400, 422)
+    alive(standing)
 
 
 def test_running_out_of_memory_is_the_callers_to_mend(fraud: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

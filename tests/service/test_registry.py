@@ -111,12 +111,12 @@ def test_class_names_may_replace_a_models_labels_but_not_reorder_them(client: Te
     ],
 )  # fmt: skip
 def test_a_registration_that_does_not_fit_changes_nothing(
-    client: TestClient, fields: dict[str, str], status: int, kind: str, said: str
+    empty: TestClient, fields: dict[str, str], status: int, kind: str, said: str
 ) -> None:
     """One problem each."""
-    response = client.post("/models", data=fields, files={"file": ("m.onnx", network(2))})
+    response = empty.post("/models", data=fields, files={"file": ("m.onnx", network(2))})
     assert said in refused(response, status, kind)
-    assert client.get("/models").json() == []
+    assert empty.get("/models").json() == []
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,11 @@ def test_a_registration_that_does_not_fit_changes_nothing(
         (build(body()[:2], {**weights(2), "w1": np.zeros((9, 9), np.float32)}, ["h1"]), "no-head", "name an output"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_served_is_refused(client: TestClient, data: bytes, kind: str, said: str) -> None:
+def test_a_file_that_cannot_be_served_is_refused(standing: TestClient, data: bytes, kind: str, said: str) -> None:
     """Without a head and without an output named, or no model at all."""
-    register(client, network(2), classes=CLASSES)
-    response = client.post("/models", data={"name": "m"}, files={"file": ("m.onnx", data)})
+    response = standing.post("/models", data={"name": "m"}, files={"file": ("m.onnx", data)})
     assert said in refused(response, 422, kind)
-    alive(client)
+    alive(standing)
 
 
 def functions(names: dict[str, list[str]]) -> bytes:
@@ -191,16 +190,16 @@ def with_input(input_type: int = TensorProto.FLOAT, shape: Sequence[int | str | 
     ],
 )  # fmt: skip
 def test_a_model_that_no_server_could_run_is_refused_before_it_is_loaded(
-    client: TestClient, data: bytes, said: str
+    empty: TestClient, data: bytes, said: str
 ) -> None:
     """Without end, without measure, or of types that no row can be written in."""
-    response = client.post(
+    response = empty.post(
         "/models", data={"name": "m", "output": "probabilities" if b"TreeEns" in data else "y",
                          "output_kind": "probabilities" if b"TreeEns" in data else "logits"},
         files={"file": ("m.onnx", data)},
     )  # fmt: skip
     assert said in refused(response, 422, "bad-model")
-    assert client.get("/models").json() == []
+    assert empty.get("/models").json() == []
 
 
 def test_functions_within_measure_are_served(client: TestClient) -> None:
@@ -209,45 +208,43 @@ def test_functions_within_measure_are_served(client: TestClient) -> None:
     assert client.post("/predict", json={"model": "m", "inputs": [[1, 2, 3, 4]]}).status_code == 200
 
 
-def test_a_model_that_does_not_run_on_its_own_shapes_is_refused(client: TestClient) -> None:
+def test_a_model_that_does_not_run_on_its_own_shapes_is_refused(empty: TestClient) -> None:
     """Found by a trial run before anything is kept."""
     broken = build(body(), {**weights(2), "w1": np.zeros((9, 6), np.float32)}, ["features"])
-    response = client.post("/models", data={"name": "m", "output": "features", "output_kind": "logits"},
+    response = empty.post("/models", data={"name": "m", "output": "features", "output_kind": "logits"},
                            files={"file": ("m.onnx", broken)})  # fmt: skip
     refused(response, 422, "bad-model" if "refuses" in response.text else "model-failed")
-    assert client.get("/models").json() == []
+    assert empty.get("/models").json() == []
 
 
-def test_a_form_without_its_file_or_no_form_at_all_is_refused(client: TestClient) -> None:
+def test_a_form_without_its_file_or_no_form_at_all_is_refused(empty: TestClient) -> None:
     """What was wanted is named."""
-    assert "has no file 'file'" in refused(client.post("/models", files={"name": (None, "m")}), 400, "bad-request")
-    assert "multipart/form-data" in refused(client.post("/models", json={"name": "m"}), 400, "bad-request")
-    torn = client.post(
-        "/models", content=b"--x\r\nContent", headers={"content-type": "multipart/form-data; boundary=x"}
-    )
+    assert "has no file 'file'" in refused(empty.post("/models", files={"name": (None, "m")}), 400, "bad-request")
+    assert "multipart/form-data" in refused(empty.post("/models", json={"name": "m"}), 400, "bad-request")
+    torn = empty.post("/models", content=b"--x\r\nContent", headers={"content-type": "multipart/form-data; boundary=x"})
     assert "truncated" in refused(torn, 400, "bad-request")
-    unbounded = client.post("/models", content=b"x", headers={"content-type": "multipart/form-data"})
+    unbounded = empty.post("/models", content=b"x", headers={"content-type": "multipart/form-data"})
     refused(unbounded, 400, "bad-request")
 
 
-def test_a_form_that_was_cut_off_or_mixed_up_says_so(client: TestClient) -> None:
+def test_a_form_that_was_cut_off_or_mixed_up_says_so(empty: TestClient) -> None:
     """Not that a part is missing which was on its way."""
     form = httpx2.Request("POST", "http://x", data={"name": "m"}, files={"file": ("m.onnx", network(2))})
     whole = form.read()
     for kept in (len(whole) - 10, len(whole) - 1000):
-        torn = client.post("/models", content=whole[:kept], headers={"content-type": form.headers["content-type"]})
+        torn = empty.post("/models", content=whole[:kept], headers={"content-type": form.headers["content-type"]})
         assert "truncated" in refused(torn, 400, "bad-request")
-    as_text = client.post("/models", files={"name": (None, "m"), "file": (None, "text")})
+    as_text = empty.post("/models", files={"name": (None, "m"), "file": (None, "text")})
     assert "'file' must be sent as a file, it came as a text" in refused(as_text, 400, "bad-request")
-    as_file = client.post("/models", files={"name": ("m.txt", "m"), "file": ("m.onnx", network(2))})
+    as_file = empty.post("/models", files={"name": ("m.txt", "m"), "file": ("m.onnx", network(2))})
     assert "'name' must be sent as a text, it came as a file" in refused(as_file, 400, "bad-request")
-    assert client.get("/models").json() == []
+    assert empty.get("/models").json() == []
 
 
 @pytest.mark.parametrize("entry", [{"classes": "ab"}, {"notes": "hello"}, {"prior": "12"}, {"columns": {"a": 1}}])
-def test_a_description_that_is_no_list_is_not_taken_apart(client: TestClient, entry: dict[str, object]) -> None:
+def test_a_description_that_is_no_list_is_not_taken_apart(empty: TestClient, entry: dict[str, object]) -> None:
     """A text is not a list of its letters."""
-    response = client.post(
+    response = empty.post(
         "/models", data={"name": "m"}, files={"file": ("m.onnx", network(2, metadata={"setpoint": json.dumps(entry)}))}
     )
     assert "is malformed: wanted a list" in refused(response, 422, "bad-model")
@@ -386,12 +383,12 @@ POINT = {"classes": ["clear", "fraud"], "scale": [1, 1], "bias": [0, 1]}
     ],
 )  # fmt: skip
 def test_a_point_that_does_not_fit_is_not_published(
-    fraud: TestClient, wanted: dict[str, object], status: int, kind: str, said: str
+    standing: TestClient, wanted: dict[str, object], status: int, kind: str, said: str
 ) -> None:
     """One problem each; nothing is there afterwards."""
-    assert said in refused(fraud.post("/models/fraud/operating-points", json=wanted), status, kind)
-    assert len(fraud.get("/models/fraud/operating-points").json()) == 1
-    alive(fraud)
+    assert said in refused(standing.post("/models/fraud/operating-points", json=wanted), status, kind)
+    assert len(standing.get("/models/fraud/operating-points").json()) == 1
+    alive(standing)
 
 
 def test_a_stored_point_that_cannot_be_read_does_not_hide_the_others(fraud: TestClient, tmp_path: Path) -> None:
@@ -532,6 +529,7 @@ def test_models_share_the_memory_that_they_may_take(start: Start) -> None:
     def ask(name: str) -> None:
         assert client.post("/predict", json={"model": name, "inputs": [[1, 2, 3, 4]]}).status_code == 200
 
+    registry.refresh()  # which sees all three as changed, and neither loads nor uses any
     assert [name for name, _ in loaded] == ["b", "c"]
     ask("b")
     ask("a")

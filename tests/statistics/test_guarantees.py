@@ -13,7 +13,7 @@ from calibrate.methods.certified import candidate_cuts, first_to_fail, walk_orde
 from calibrate.objective import parse_constraint
 from calibrate.promises import Promise, safe_range, smoothed_counts
 
-DRAWS = 2000
+DRAWS = 1000
 SHIFT = 2.5
 CLASSES = ["no", "yes"]
 
@@ -36,7 +36,7 @@ def at_or_above(margin: float, mean: float, ties: bool) -> float:
 @pytest.mark.parametrize("ties", [False, True], ids=["continuous", "discrete"])
 @pytest.mark.parametrize(("rows", "rate"), [(15, 0.8), (59, 0.95), (200, 0.9), (5000, 0.9)])
 def test_certified_recall_is_kept(rows: int, rate: float, ties: bool) -> None:
-    """2,000 draws: at the highest certified cut; without ties exactly as often as the binomial distribution says."""
+    """Draws at the highest certified cut; without ties broken exactly as often as the binomial distribution says."""
     rng = np.random.default_rng(rows)
     one, labels = promise(f"recall >= {rate} @ 95%"), np.ones(rows, dtype=np.int64)
     broken = 0
@@ -59,7 +59,7 @@ def test_a_measured_recall_is_broken_half_the_time() -> None:
 
 @pytest.mark.parametrize("ties", [False, True], ids=["continuous", "discrete"])
 def test_certified_fpr_is_kept(ties: bool) -> None:
-    """2,000 draws at the lowest certified cut: alarms are the margins above it."""
+    """Draws at the lowest certified cut: alarms are the margins above it."""
     rng = np.random.default_rng(3)
     one, labels = promise("fpr <= 0.05 @ 90%"), np.zeros(400, dtype=np.int64)
     broken = 0
@@ -175,7 +175,7 @@ def three(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_classs_recall_is_kept_among_three() -> None:
-    """2,000 draws: by the margins over the best other class, whose biases came from other rows."""
+    """Over many draws: by the margins over the best other class, whose biases came from other rows."""
     rng, one = np.random.default_rng(8), Promise.of(parse_constraint("recall[c] >= 0.8 @ 90%", ["a", "b", "c"]), 3)
     fresh, truth = three(rng, 20_000)
     fresh, broken = fresh[truth == 2], 0

@@ -24,7 +24,7 @@ def draw(rng: np.random.Generator, n: int, shift: float = SHIFT) -> tuple[np.nda
     ids=["80 positives", "38, recall 0.99", "38, recall 0.98 and few alarms", "10, recall 0.98"],
 )
 def test_held_out_intervals_cover_the_truth(rows: int, shift: float, cut: float) -> None:
-    """1,000 draws: exact intervals of shares at least 95 %, the others at least 92 %, also where nothing was missed."""
+    """Exact intervals of shares at least 95 %, others at least 92 %, within noise, also where nothing was missed."""
     rng = np.random.default_rng(0)
     recall, fpr = norm.sf(cut - shift), norm.sf(cut)
     precision = PREVALENCE * recall / (PREVALENCE * recall + (1 - PREVALENCE) * fpr)
@@ -39,7 +39,7 @@ def test_held_out_intervals_cover_the_truth(rows: int, shift: float, cut: float)
     point = OperatingPoint(("0", "1"), np.ones(2), np.array([0.0, -cut]))
     metrics = [metric for metric in standard_metrics(point.classes) if metric.name in truth]
     covered = dict.fromkeys(truth, 0)
-    draws = 1000
+    draws = 300
     for _ in range(draws):
         margins, labels = draw(rng, rows, shift)
         logits = np.stack([margins * 0, margins], axis=1)
@@ -48,14 +48,14 @@ def test_held_out_intervals_cover_the_truth(rows: int, shift: float, cut: float)
     for name in ("recall", "specificity", "precision"):
         assert covered[name] >= 0.95 * draws - 2 * np.sqrt(draws * 0.05 * 0.95), (name, covered[name])
     for name in ("g_mean", "f1", "balanced_accuracy"):
-        assert covered[name] >= 0.92 * draws, (name, covered[name])
+        assert covered[name] >= 0.92 * draws - 2 * np.sqrt(draws * 0.08 * 0.92), (name, covered[name])
 
 
 def test_cross_fitted_f1_is_not_biased_upwards() -> None:
     """The mean of the cross-fitted value is at most the mean true value of the fitted points, within noise."""
     rng = np.random.default_rng(1)
     claimed, true = [], []
-    for _ in range(200):
+    for _ in range(80):
         margins, labels = draw(rng, 150)
         result = fit(logits=margins, labels=labels, metric="f1", rng=rng)
         claimed.append(result.evidence["f1"].value)

@@ -112,11 +112,11 @@ NESTED = "[" * 5000 + "]" * 5000
         ({"inputs": [{**GOOD, "name": "logits"}]}, "wanted 2 columns, one per class, got 4"),
     ],
 )  # fmt: skip
-def test_a_request_that_does_not_fit(fraud: TestClient, call: Any, said: str) -> None:
+def test_a_request_that_does_not_fit(standing: TestClient, call: Any, said: str) -> None:
     """400, and what it says names the place."""
     content = call if isinstance(call, bytes) else json.dumps(call).encode()
-    assert said in refused_v2(fraud.post(INFER, content=content), 400)
-    alive(fraud)
+    assert said in refused_v2(standing.post(INFER, content=content), 400)
+    alive(standing)
 
 
 @pytest.mark.parametrize(
@@ -134,16 +134,16 @@ def test_a_request_that_does_not_fit(fraud: TestClient, call: Any, said: str) ->
 )
 @pytest.mark.parametrize("binary", [False, True])
 def test_a_point_that_there_is_not(
-    fraud: TestClient, name: str, values: Any, datatype: str, status: int, said: str, binary: bool
+    standing: TestClient, name: str, values: Any, datatype: str, status: int, said: str, binary: bool
 ) -> None:
     """For a row, as a parameter, as a header; twice at once is refused too."""
     point = tensor(name, values, datatype, binary=binary)
-    assert said in refused_v2(infer(fraud, tensor("x", X), point), status)
-    twice = infer(fraud, tensor("x", X), point, parameters={"operating_point": "argmax"})
+    assert said in refused_v2(infer(standing, tensor("x", X), point), status)
+    twice = infer(standing, tensor("x", X), point, parameters={"operating_point": "argmax"})
     assert "was given as an input and as a parameter" in refused_v2(twice, 400)
-    assert "'x@1'" in refused_v2(infer(fraud, tensor("x", X), parameters={"operating_point": "x@1"}), 404)
-    assert "'y'" in refused_v2(infer(fraud, tensor("x", X), headers={"setpoint-operating-point": "y"}), 404)
-    alive(fraud)
+    assert "'x@1'" in refused_v2(infer(standing, tensor("x", X), parameters={"operating_point": "x@1"}), 404)
+    assert "'y'" in refused_v2(infer(standing, tensor("x", X), headers={"setpoint-operating-point": "y"}), 404)
+    alive(standing)
 
 
 @pytest.mark.parametrize(
@@ -160,29 +160,29 @@ def test_a_point_that_there_is_not(
         (True, 16, "got True"),
     ],
 )
-def test_raw_bytes_that_do_not_add_up(fraud: TestClient, size: Any, behind: int, said: str) -> None:
+def test_raw_bytes_that_do_not_add_up(standing: TestClient, size: Any, behind: int, said: str) -> None:
     """Too few, too many, or a size that is none."""
     head = json.dumps(given(data=None, parameters={"binary_data_size": size})).encode()
-    response = fraud.post(INFER, content=head + b"\0" * behind, headers={LENGTH: str(len(head))})
+    response = standing.post(INFER, content=head + b"\0" * behind, headers={LENGTH: str(len(head))})
     assert said in refused_v2(response, 400)
-    alive(fraud)
+    alive(standing)
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "", "1e3", "9" * 18, "9" * 40, "0x10", "²", " ", "1.0", "+5"])
-def test_a_header_length_that_is_none(fraud: TestClient, length: str) -> None:
+def test_a_header_length_that_is_none(standing: TestClient, length: str) -> None:
     """Not a number, below zero, beyond the body, beyond any integer."""
     head = json.dumps(given()).encode()
-    response = fraud.post(INFER, content=head, headers={LENGTH.encode(): length.encode()})
+    response = standing.post(INFER, content=head, headers={LENGTH.encode(): length.encode()})
     assert "must be a whole number from 0 to the" in refused_v2(response, 400)
-    alive(fraud)
+    alive(standing)
 
 
-def test_a_header_length_that_ends_elsewhere(fraud: TestClient) -> None:
+def test_a_header_length_that_ends_elsewhere(standing: TestClient) -> None:
     """Within the JSON, or behind its tensors' beginning."""
     head = json.dumps(given(data=None, parameters={"binary_data_size": 16})).encode()
     for length in (1, len(head) - 1, len(head) + 1, len(head) + 16):
-        refused_v2(fraud.post(INFER, content=head + b"\xff" * 16, headers={LENGTH: str(length)}), 400)
-    alive(fraud)
+        refused_v2(standing.post(INFER, content=head + b"\xff" * 16, headers={LENGTH: str(length)}), 400)
+    alive(standing)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,10 @@ def test_a_header_length_that_ends_elsewhere(fraud: TestClient) -> None:
         (b"{}", "gzip, gzip", "Content-Encoding must be"),
     ],
 )
-def test_compression_that_is_none(fraud: TestClient, content: bytes, encoding: str, said: str) -> None:
+def test_compression_that_is_none(standing: TestClient, content: bytes, encoding: str, said: str) -> None:
     """Another encoding, or a broken one."""
-    assert said in refused_v2(fraud.post(INFER, content=content, headers={"content-encoding": encoding}), 400)
-    alive(fraud)
+    assert said in refused_v2(standing.post(INFER, content=content, headers={"content-encoding": encoding}), 400)
+    alive(standing)
 
 
 def test_every_error_has_the_protocols_shape(fraud: TestClient) -> None:
