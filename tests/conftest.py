@@ -1,10 +1,9 @@
-"""Checks every array against its written shape and type, on every call that a test makes into the library."""
+"""Checks arrays against their written shapes and types, on calls that a test makes into the library."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
-from jaxtyping import install_import_hook
 
 from tests import typechecks
 from tests.servers import Server, running
@@ -13,7 +12,7 @@ from tests.servers import Server, running
 os.environ.setdefault("SETPOINT_JOB_NICE", "0")
 # Each runs in another project's environment, where that project is installed.
 collect_ignore_glob = ["benchmarks/peers/*_app.py"]
-install_import_hook("calibrate", f"{typechecks.__name__}.check").__enter__()
+typechecks.install()
 
 
 @pytest.fixture

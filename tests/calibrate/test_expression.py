@@ -99,7 +99,7 @@ def test_an_attack_gets_an_error_fast(text: str) -> None:
     started = time.monotonic()
     with pytest.raises(BadExpression) as caught:
         parse_expression(text, NAMES)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5  # of a busy machine; one that is taken in takes minutes or all memory
     assert len(str(caught.value)) < 300
 
 
