@@ -42,14 +42,17 @@ def _sparingly(*, typechecker: Any) -> Callable[[Any], Any]:
 
 
 def _first_calls(plain: Callable[..., Any], checked: Callable[..., Any]) -> Callable[..., Any]:
-    left = CHECKED_CALLS
+    left, is_within = CHECKED_CALLS, False
 
     @wraps(plain)
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal left
-        if left > 0:
-            left -= 1
+        nonlocal left, is_within
+        if left <= 0 or is_within:  # a function that calls itself would need several times the stack
+            return plain(*args, **kwargs)
+        left, is_within = left - 1, True
+        try:
             return checked(*args, **kwargs)
-        return plain(*args, **kwargs)
+        finally:
+            is_within = False
 
     return call
