@@ -5,6 +5,9 @@ twice and the audit trail is one chain; a *look* is a snapshot that takes no loc
 both (`BEGIN IMMEDIATE`, WAL); PostgreSQL has an advisory lock for the one and repeatable reads for the other. A failure
 undoes the step and is told as `StorageFailed`, without the library's words, which go to the log. Nothing waits for a
 database for longer than `_STEP_S`; a writer that died in the middle of a step is ended by PostgreSQL itself.
+
+SQLite goes on writing into a file that was deleted, and nobody will ever read that: so a step asks, first and before it
+commits, whether the file that was opened is still the one at its path, and fails where it is not. Looks go on.
 """
 
 import logging
@@ -64,9 +67,12 @@ class Database:
                 raise StorageFailed(f"the folder {self._path.parent} cannot be made: {error.strerror}") from None
         self._engine = _open_sqlite(address) if self._is_sqlite else open_postgres(address, _JSON)
         self._is_open = False
+        self._file: tuple[int, int] | None = None
+        self._was_lost = False
         try:
             with self.look() as step:
                 found = migration(step)
+            self._file = _identity(self._path)
             if migrates and found != LATEST_MIGRATION:
                 with self.step(limit_s=None) as step:
                     migrate(step)  # another process may have done it meanwhile
@@ -103,6 +109,7 @@ class Database:
 
     def check(self) -> None:
         """Raises `StorageFailed` where the database does not answer soon, or could not be written."""
+        self._check_file()
         with self.look() as step:
             if not self._is_sqlite:
                 step.execute(text(f"SET LOCAL statement_timeout = {_CHECK_MS}"))
@@ -122,6 +129,8 @@ class Database:
     def _begin(self, limit_s: float | None, *, writes: bool) -> Iterator[Connection]:
         """One transaction; what goes wrong in the database undoes it."""
         done = False
+        if writes:
+            self._check_file()  # before a new connection makes an empty file in its place
         try:
             with self._engine.connect() as plain, self._limited(plain, limit_s):
                 connection = plain.execution_options(**self._options(writes))
@@ -131,6 +140,8 @@ class Database:
                             connection.execute(text(f"SET LOCAL {name} = {limit_ms}"))
                         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITERS})
                     yield connection
+                    if writes:
+                        self._check_file()  # the wait for the lock, and the step itself, may have been long
                     done = writes
         except DBAPIError as error:
             if self._is_sqlite:
@@ -141,6 +152,18 @@ class Database:
         except SQLAlchemyError as error:
             self._log(error)
             raise StorageFailed("the store did not do it; the server's log says why") from error
+
+    def _check_file(self) -> None:
+        """Raises `StorageFailed` where the file that was opened is no longer the one at its path."""
+        is_lost = self._file is not None and self._file != _identity(self._path)
+        if is_lost and not self._was_lost:
+            log.error("%s was deleted, or another file put in its place: nothing can be changed", self._path)
+        self._was_lost = is_lost
+        if is_lost:
+            raise StorageFailed(
+                "the store cannot be written: its file was deleted, or another one put in its place, while it was "
+                "open; put the folder back and restart the server"
+            )
 
     def _limited(self, connection: Connection, limit_s: float | None) -> AbstractContextManager[None]:
         if self._is_sqlite or limit_s is None:
@@ -157,6 +180,17 @@ class Database:
         if writes:
             return {"isolation_level": "READ COMMITTED"}  # what others did before the lock was ours is seen
         return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """What tells a file from every other one that there is now, None where there is none."""
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 _LIMITS_MS = {"lock_timeout": _BUSY_MS, "idle_in_transaction_session_timeout": _ABANDONED_MS}

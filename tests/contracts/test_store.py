@@ -1,5 +1,6 @@
 """What every store keeps, in one suite for all of them."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -231,6 +232,47 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(StorageFailed, match="cannot be written"):
         store.check()
+    store.close()
+
+
+@pytest.mark.parametrize("loss", ["the folder is deleted", "the file is moved", "another file is in its place"])
+def test_nothing_is_written_into_a_file_that_nobody_will_read_again(tmp_path: Path, loss: str) -> None:
+    """SQLite itself would acknowledge it; what is there can still be looked at, and nothing is put in its place."""
+    folder = tmp_path / "data"
+    file = folder / "setpoint.db"
+    store = SqlStore(Database(sqlite_address(file)))
+    before = store.add_version(version(), "ann")
+    if loss == "the folder is deleted":
+        shutil.rmtree(folder)
+    else:
+        file.rename(folder / "old.db")
+    if loss == "another file is in its place":
+        file.write_bytes((folder / "old.db").read_bytes())
+    left = sorted(tmp_path.rglob("*.db"))
+    for call in (lambda: store.add_point(record(), "ann"), lambda: store.add_version(version("n"), "ann"), store.check):
+        with pytest.raises(StorageFailed, match="deleted, or another one put in its place"):
+            call()
+    assert sorted(tmp_path.rglob("*.db")) == left
+    assert store.model("m") == before
+    store.close()
+
+
+def test_a_file_that_goes_while_a_change_is_made_undoes_it(tmp_path: Path) -> None:
+    """Before it is acknowledged; when the file comes back, the next change succeeds."""
+    file = tmp_path / "setpoint.db"
+    store = SqlStore(Database(sqlite_address(file)))
+    before = store.add_version(version(), "ann")
+
+    def lose(_: Model) -> Change:
+        file.rename(tmp_path / "old.db")
+        return Change("set default", {}, default=Default(1, "argmax", 1))
+
+    with pytest.raises(StorageFailed, match="deleted"):
+        store.change("m", lose, "ann")
+    (tmp_path / "old.db").rename(file)
+    assert [entry.action for entry in store.audit(10)] == ["register"]
+    assert store.model("m") == before
+    store.add_point(record(), "ann")
     store.close()
 
 

@@ -1,6 +1,7 @@
 """Models, points and defaults over REST, and across a restart."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -403,6 +404,21 @@ def test_a_stored_point_that_cannot_be_read_does_not_hide_the_others(fraud: Test
     assert [point["operating_point"] for point in listed] == ["argmax@1", "p@1", "q@1", "q@2"]
     assert listed[1]["warnings"] == ["the stored details cannot be read"]
     assert listed[1]["point"]["bias"] == [0, 1]
+
+
+def test_a_change_is_refused_once_the_data_folder_is_gone(fraud: TestClient, tmp_path: Path) -> None:
+    """Predictions go on, and the service says that it is not ready."""
+    publish(fraud, "p", 1.0)
+    shutil.rmtree(tmp_path / "data")
+    call = {"operating_point": "p", "reason": "because"}
+    said = refused(fraud.put("/models/fraud/default", json=call), 503, "storage-failed")
+    assert "its file was deleted" in said
+    assert str(tmp_path) not in said
+    response = fraud.post("/models", data={"name": "n"}, files={"file": ("model.onnx", network(2))})
+    refused(response, 503, "storage-failed")
+    assert fraud.get("/models/fraud").json()["default"]["operating_point"] == "argmax@1"
+    assert said in fraud.get("/health/ready").json()["reasons"]
+    alive(fraud)
 
 
 def test_details_cannot_pass_for_what_the_server_says_itself(fraud: TestClient) -> None:
