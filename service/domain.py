@@ -161,6 +161,37 @@ class PointRecord:
 
 
 @dataclass(frozen=True)
+class BrokenPoint:
+    """A stored point that cannot be read: it never answers, and keeps its name, its number and its place.
+
+    `place` counts the model's points from 0 in the order of their publication; `state` is None where it cannot be read.
+    """
+
+    model: str
+    model_version: int
+    name: str
+    version: int
+    place: int
+    state: PointState | None
+    why: str
+
+    @property
+    def label(self) -> str:
+        """`name@version`, unique within the model."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def stated(self) -> str:
+        """What is wrong, in words."""
+        return f"the stored point {self.label} of model '{self.model}' cannot be read: {self.why}"
+
+    @property
+    def may_answer(self) -> bool:
+        """Whether it would answer to its bare name, for all one knows."""
+        return self.state in (None, "approved")
+
+
+@dataclass(frozen=True)
 class Default:
     """The version and the point that answer when a request names neither."""
 
@@ -184,6 +215,7 @@ class Model:
     """A model with everything published for it. A snapshot: it never changes, the next one takes its place.
 
     `aliases` lead to `name@version`; `previous` is what the default was before, and what a rollback goes back to.
+    No `broken` point answers, and none is passed over: where the latest of a name is one, the name is refused too.
     """
 
     name: str
@@ -192,6 +224,7 @@ class Model:
     default: Default
     aliases: Mapping[str, str] = field(default_factory=dict)
     previous: Default | None = None
+    broken: tuple[BrokenPoint, ...] = ()
     _exact: dict[str, PointRecord] = field(init=False, repr=False, compare=False)
     _answers: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
     _drafts: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
@@ -208,12 +241,19 @@ class Model:
             names[record.model_version, record.name] = names[record.model_version, record.label] = record
             if record.state == "shadow":
                 shadows[record.model_version] = (*shadows.get(record.model_version, ()), record)
+        for broken in self.broken:
+            key = (broken.model_version, broken.name)
+            if broken.may_answer and key in found[True] and found[True][key].version < broken.version:
+                del found[True][key]
         object.__setattr__(self, "_exact", {record.label: record for record in self.points})
         object.__setattr__(self, "_answers", found[True])
         object.__setattr__(self, "_drafts", found[False])
         object.__setattr__(self, "_shadows", shadows)
         for alias, label in self.aliases.items():
-            record = self._exact[label]
+            aliased = self._exact.get(label)
+            if aliased is None:
+                continue  # it is broken
+            record = aliased
             if found[True].get((record.model_version, label)) is record:
                 found[True][record.model_version, alias] = record
 
@@ -256,9 +296,10 @@ class Model:
         return self._shadows.get(version.version, ())
 
     def exact(self, label: str) -> PointRecord:
-        """A point by `name@version`, in any state. Raises: `UnknownPoint`."""
+        """A point by `name@version`, in any state. Raises: `UnknownPoint`, `StorageFailed` where it is broken."""
         found = self._exact.get(label)
         if found is None:
+            self._check_whole(label)
             named = "" if "@" in label else ": name it exactly, as name@version"
             raise UnknownPoint(f"model '{self.name}' has no operating point {label[:200]!r}{named}")
         return found
@@ -267,23 +308,46 @@ class Model:
         """A point in any state: by `name@version` or an alias, or by name the latest approved one of a version (the
         default one unless told), else its latest.
 
-        Raises: `UnknownPoint`, `UnknownVersion`.
+        Raises: `UnknownPoint`, `UnknownVersion`, `StorageFailed` where it is broken.
         """
         label = self.aliases.get(reference, reference)
         if label in self._exact:
             return self._exact[label]
         number = self.version(model_version).version
+        if (number, reference) not in self._answers:
+            self._check_whole(reference, number)
         named = [record for record in self.points if (record.model_version, record.name) == (number, reference)]
         if not named:
             raise self._why_not(self.versions[number], reference)
         return max(named, key=lambda record: (record.state == "approved", record.version))
+
+    def labels(self, version: ModelVersion) -> tuple[str, ...]:
+        """Every point of a version in the order of publication, `name@version`; broken ones keep their place."""
+        known = [(record.model_version, record.label) for record in self.points]
+        for broken in self.broken:  # in the order of their places
+            known.insert(broken.place, (broken.model_version, broken.label))
+        return tuple(label for number, label in known if number == version.version)
+
+    def version_of(self, label: str) -> int:
+        """The number of the model version that a point belongs to, a broken one too. Raises: `UnknownPoint`."""
+        found = next((broken.model_version for broken in self.broken if broken.label == label), None)
+        return self.exact(label).model_version if found is None else found
+
+    def _check_whole(self, reference: str, model_version: int | None = None) -> None:
+        """Raises `StorageFailed` where a reference leads to a broken point; to a name, where a version is told."""
+        label = self.aliases.get(reference, reference)
+        for broken in self.broken:
+            named = broken.may_answer and (broken.model_version, broken.name) == (model_version, reference)
+            if named or broken.label == label:
+                raise StorageFailed(broken.stated)
 
     def _fits(self, record: PointRecord) -> bool:
         """Whether it was made for the model file that its version has; nobody could say for those of old stores."""
         return record.model_digest in ("", self.versions[record.model_version].digest)
 
     def _why_not(self, version: ModelVersion, reference: str) -> SetpointError:
-        """Why a reference leads to nothing that answers."""
+        """Why a reference leads to nothing that answers. Raises: `StorageFailed` where that is a broken point."""
+        self._check_whole(reference, version.version)
         found = self._exact.get(self.aliases.get(reference, reference))
         if found is not None and found.model_version != version.version and reference in self.aliases:
             return UnknownPoint(

@@ -147,7 +147,7 @@ def to_alias(alias: str, reference: str, asked: Asked, *, expected: str | None =
         before = model.aliases.get(alias)
         if expected is not None and expected != before:
             raise Conflict(f"alias '{alias}' of model '{model.name}' leads to {before or 'nothing'}, not {expected}")
-        if alias == ARGMAX or any(record.name == alias for record in model.points):
+        if alias == ARGMAX or alias in {record.name for record in (*model.points, *model.broken)}:
             raise Conflict(f"'{alias}' is the name of an operating point of model '{model.name}'; choose another")
         record = model.point(model.version(_version_of(model, reference, None)), reference)
         said = {"alias": alias, "from": before, "to": record.label, **_allow(record, asked)}

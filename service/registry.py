@@ -72,6 +72,8 @@ class Registry:
         self._artifacts.sweep()
         self._seen, _ = self._store.changed_since(0)  # before the models: what comes between is taken in twice
         self._models = {model.name: model for model in self._store.models()}
+        for model in self._models.values():
+            _tell_broken(model, None)
         left = self._most_bytes
         for model in self._models.values():
             if left is not None and (left := left - model.version(None).size_bytes) < 0:
@@ -131,8 +133,14 @@ class Registry:
         self._artifacts.check()
 
     def missing(self) -> list[str]:
-        """Which default versions are not loaded, one sentence each."""
-        return [
+        """Which default versions are not loaded, and which default points cannot be read, one sentence each."""
+        broken = [
+            f"the default of model '{model.name}' does not answer: {point.stated}"
+            for model in self._models.values()
+            for point in model.broken
+            if point.label == model.default.label
+        ]
+        return broken + [
             f"model '{name}' is served as it was: its new default version cannot be loaded"
             if (name, model.default.model_version) in self._sessions
             else f"the default version of model '{name}' is not loaded"
@@ -356,9 +364,17 @@ class Registry:
         return self._store.audit(limit, models, before)
 
     def _show(self, changed: Model) -> None:
+        _tell_broken(changed, self._models.get(changed.name))
         self._models = {**self._models, changed.name: changed}
         if (changed.name, changed.default.model_version) in self._sessions:
             self._failed.pop(changed.name, None)
+
+
+def _tell_broken(model: Model, before: Model | None) -> None:
+    """Logs the points that cannot be read, each once."""
+    for point in model.broken:
+        if before is None or point not in before.broken:
+            log.error("%s; it does not answer, all else does", point.stated)
 
 
 def _names(given: Sequence[str] | None, labels: tuple[str, ...] | None, width: int | None) -> tuple[str, ...]:

@@ -162,7 +162,7 @@ class Desk:
         model, label = self._registry.model(job.model), job.result["operating_point"]
         found = next((each for each in model.points if each.label == label), None)
         if found is None:  # published by another server, and not yet seen by this one
-            found = next(each for each in self._points.model(job.model).points if each.label == label)
+            found = self._points.model(job.model).exact(label)
         return found
 
     def listening(self, job_id: str, listener: Callable[[], None]) -> Any:

@@ -1,44 +1,86 @@
 """Operating points, their states and aliases, and the default of a model, in SQL.
 
 Decided here: the earlier defaults are a stack. A move of the default lays the old one on it, a rollback takes the
-uppermost off, so rolling back again goes one step further back, and never forth and back between two.
+uppermost off, so rolling back again goes one step further back, and never forth and back between two. A point whose
+row is damaged, or whose numbers do not have the digest beside them, is told apart and never answers: another operating
+point than the one that was approved must not decide anything.
 """
 
+from collections.abc import Container
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
+from calibrate.errors import BadPoint
 from calibrate.operating_point import OperatingPoint
-from service.domain import Default, PointRecord
+from service.domain import STATED, BrokenPoint, Default, PointRecord
 from service.errors import Conflict
 from service.ports import Change
 from service.storage import trail
+from service.storage.rows import Undecoded, read_rows
 from service.storage.tables import aliases, defaults, earlier_defaults, operating_points
 from service.storage.times import utc
 
 
-def read_points(step: Connection, model: str) -> tuple[PointRecord, ...]:
-    """Every point of a model, in the order of their publication: clients of the protocol name them by their place."""
+def read_points(
+    step: Connection, model: str, versions: Container[int]
+) -> tuple[tuple[PointRecord, ...], tuple[BrokenPoint, ...]]:
+    """Every point of a model that has these versions, in the order of their publication: clients of the protocol name
+    them by their place. Those that cannot be read come apart, and hide none of the others.
+    """
     columns = operating_points.c
-    rows = step.execute(select(operating_points).where(columns.model == model).order_by(columns.number))
-    return tuple(
-        PointRecord(
-            model,
-            row.model_version,
-            row.name,
-            row.version,
-            OperatingPoint.from_dict(row.point),
-            row.details,
-            utc(row.created_at),
-            row.state,
-            row.author,
-            row.approved_by,
-            row.model_digest,
-            row.because,
-        )
-        for row in rows
+    wanted = select(operating_points).where(columns.model == model).order_by(columns.number)
+    whole: list[PointRecord] = []
+    broken: list[BrokenPoint] = []
+    for place, row in enumerate(read_rows(step, operating_points, wanted)):
+        try:
+            whole.append(_record(row, versions))
+        except BadPoint as error:
+            raw = row.raw if isinstance(row, Undecoded) else row
+            state = raw.state if raw.state in STATED else None
+            version = raw.version if isinstance(raw.version, int) else 0
+            broken.append(BrokenPoint(model, raw.model_version, raw.name, version, place, state, str(error)))
+    return tuple(whole), tuple(broken)
+
+
+def stored_point(row: Row[Any]) -> OperatingPoint:
+    """The point in a row, held against the digest beside it. Raises: `BadPoint`.
+
+    What is compared is the digest of the numbers as they are read, not of the text: databases write floats each in
+    its own way.
+    """
+    point = OperatingPoint.from_dict(row.point)
+    if point.digest != row.digest:
+        raise BadPoint("it does not have its digest, so it was changed in the store")
+    return point
+
+
+def _record(row: Row[Any] | Undecoded, versions: Container[int]) -> PointRecord:
+    """The point in a row with all that is around it. Raises: `BadPoint`."""
+    if isinstance(row, Undecoded):
+        raise BadPoint(f"its row is damaged: {row.why}")
+    point = stored_point(row)
+    if row.state not in STATED:
+        raise BadPoint(f"its state must be one of {', '.join(STATED)}, got {str(row.state)[:100]!r}")
+    if not isinstance(row.details, dict):
+        raise BadPoint(f"its details must be an object, got {type(row.details).__name__}")
+    if not isinstance(row.version, int) or row.model_version not in versions:
+        raise BadPoint(f"there is no version {str(row.model_version)[:100]} of its model")
+    return PointRecord(
+        row.model,
+        row.model_version,
+        row.name,
+        row.version,
+        point,
+        row.details,
+        utc(row.created_at),
+        row.state,
+        row.author,
+        row.approved_by,
+        row.model_digest,
+        row.because,
     )
 
 

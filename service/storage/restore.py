@@ -20,7 +20,6 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, insert, inspect, select, text
 
 from calibrate.errors import BadPoint
-from calibrate.operating_point import OperatingPoint
 from service.errors import StorageFailed
 from service.ports import Artifacts
 from service.storage import trail
@@ -36,6 +35,7 @@ from service.storage.backup import (
 from service.storage.database import LATEST_MIGRATION, Database, migrate
 from service.storage.jobs import fail_unended
 from service.storage.neutral import as_table, from_lines
+from service.storage.points import stored_point
 from service.storage.tables import decisions, operating_points
 
 _MANIFEST = TypeAdapter(Manifest)
@@ -129,11 +129,9 @@ def _check(file: Path, manifest: Manifest, step: Connection) -> None:
         raise _broken(file, f"the audit trail is not whole: {'; '.join(faults[:3]) or 'faults are gone'}")
     for row in step.execute(select(operating_points)):
         try:
-            is_whole = OperatingPoint.from_dict(row.point).digest == row.digest
-        except BadPoint:
-            is_whole = False
-        if not is_whole:
-            raise _broken(file, f"the point {row.name}@{row.version} of model '{row.model}' does not have its digest")
+            stored_point(row)
+        except BadPoint as error:
+            raise _broken(file, f"the point {row.name}@{row.version} of model '{row.model}': {error}") from None
     if missing := sorted(needed_artifacts(step) - manifest.artifacts.keys()):
         raise _broken(file, f"the model file {missing[0]} is not in it")
     if step.dialect.name == "postgresql":  # which counts apart from the rows

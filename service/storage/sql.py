@@ -142,14 +142,9 @@ def _model(step: Connection, name: str) -> Model:
     )
     found = [_SPEC.validate_python(row.spec) for row in versions]
     default, previous = read_default(step, name)
-    return Model(
-        name,
-        {version.version: version for version in found},
-        read_points(step, name),
-        default,
-        read_aliases(step, name),
-        previous,
-    )
+    by_number = {version.version: version for version in found}
+    points, broken = read_points(step, name, by_number)
+    return Model(name, by_number, points, default, read_aliases(step, name), previous, broken)
 
 
 def _require(step: Connection, name: str) -> None:

@@ -142,4 +142,4 @@ def _moved(model: Model) -> MovedReply:
 
 def _alias_reply(model: Model, alias: str) -> AliasReply:
     label = model.aliases[alias]
-    return AliasReply(alias=alias, operating_point=label, model_version=model.exact(label).model_version)
+    return AliasReply(alias=alias, operating_point=label, model_version=model.version_of(label))

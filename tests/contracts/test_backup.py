@@ -327,7 +327,7 @@ HARMFUL: dict[str, tuple[Callable[[Members], object], str]] = {
     ),
     "a point that was rewritten": (
         rewritten("operating_points", lambda lines: lines.replace(b"0.30000000000000004", b"0.3")),
-        "p@1 of model 'm' does not have its digest",
+        "p@1 of model 'm': it does not have its digest",
     ),
     "a line that is no row": (rewritten("keys", lambda _: b"[1,2]\n"), "table 'keys', line 1: wanted a list of 9"),
     "a value of another kind": (

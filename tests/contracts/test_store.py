@@ -17,7 +17,7 @@ from calibrate.io.model import Port
 from calibrate.operating_point import OperatingPoint
 from service.domain import Default, HeadInfo, Model, ModelVersion, PointRecord
 from service.errors import StorageFailed, UnknownModel
-from service.points import Asked, promote
+from service.points import Asked, promote, to_alias, to_default
 from service.ports import Change, Store
 from service.registry import LAST
 from service.storage.database import LATEST_MIGRATION, Database, sqlite_address
@@ -233,6 +233,83 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(StorageFailed, match="cannot be written"):
         store.check()
     store.close()
+
+
+def set_point(address: URL, what: str) -> None:
+    """Changes `p@2` past the store, as somebody who owns the database may."""
+    change = text(f"UPDATE operating_points SET {what} WHERE name = 'p' AND version = 2")  # noqa: S608 - of this file
+    raw(address, lambda connection: connection.execute(change))
+
+
+DAMAGED = {
+    "other numbers": ("""point = '{"classes": ["clear", "Betrug ü"], "scale": [1, 1], "bias": [0, 9]}'""", "digest"),
+    "another digest": (f"digest = '{'f' * 64}'", "digest"),
+    "no point": ("point = '[]'", "must be an object, got list"),
+    "another state": ("state = 'weird'", "its state must be one of draft, shadow, approved, retired, got 'weird'"),
+    "details that are none": ("details = '[]'", "its details must be an object, got list"),
+    "a point that is no JSON": ("point = '{broken'", "its row is damaged"),
+    "details that are no JSON": ("details = ''", "its row is damaged"),
+    "a time that is none": ("created_at = 'yesterday'", "its row is damaged"),
+    "a version that is not there": ("model_version = 7", "there is no version 7 of its model"),
+}  # fmt: skip
+_SQLITE_ALONE = (
+    "a point that is no JSON",
+    "details that are no JSON",
+    "a time that is none",
+    "a version that is not there",
+)
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_point_that_was_changed_past_the_store_does_not_answer_and_hides_no_other(
+    store: SqlStore, address: URL, case: str
+) -> None:
+    """Neither under its label, nor under its name, its alias or as the default: nor does another in its stead."""
+    change, why = DAMAGED[case]
+    if case in _SQLITE_ALONE and address.get_backend_name() != "sqlite":
+        pytest.skip("PostgreSQL refuses to keep it")
+    store.add_version(version(), "ann")
+    store.add_version(version("n"), "ann")
+    for bias in (0.1 + 0.2, 5e-324, 1e-7):
+        store.add_point(record(bias=bias), "ann")
+    move(store, Default(1, "p", 2), "ann", "because")
+    store.change("m", to_alias("live", "p@2", Asked("ann", "why")), "ann")
+    whole = store.model("m")
+    set_point(address, change)
+    assert [model.name for model in store.models()] == ["m", "n"]
+    found = store.model("m")
+    first = found.versions[1]
+    (broken,) = found.broken
+    assert why in broken.why
+    assert (broken.model, broken.label, broken.place) == ("m", "p@2", 2)
+    assert [point.label for point in found.points] == ["argmax@1", "p@1", "p@3"]
+    for reference in (None, "p@2", "live"):
+        with pytest.raises(StorageFailed, match="stored point p@2 of model 'm' cannot be read"):
+            found.point(first, reference)
+    for look in (found.exact, found.find):
+        with pytest.raises(StorageFailed, match="cannot be read"):
+            look("p@2")
+    assert found.point(first, "p").label == "p@3"
+    assert found.point(first, "p@1") == whole.point(first, "p@1")
+    if broken.model_version == 1:
+        assert found.labels(first) == whole.labels(first) == ("argmax@1", "p@1", "p@2", "p@3")
+    moved = store.change("m", to_default("p@1", Asked("ann", "the other one is broken")), "ann")
+    assert moved.default.label == "p@1"
+    assert store.add_point(record(), "ann").points[-1].label == "p@4"
+
+
+def test_a_name_whose_latest_point_is_broken_does_not_fall_back_to_an_older_one(store: SqlStore, address: URL) -> None:
+    """Unless that one would not have answered either."""
+    store.add_version(version(), "ann")
+    for bias in (1.0, 2.0):
+        store.add_point(record(bias=bias), "ann")
+    first = store.model("m").versions[1]
+    set_point(address, "digest = ''")
+    for look in (lambda: store.model("m").point(first, "p"), lambda: store.model("m").find("p")):
+        with pytest.raises(StorageFailed, match="p@2 of model 'm' cannot be read"):
+            look()
+    set_point(address, "state = 'retired'")
+    assert store.model("m").point(first, "p").label == store.model("m").find("p").label == "p@1"
 
 
 @pytest.mark.parametrize("loss", ["the folder is deleted", "the file is moved", "another file is in its place"])

@@ -406,6 +406,45 @@ def test_a_stored_point_that_cannot_be_read_does_not_hide_the_others(fraud: Test
     assert listed[1]["point"]["bias"] == [0, 1]
 
 
+@pytest.mark.parametrize("change", ["point = replace(point, '1.5', '-9.5')", "point = '{broken'", "state = 'weird'"])
+def test_a_default_point_that_was_changed_in_the_store_does_not_answer(
+    start: Start, tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Readiness and the log say so; other points and other models answer, and another default mends it."""
+    first = start()
+    register(first, network(2), classes=CLASSES)
+    register(first, network(2, seed=3), "other", classes=CLASSES)
+    publish(first, "q", 0.5)
+    publish(first, "p", 1.5)
+    call = {"operating_point": "p", "reason": "because"}
+    assert first.put("/models/fraud/default", json=call).status_code == 200
+    with closing(sqlite3.connect(tmp_path / "data" / "setpoint.db")) as database:
+        database.execute(f"UPDATE operating_points SET {change} WHERE name = 'p'")  # noqa: S608 - of this test
+        database.commit()
+    second = start()
+    said = "the stored point p@1 of model 'fraud' cannot be read: "
+    told = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+    assert said in told[-1]
+    (reason,) = second.get("/health/ready").json()["reasons"]
+    assert reason.startswith(f"the default of model 'fraud' does not answer: {said}")
+    ask = {"model": "fraud", "inputs": [[0.0, 0.0, 0.0, 0.0]]}
+    for named in ({}, {"operating_point": "p"}, {"operating_point": "p@1"}, {"compare": ["p"]}):
+        body = {**ask, "operating_point": "q", **named} if "compare" in named else {**ask, **named}
+        assert said in refused(second.post("/predict", json=body), 503, "storage-failed")
+    for body in ({**ask, "operating_point": "q"}, {**ask, "model": "other"}):
+        assert second.post("/predict", json=body).status_code == 200
+    assert said in refused(second.get("/models/fraud/operating-points/p@1"), 503, "storage-failed")
+    assert [point["operating_point"] for point in second.get("/models/fraud/operating-points").json()] == [
+        "argmax@1", "q@1",
+    ]  # fmt: skip
+    config = second.get("/v2/models/fraud").json()
+    assert json.loads(config["properties"]["operating_points"]) == ["argmax@1", "q@1", "p@1"]
+    call = {"operating_point": "q", "reason": "p is broken"}
+    assert second.put("/models/fraud/default", json=call).status_code == 200
+    assert second.get("/health/ready").status_code == 200
+    alive(second)
+
+
 def test_a_change_is_refused_once_the_data_folder_is_gone(fraud: TestClient, tmp_path: Path) -> None:
     """Predictions go on, and the service says that it is not ready."""
     publish(fraud, "p", 1.0)

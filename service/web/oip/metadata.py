@@ -72,7 +72,7 @@ def model_config(model: Model, version: ModelVersion, most_rows: int) -> dict[st
 
 def point_labels(model: Model, version: ModelVersion) -> tuple[str, ...]:
     """A version's operating points, `name@version`, in the order of their indices."""
-    return tuple(record.label for record in model.points if record.model_version == version.version)
+    return model.labels(version)
 
 
 def index_item(version: ModelVersion, reason: str | None) -> dict[str, str]:
