@@ -34,7 +34,7 @@ def read_rows(step: Connection, table: Table, wanted: Select[Any]) -> Iterator[R
 
 def _one_by_one(step: Connection, table: Table, wanted: Select[Any]) -> Iterator[Row[Any] | Undecoded]:
     keys = table.primary_key.columns
-    plain = [type_coerce(column, String).label(column.name) for column in table.columns]
+    plain: list[Any] = [type_coerce(column, String).label(column.name) for column in table.columns]
     for key in step.execute(wanted.with_only_columns(*keys)).all():
         this = [column == value for column, value in zip(keys, key, strict=True)]
         try:

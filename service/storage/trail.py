@@ -5,6 +5,11 @@ numbered 1, 2, 3 without a gap. Whoever kept the *head*, the number and hash of 
 later that everything up to there is as it was. The database itself refuses to change or delete an entry; the chain
 shows where somebody did it past the database. It is not signed: who can write the whole database can write a whole new
 chain, which only a head kept elsewhere gives away.
+
+Decided here: an entry that cannot be read is a fault of the trail like any other, and hides none beside it. Whoever
+looks at the trail is shown it in its place, with what there is of it and `unreadable` for its details: an entry that
+quietly is not there is what an audit trail exists against. The export, which is evidence, has its columns as they lie
+in the database.
 """
 
 import hashlib
@@ -17,9 +22,11 @@ import orjson
 from sqlalchemy import Connection, Row, func, insert, select
 
 from service.domain import AuditEntry
+from service.storage.rows import Undecoded, read_rows
 from service.storage.tables import audit
 
 START = "0" * 64
+UNREADABLE = "unreadable"
 _PART = 1000
 
 
@@ -75,18 +82,22 @@ def newest(
         wanted = wanted.where(audit.c.id < before)
     if models is not None:
         wanted = wanted.where(audit.c.model.in_(models))
-    return [_entry(row) for row in step.execute(wanted)]
+    return [_entry(*_read(row)) for row in read_rows(step, audit, wanted)]
 
 
 def exported(step: Connection) -> Iterator[dict[str, Any]]:
-    """Every entry, the oldest first, with all that its hash is made of; the time as it is hashed."""
-    number = 0
-    while rows := step.execute(select(audit).where(audit.c.id > number).order_by(audit.c.id).limit(_PART)).all():
-        for row in rows:
-            at = _utc(row.at).astimezone(UTC).isoformat(timespec="microseconds")
-            said = {"actor": row.actor, "action": row.action, "model": row.model, "details": row.details}
-            yield {"number": row.id, "at": at, **said, "previous": row.previous, "hash": row.hash}
-            number = row.id
+    """Every entry, the oldest first, with all that its hash is made of; the time as it is hashed.
+
+    One that cannot be read has `number`, `unreadable` with why not, and `raw` with its columns as text.
+    """
+    for row, why in _rows(step):
+        if why:
+            raw = {name: str(value) if name == "at" else value for name, value in row._mapping.items()}
+            yield {"number": row.id, UNREADABLE: why, "raw": raw}
+            continue
+        at = _utc(row.at).astimezone(UTC).isoformat(timespec="microseconds")
+        said = {"actor": row.actor, "action": row.action, "model": row.model, "details": row.details}
+        yield {"number": row.id, "at": at, **said, "previous": row.previous, "hash": row.hash}
 
 
 def changed_since(step: Connection, number: int) -> tuple[int, set[str]]:
@@ -103,24 +114,51 @@ def faults(step: Connection, kept: Head | None = None) -> Iterator[str]:
     `kept` is a head that somebody wrote down: the trail must still lead through it.
     """
     number, previous = 0, START
-    while rows := step.execute(select(audit).where(audit.c.id > number).order_by(audit.c.id).limit(_PART)).all():
-        for row in rows:
-            if row.id != number + 1:
-                yield f"entry {number + 1} is missing"
-            if row.previous != previous:
-                yield f"entry {row.id} does not follow the entry before it: that was changed, taken away or put in"
-            content = (row.actor, row.action, row.model, row.details)
-            if row.hash != entry_hash(row.id, _utc(row.at), *content, row.previous):
-                yield f"entry {row.id} was changed: its content does not have its hash"
-            if kept is not None and kept.number == row.id and kept.hash != row.hash:
-                yield f"entry {row.id} was rewritten: it had the hash {kept.hash}, and has {row.hash}"
-            number, previous = row.id, row.hash
+    for row, why in _rows(step):
+        if row.id != number + 1:
+            yield f"entry {number + 1} is missing"
+        if row.previous != previous:
+            yield f"entry {row.id} does not follow the entry before it: that was changed, taken away or put in"
+        content = (row.actor, row.action, row.model, row.details)
+        if why:
+            yield f"entry {row.id} cannot be read: {why}"
+        elif row.hash != entry_hash(row.id, _utc(row.at), *content, row.previous):
+            yield f"entry {row.id} was changed: its content does not have its hash"
+        if kept is not None and kept.number == row.id and kept.hash != row.hash:
+            yield f"entry {row.id} was rewritten: it had the hash {kept.hash}, and has {row.hash}"
+        number, previous = row.id, row.hash
     if kept is not None and kept.number > number:
         yield f"the trail was cut off: it had {kept.number} entries, and has {number}"
 
 
-def _entry(row: Row[Any]) -> AuditEntry:
-    return AuditEntry(_utc(row.at), row.actor, row.action, row.model, row.details, row.id, row.hash)
+def _rows(step: Connection) -> Iterator[tuple[Row[Any], str]]:
+    """Every row, the oldest first, as `_read` gives it."""
+    number = 0
+    wanted = select(audit).order_by(audit.c.id).limit(_PART)
+    while rows := [_read(row) for row in read_rows(step, audit, wanted.where(audit.c.id > number))]:
+        yield from rows
+        number = rows[-1][0].id
+
+
+def _read(row: Row[Any] | Undecoded) -> tuple[Row[Any], str]:
+    """A row, and why it is no entry; nothing where it is one."""
+    if isinstance(row, Undecoded):
+        return row.raw, row.why
+    for name in ("actor", "action", "model", "previous", "hash"):
+        if not isinstance(row._mapping[name], str):
+            return row, f"its {name} must be text, got {type(row._mapping[name]).__name__}"
+    if not isinstance(row.details, dict):
+        return row, f"its details must be an object, got {type(row.details).__name__}"
+    return row, ""
+
+
+def _entry(row: Row[Any], why: str) -> AuditEntry:
+    details = {UNREADABLE: why} if why else row.details
+    try:
+        at = row.at if isinstance(row.at, datetime) else datetime.fromisoformat(row.at)
+    except (ValueError, TypeError):
+        at = datetime.fromtimestamp(0, UTC)
+    return AuditEntry(_utc(at), str(row.actor), str(row.action), str(row.model), details, row.id, str(row.hash))
 
 
 def _utc(at: datetime) -> datetime:

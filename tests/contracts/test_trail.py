@@ -113,3 +113,42 @@ def test_a_trail_that_was_cut_off_or_written_anew_is_told_by_a_head_that_was_kep
     move(SqlStore(database), Default(1, "p", 1), "eve", "another story")
     assert faults(database) == []
     assert "entry 5 was rewritten" in faults(database, kept)[0]
+
+
+UNREADABLE = {
+    "details that are no JSON": ("details = '{broken'", "unexpected character"),
+    "a time that is none": ("at = 'yesterday'", "Invalid isoformat string: 'yesterday'"),
+    "details that are no object": ("details = '[]'", "its details must be an object, got list"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_an_entry_that_cannot_be_read_is_told_and_hides_none_beside_it(
+    database: Database, address: URL, case: str
+) -> None:
+    """By the check, the export and the pages alike; what is wrong elsewhere is told too."""
+    change, why = UNREADABLE[case]
+    if address.get_backend_name() != "sqlite" and "no object" not in case:
+        pytest.skip("PostgreSQL refuses to keep it")
+    kept = head(database)
+    unlocked(
+        address,
+        f"UPDATE audit SET {change} WHERE id = 3",  # noqa: S608 - of this file
+        "UPDATE audit SET actor = 'eve' WHERE id = 5",
+    )
+    first, second = faults(database, kept)
+    assert first.startswith("entry 3 cannot be read: ")
+    assert why in first
+    assert second.startswith("entry 5 was changed")
+    with database.look() as step:
+        lines = list(trail.exported(step))
+        pages = trail.newest(step, 10)
+    assert [line["number"] for line in lines] == [1, 2, 3, 4, 5]
+    assert why in lines[2]["unreadable"]
+    assert lines[2]["raw"]["hash"] == lines[3]["previous"]
+    assert [(entry.number, trail.UNREADABLE in entry.details) for entry in pages] == [
+        (5, False), (4, False), (3, True), (2, False), (1, False),
+    ]  # fmt: skip
+    assert (pages[2].actor, pages[2].action) == ("ben", "publish")
+    SqlStore(database).add_version(version("n"), "ann")
+    assert faults(database) == [first, second]
