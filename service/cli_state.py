@@ -19,6 +19,7 @@ from service.settings import Settings, read_settings
 if TYPE_CHECKING:  # SQL takes long to import, and most commands have no use for it
     from service.ports import Artifacts
     from service.storage import trail
+    from service.storage.backup import Manifest
     from service.storage.database import Database
 
 Data = Annotated[Path | None, typer.Option(help=Settings.model_fields["data"].description)]
@@ -50,8 +51,9 @@ def backup(
         made = write_backup(store, files, out)
     rows = sum(table.rows for table in made.tables)
     typer.echo(f"{out}: {rows} rows, {len(made.artifacts)} model files, head {_said(made.audit_head)}")
-    for fault in made.audit_faults:
-        typer.secho(f"warning: the audit trail is not whole: {fault}", fg="yellow", err=True)
+    _warn(made)
+    for row in made.unrestorable:
+        typer.secho(f"warning: restore refuses this backup until it is mended: {row}", fg="yellow", err=True)
 
 
 def restore(
@@ -73,6 +75,15 @@ def restore(
         store.close()
     rows = sum(table.rows for table in made.tables)
     typer.echo(f"restored {rows} rows and {len(made.artifacts)} model files, head {_said(made.audit_head)}")
+    _warn(made)
+
+
+def _warn(made: "Manifest") -> None:
+    """Tells what is wrong with the store in a backup."""
+    for fault in made.audit_faults:
+        typer.secho(f"warning: the audit trail is not whole: {fault}", fg="yellow", err=True)
+    for fault in made.point_faults:
+        typer.secho(f"warning: a point does not answer: {fault}", fg="yellow", err=True)
 
 
 @audit.command()

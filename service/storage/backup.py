@@ -5,6 +5,12 @@ restored into PostgreSQL and the other way round; it is read in one snapshot of 
 model file is put before any row names it and never taken away, so every file that the snapshot names is there. The
 manifest comes last and holds the digest of all else, so a file that was cut off is no backup. It is written under a
 temporary name, synced, renamed, and only its owner may read it: it holds the hashes of the API keys.
+
+A store that is damaged is backed up as it is, since the next copy of it may be worse. The same is looked at as when it
+is restored, and the manifest says what was found; a restore takes just those back and tells them again: a trail
+that was changed says so there too, and a point without its digest does not answer there either. What a database cannot
+hold, as a time that is none, is kept as it lies there for somebody to mend; that is said when the backup is made, and a
+restore refuses it.
 """
 
 import hashlib
@@ -15,21 +21,23 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
 import orjson
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Row, Table, select
 
 from service.errors import StorageFailed
 from service.ports import Artifacts
 from service.storage import trail
 from service.storage.artifacts import sync_folder
 from service.storage.database import LATEST_MIGRATION, Database
-from service.storage.neutral import Kind, kinds, to_line
+from service.storage.neutral import Kind, from_lines, kinds, raw_line, to_line
+from service.storage.points import point_faults
+from service.storage.rows import CANNOT_BE_DECODED, Undecoded, read_rows
 from service.storage.tables import metadata, model_versions, operating_points
 
 FORMAT, FORMAT_VERSION = "setpoint backup", 1
@@ -50,7 +58,9 @@ class TableFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a backup holds; `artifacts` are sizes by digest, `audit_faults` what was wrong with the trail then."""
+    """All that a backup holds; `artifacts` are sizes by digest, `audit_faults` what was wrong with the trail then,
+    `point_faults` with points, and `unrestorable` the rows that a restore refuses.
+    """
 
     format: str
     format_version: int
@@ -61,6 +71,8 @@ class Manifest:
     artifacts: dict[str, int]
     audit_head: trail.Head
     audit_faults: list[str]
+    point_faults: list[str] = field(default_factory=list)
+    unrestorable: list[str] = field(default_factory=list)
 
 
 def write_backup(database: Database, artifacts: Artifacts, out: Path) -> Manifest:
@@ -70,7 +82,8 @@ def write_backup(database: Database, artifacts: Artifacts, out: Path) -> Manifes
     try:
         with _written(out) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
             with database.look(limit_s=None) as step:
-                tables = [_add_table(archive, step, table, out.parent) for table in metadata.sorted_tables]
+                refused: list[str] = []
+                tables = [_add_table(archive, step, table, out.parent, refused) for table in metadata.sorted_tables]
                 manifest = Manifest(
                     format=FORMAT,
                     format_version=FORMAT_VERSION,
@@ -81,6 +94,8 @@ def write_backup(database: Database, artifacts: Artifacts, out: Path) -> Manifes
                     artifacts={},
                     audit_head=trail.head(step),
                     audit_faults=some_faults(step),
+                    point_faults=point_faults(step),
+                    unrestorable=refused[:_MOST_FAULTS],
                 )
                 needed = needed_artifacts(step)
                 curves = _curves(step)
@@ -108,7 +123,8 @@ def needed_artifacts(step: Connection) -> set[str]:
 
 def _curves(step: Connection) -> set[str]:
     """The digests of the curves that points name."""
-    named = {details.get("curve") for details in step.scalars(select(operating_points.c.details))}
+    rows = [row for row in read_rows(step, operating_points, select(operating_points)) if isinstance(row, Row)]
+    named = {row.details.get("curve") for row in rows if isinstance(row.details, dict)}
     return {digest for digest in named if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)}
 
 
@@ -117,19 +133,46 @@ def some_faults(step: Connection) -> list[str]:
     return [fault for fault, _ in zip(trail.faults(step), range(_MOST_FAULTS), strict=False)]
 
 
-def _add_table(archive: tarfile.TarFile, step: Connection, table: Table, folder: Path) -> TableFile:
+def _add_table(archive: tarfile.TarFile, step: Connection, table: Table, folder: Path, refused: list[str]) -> TableFile:
+    """Adds a table; to `refused` goes what a restore would say of its rows."""
     columns, rows, digest = kinds(table), 0, hashlib.sha256()
-    wanted = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=_ROWS)
     with tempfile.TemporaryFile(dir=folder) as lines:  # a tar wants the size first
-        for row in step.execute(wanted):
-            line = to_line(row, columns)
-            digest.update(line)
-            lines.write(line)
-            rows += 1
+        try:
+            for line in _lines(step, table, columns):
+                lines.write(line)
+        except CANNOT_BE_DECODED:
+            lines.seek(0)
+            lines.truncate()
+            for line in _raw_lines(step, table, columns, refused):
+                lines.write(line)
         size = lines.tell()
+        lines.seek(0)
+        for line in lines:
+            digest.update(line)
+            rows += 1
         lines.seek(0)
         _add(archive, f"tables/{table.name}.jsonl", lines, size)
     return TableFile(str(table.name), columns, rows, digest.hexdigest())
+
+
+def _lines(step: Connection, table: Table, columns: dict[str, Kind]) -> Iterator[bytes]:
+    wanted = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=_ROWS)
+    return (to_line(row, columns) for row in step.execute(wanted))
+
+
+def _raw_lines(step: Connection, table: Table, columns: dict[str, Kind], refused: list[str]) -> Iterator[bytes]:
+    """The same where some rows cannot be decoded."""
+    wanted = select(table).order_by(*table.primary_key.columns)
+    for number, row in enumerate(read_rows(step, table, wanted), start=1):
+        if not isinstance(row, Undecoded):
+            yield to_line(row, columns)
+            continue
+        line = raw_line(row.raw, columns)
+        try:
+            list(from_lines(iter([line]), columns))
+        except ValueError as error:
+            refused.append(f"table '{table.name}', row {number}: {str(error).removeprefix('line 1: ')}")
+        yield line
 
 
 def _add(archive: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:

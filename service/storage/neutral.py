@@ -38,6 +38,12 @@ def to_line(row: Sequence[Any], columns: Mapping[str, Kind]) -> bytes:
     return orjson.dumps([_to_json(value, kind) for value, kind in zip(row, columns.values(), strict=True)]) + b"\n"
 
 
+def raw_line(row: Sequence[Any], columns: Mapping[str, Kind]) -> bytes:
+    """A row of SQLite that could not be decoded as one line: what cannot be is the text that lies there."""
+    values = (_decoded(value, kind) for value, kind in zip(row, columns.values(), strict=True))
+    return orjson.dumps(list(values), default=repr) + b"\n"
+
+
 def from_lines(lines: Iterator[bytes], columns: Mapping[str, Kind]) -> Iterator[dict[str, Any]]:
     """Rows by column. Raises: `ValueError` naming the line where one is not what `to_line` writes."""
     for number, line in enumerate(lines, start=1):
@@ -52,6 +58,17 @@ def from_lines(lines: Iterator[bytes], columns: Mapping[str, Kind]) -> Iterator[
 
 def _kind(of: TypeEngine[Any]) -> Kind:
     return next(name for name, kind in _TYPES.items() if isinstance(of, type(kind)))
+
+
+def _decoded(value: Any, kind: Kind) -> Any:
+    try:
+        if kind == "json" and value is not None:
+            return orjson.loads(value)
+        if kind == "time" and value is not None:
+            return _to_json(datetime.fromisoformat(value), kind)
+    except (ValueError, TypeError):
+        return value
+    return bool(value) if kind == "boolean" and value in (0, 1) else value
 
 
 def _to_json(value: Any, kind: Kind) -> Any:

@@ -45,12 +45,32 @@ def read_points(
     return tuple(whole), tuple(broken)
 
 
-def stored_point(row: Row[Any]) -> OperatingPoint:
-    """The point in a row, held against the digest beside it. Raises: `BadPoint`.
+def point_faults(step: Connection) -> list[str]:
+    """Every point that cannot be read, and why, one sentence each; none where all can."""
+    found = []
+    for row in read_rows(step, operating_points, select(operating_points)):
+        try:
+            stored_point(row)
+        except BadPoint as error:
+            raw = row.raw if isinstance(row, Undecoded) else row
+            found.append(f"the point {raw.name}@{raw.version} of model '{raw.model}': {error}")
+    return sorted(found)
+
+
+def stored_point(row: Row[Any] | Undecoded) -> OperatingPoint:
+    """The point in a row, held against the digest beside it, where also its state and details can be read.
+
+    Raises: `BadPoint`.
 
     What is compared is the digest of the numbers as they are read, not of the text: databases write floats each in
     its own way.
     """
+    if isinstance(row, Undecoded):
+        raise BadPoint(f"its row is damaged: {row.why}")
+    if row.state not in STATED:
+        raise BadPoint(f"its state must be one of {', '.join(STATED)}, got {str(row.state)[:100]!r}")
+    if not isinstance(row.details, dict):
+        raise BadPoint(f"its details must be an object, got {type(row.details).__name__}")
     point = OperatingPoint.from_dict(row.point)
     if point.digest != row.digest:
         raise BadPoint("it does not have its digest, so it was changed in the store")
@@ -59,13 +79,8 @@ def stored_point(row: Row[Any]) -> OperatingPoint:
 
 def _record(row: Row[Any] | Undecoded, versions: Container[int]) -> PointRecord:
     """The point in a row with all that is around it. Raises: `BadPoint`."""
-    if isinstance(row, Undecoded):
-        raise BadPoint(f"its row is damaged: {row.why}")
     point = stored_point(row)
-    if row.state not in STATED:
-        raise BadPoint(f"its state must be one of {', '.join(STATED)}, got {str(row.state)[:100]!r}")
-    if not isinstance(row.details, dict):
-        raise BadPoint(f"its details must be an object, got {type(row.details).__name__}")
+    assert not isinstance(row, Undecoded)  # noqa: S101 - for the type checker: such a one has no point
     if not isinstance(row.version, int) or row.model_version not in versions:
         raise BadPoint(f"there is no version {str(row.model_version)[:100]} of its model")
     return PointRecord(

@@ -112,6 +112,33 @@ def test_a_trail_that_was_changed_past_the_database_is_told_line_by_line(tmp_pat
     assert backup.stderr == (
         "warning: the audit trail is not whole: entry 2 was changed: its content does not have its hash\n"
     )
+    restored = setpoint("restore", tmp_path / "a.tar", "--data", tmp_path / "there")
+    assert (restored.returncode, restored.stderr) == (0, backup.stderr)
+
+
+def test_a_damaged_store_is_backed_up_and_restored_with_a_warning(tmp_path: Path) -> None:
+    """A point whose numbers were changed, an entry that is no JSON; the check and the export go on too."""
+    data = tmp_path / "data"
+    with running(tmp_path) as server:
+        fill(server, tmp_path)
+    with closing(sqlite3.connect(data / "setpoint.db")) as database:
+        database.execute("DROP TRIGGER audit_no_update")
+        database.execute("UPDATE audit SET details = '{broken' WHERE id = 3")
+        database.execute("UPDATE operating_points SET point = replace(point, '-2.5', '-9.5')")
+        database.commit()
+    point = "a point does not answer: the point p@3 of model 'm': it does not have its digest, so it was changed in"
+    for command in (["backup", "--data", data, "--out", tmp_path / "a.tar"],
+                    ["restore", tmp_path / "a.tar", "--data", tmp_path / "there"]):  # fmt: skip
+        done = setpoint(*command)
+        first, second = done.stderr.splitlines()
+        assert done.returncode == 0
+        assert first.startswith("warning: the audit trail is not whole: entry 3 cannot be read: ")
+        assert second == f"warning: {point} the store"
+    done = setpoint("audit", "verify", "--data", data)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("entry 3 cannot be read: ")
+    done = setpoint("audit", "export", "--data", data)
+    assert [json.loads(line)["number"] for line in done.stdout.splitlines()] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("command", [["backup", "--out", "a.tar"], ["audit", "verify"], ["audit", "head"]])
