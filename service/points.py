@@ -20,7 +20,7 @@ from service.keys import RESERVED
 from service.ports import Change
 
 Approval = Literal["off", "four_eyes"]
-Decide = Callable[[Model], Change]
+Decide = Callable[[Model], Change | None]  # None where it is so already
 
 MOST_REASON = 1000
 _DONE: dict[PointState, str] = {"approved": "approve", "shadow": "shadow", "retired": "retire"}
@@ -90,16 +90,18 @@ def to_state(label: str, state: PointState, asked: Asked) -> Decide:
 def to_default(
     reference: str, asked: Asked, *, model_version: int | None = None, expected: str | None = None
 ) -> Decide:
-    """Moves the default to a point that answers: version and point in one step.
+    """Moves the default to a point that answers: version and point in one step. Where it is there already nothing is
+    done, so a call may be repeated; evidence that is overridden once more is kept once more.
 
     The change raises: `UnknownVersion`, `UnknownPoint`, `NotApproved`, `Forbidden`, `BadEvidence`, `Conflict` where
     the default is not the `expected` one.
     """
 
-    def decide(model: Model) -> Change:
+    def decide(model: Model) -> Change | None:
         _check_expected(model, expected)
         record = model.point(model.version(_version_of(model, reference, model_version)), reference)
-        return promote(model, record, asked)
+        change = promote(model, record, asked)
+        return None if change.default == model.default and "overridden" not in change.said else change
 
     return decide
 
@@ -147,7 +149,7 @@ def to_alias(alias: str, reference: str, asked: Asked, *, expected: str | None =
         before = model.aliases.get(alias)
         if expected is not None and expected != before:
             raise Conflict(f"alias '{alias}' of model '{model.name}' leads to {before or 'nothing'}, not {expected}")
-        if alias == ARGMAX or alias in {record.name for record in (*model.points, *model.broken)}:
+        if alias == ARGMAX or alias in {each.name for each in model.points} | {each.name for each in model.broken}:
             raise Conflict(f"'{alias}' is the name of an operating point of model '{model.name}'; choose another")
         record = model.point(model.version(_version_of(model, reference, None)), reference)
         said = {"alias": alias, "from": before, "to": record.label, **_allow(record, asked)}

@@ -67,9 +67,9 @@ class Store(Protocol):
         is an alias, `NotOurs` where the job is no longer of that claim; what `then` raises, and nothing is published.
         """
 
-    def change(self, model: str, decide: Callable[[Model], Change], actor: str) -> Model:
-        """Makes the change that `decide` gives for the model as it stands in this step; whatever it raises, nothing is
-        changed.
+    def change(self, model: str, decide: Callable[[Model], Change | None], actor: str) -> Model:
+        """Makes the change that `decide` gives for the model as it stands in this step; for None, and whatever it
+        raises, nothing is changed.
 
         Raises: `UnknownModel`.
         """

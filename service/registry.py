@@ -335,7 +335,7 @@ class Registry:
             self._show(changed)
         return max((each for each in changed.points if each.name == name), key=lambda each: each.version)
 
-    def change(self, model: str, decide: Callable[[Model], Change], actor: str) -> Model:
+    def change(self, model: str, decide: Callable[[Model], Change | None], actor: str) -> Model:
         """Makes a change that `service.points` decides. Raises: what it raises, `UnknownModel`, `StorageFailed`."""
         with self._changes:
             changed = self._store.change(model, decide, actor)

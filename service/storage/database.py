@@ -78,9 +78,11 @@ class Database:
                     migrate(step)  # another process may have done it meanwhile
         except BaseException as error:
             self.close()
-            if isinstance(error.__cause__, DBAPIError) and not self._is_sqlite:
+            if isinstance(error.__cause__, DBAPIError):
                 said = str(error.__cause__.orig).strip().splitlines()[0]
-                raise StorageFailed(f"the database {self.name} cannot be used: {said}") from error.__cause__
+                raise StorageFailed(
+                    f"the database {self._path or self.name} cannot be used: {said}"
+                ) from error.__cause__
             raise
         self._is_open = True
 

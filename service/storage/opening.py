@@ -12,6 +12,9 @@ from service.storage.artifacts import FolderArtifacts
 from service.storage.database import LATEST_MIGRATION, Database, migration, postgres_address, sqlite_address
 from service.storage.objects import ObjectArtifacts
 
+# what a restore leaves that fails, and what a fresh volume has
+_LEFT = ("artifacts", "setpoint.db", "setpoint.db-wal", "setpoint.db-shm", "lost+found")
+
 
 def open_database(address: str | None, folder: Path, wait_s: float = 0) -> Database:
     """The database at an address, the SQLite file in the folder for None; waits for one that does not answer yet.
@@ -53,14 +56,30 @@ def open_existing(address: str | None, folder: Path) -> Database:
 
 
 def open_empty(address: str | None, folder: Path) -> Database:
-    """A database without any tables. Raises: `StorageFailed`."""
+    """A database without any tables; of SQLite in a folder that holds nothing else.
+
+    Raises: `StorageFailed`.
+    """
+    if address is None:
+        _check_empty(folder)
     database = Database(_address(address, folder), migrates=False)
     with database.look() as step:
         tables = sorted(inspect(step).get_table_names())
     if tables:
         database.close()
-        raise StorageFailed(f"{database.name} is not empty, it has the table '{tables[0]}': name an empty place")
+        held = "a store" if "alembic_version" in tables else f"the table '{tables[0]}'"
+        raise StorageFailed(f"{database.name} is not empty, it holds {held}: a restore needs an empty place")
     return database
+
+
+def _check_empty(folder: Path) -> None:
+    """Raises `StorageFailed` where a folder holds what is no part of a store."""
+    try:
+        found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    except OSError as error:
+        raise StorageFailed(f"{folder} cannot be restored into: {error.strerror}") from None
+    if others := [name for name in found if name not in _LEFT]:
+        raise StorageFailed(f"the folder {folder} is not empty, it holds '{others[0]}': a restore needs an empty place")
 
 
 def open_artifacts(address: str | None, folder: Path) -> Artifacts:

@@ -89,8 +89,9 @@ def restore_backup(file: Path, database: Database, artifacts: Artifacts) -> Mani
 def _fill(file: Path, archive: tarfile.TarFile, manifest: Manifest, step: Connection) -> None:
     members = {name: archive.getmember(name) for name in archive.getnames()}
     expected = set(inspect(step).get_table_names()) - {"alembic_version"}
-    if expected != {table.name for table in manifest.tables}:
-        raise _broken(file, f"it has not the tables of migration {manifest.migration}")
+    if others := sorted(expected ^ {table.name for table in manifest.tables}):
+        there = "is missing" if others[0] in expected else "is none of them"
+        raise _broken(file, f"it must have the tables of migration {manifest.migration}: '{others[0]}' {there}")
     for table in manifest.tables:
         columns = {column["name"] for column in inspect(step).get_columns(table.name)}
         if columns != table.columns.keys():

@@ -114,11 +114,15 @@ class SqlStore:
                 apply_change(step, record.model, then(_model(step, record.model), record), actor)
             return _model(step, record.model)
 
-    def change(self, model: str, decide: Callable[[Model], Change], actor: str) -> Model:
+    def change(self, model: str, decide: Callable[[Model], Change | None], actor: str) -> Model:
         """Makes the change that `decide` gives for the model as it stands in this step. Raises: `UnknownModel`."""
         with self._step() as step:
             _require(step, model)
-            apply_change(step, model, decide(_model(step, model)), actor)
+            found = _model(step, model)
+            change = decide(found)
+            if change is None:
+                return found
+            apply_change(step, model, change, actor)
             return _model(step, model)
 
     def audit(self, limit: int, models: frozenset[str] | None = None, before: int | None = None) -> list[AuditEntry]:

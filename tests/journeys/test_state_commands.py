@@ -116,6 +116,36 @@ def test_a_trail_that_was_changed_past_the_database_is_told_line_by_line(tmp_pat
     assert (restored.returncode, restored.stderr) == (0, backup.stderr)
 
 
+def test_a_restore_goes_into_an_empty_place_alone(tmp_path: Path) -> None:
+    """Other files are left alone, and what a restore leaves that was refused is in nobody's way."""
+    data, docs, out = tmp_path / "data", tmp_path / "docs", tmp_path / "a.tar"
+    with running(tmp_path) as server:
+        fill(server, tmp_path)
+    assert setpoint("backup", "--data", data, "--out", out).returncode == 0
+    docs.mkdir()
+    (docs / "index.md").write_text("mine")
+    done = setpoint("restore", out, "--data", docs)
+    assert (done.returncode, done.stderr) == (
+        1, f"error: the folder {docs} is not empty, it holds 'index.md': a restore needs an empty place\n",
+    )  # fmt: skip
+    assert [path.name for path in docs.iterdir()] == ["index.md"]
+    (docs / "index.md").rename(tmp_path / "index.md")
+    (docs / "artifacts").mkdir()
+    (docs / "setpoint.db").touch()
+    assert setpoint("restore", out, "--data", docs).returncode == 0
+    done = setpoint("restore", out, "--data", docs)
+    assert done.stderr.endswith("is not empty, it holds a store: a restore needs an empty place\n")
+
+
+def test_a_database_file_that_is_none_is_named(tmp_path: Path) -> None:
+    """By every command, in one line."""
+    (tmp_path / "setpoint.db").write_text("not a database, " * 100)
+    for command in (["audit", "verify"], ["serve", "--port", "0"]):
+        done = setpoint(*command, "--data", tmp_path)
+        assert done.returncode == 1
+        assert f"the database {tmp_path / 'setpoint.db'} cannot be used: file is not a database" in done.stderr
+
+
 def test_a_damaged_store_is_backed_up_and_restored_with_a_warning(tmp_path: Path) -> None:
     """A point whose numbers were changed, an entry that is no JSON; the check and the export go on too."""
     data = tmp_path / "data"

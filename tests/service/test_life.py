@@ -91,6 +91,21 @@ def test_the_default_goes_back_across_versions(fraud: TestClient) -> None:
     alive(fraud)
 
 
+def test_a_default_that_is_moved_to_where_it_is_writes_nothing(fraud: TestClient) -> None:
+    """A call may be repeated: the same answer, one entry, and a rollback goes to what was before."""
+    publish(fraud, "p", 1.0)
+    call = {"operating_point": "p", "reason": "because"}
+    first = fraud.put("/models/fraud/default", json=call)
+    entries = fraud.get("/audit").json()
+    for reason in ("because", "once more"):
+        again = fraud.put("/models/fraud/default", json={**call, "reason": reason})
+        assert (again.status_code, again.json()) == (200, first.json())
+    assert fraud.get("/audit").json() == entries
+    refused(fraud.put("/models/fraud/default", json={**call, "expected": "argmax@1"}), 409, "conflict")
+    back = fraud.post("/models/fraud/default/rollback", json={"reason": "back"})
+    assert back.json()["operating_point"] == "argmax@1"
+
+
 def test_a_calibrated_point_that_breaks_its_constraint_is_no_default_without_an_override(fraud: TestClient) -> None:
     """With its cross-fitted evidence; with `make_default` nothing is published either. A certified one needs none."""
     rng = np.random.default_rng(3)
