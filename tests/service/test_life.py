@@ -17,11 +17,11 @@ POINTS = "/models/fraud/operating-points"
 
 
 def interval(value: float, width: float = 0.05) -> dict[str, Any]:
-    """A measured number."""
+    """A measured share, or a difference of two below 0."""
     return {
         "value": value,
-        "low": value - width,
-        "high": value + width,
+        "low": value - width if value < 0 else max(0.0, value - width),
+        "high": min(1.0, value + width),
         "confidence": 0.95,
         "rows": 9,
         "kind": "held_out",
