@@ -36,7 +36,7 @@ def list_points(
 ) -> None:
     """List a model's points with their state and evidence."""
     with _at(server) as client:
-        found = client.get("models", model, "operating-points", model_version=model_version)
+        found = client.all("models", model, "operating-points", model_version=model_version)
     if as_json:
         _print_json(found)
         return
@@ -152,11 +152,11 @@ def alias(
     """List aliases, lead one to a point, or take one away."""
     with _at(server) as client:
         if name is None:
-            found = client.get("models", model, "aliases")
+            found = client.all("models", model, "aliases")
         elif drop == (point is not None) or reason is None:
             raise InputError("an alias needs a point to lead to, or --drop, and --reason, which is kept")
         elif drop:
-            found = client.do("DELETE", "models", model, "aliases", name, reason=reason)
+            found = client.drop("models", model, "aliases", name, reason=reason)
         else:
             said = {"operating_point": point, "reason": reason, "override": override or None}
             found = [client.do("PUT", "models", model, "aliases", name, **said)]
