@@ -150,8 +150,13 @@ class Client:
             raise Refused(f"{self._named} answered {response.status_code} without JSON") from None
         if response.is_error:
             detail = body.get("detail", body) if isinstance(body, dict) else body
-            raise Refused(f"the server refused it ({response.status_code}): {detail}")
+            raise Refused(f"the server refused it ({response.status_code}): {in_options(str(detail))}")
         return body
+
+
+def in_options(detail: str) -> str:
+    """What a server says of a field of its own, as the option that it is at the command line."""
+    return detail.replace("'override': true", "--override")
 
 
 def _address(path: Sequence[str]) -> str:
