@@ -21,7 +21,7 @@ from service.cli_decisions import decisions
 from service.cli_jobs import calibrate, jobs
 from service.cli_keys import keys
 from service.cli_points import points, published, to_default, what_next
-from service.settings import Settings, read_settings
+from service.settings import Settings, read_settings, unknown_variables
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,6 +81,8 @@ def serve(
     lines = Lines(settings.log_format, settings.log_level)
     application = make_app(settings, lines, is_answering_first=True)
     lines.take_over()
+    if unknown := unknown_variables(os.environ):
+        lines.write("warning", "variables that are no setting are not read", names=", ".join(unknown))
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http{'s' if settings.tls_cert else ''}://{shown}:{listening[0].getsockname()[1]}"
     if settings.log_format == "text":
