@@ -82,10 +82,14 @@ def revoke(
     key_id: KeyId,
     reason: Annotated[str, typer.Option(help="Why; the audit trail keeps it.")] = "",
     data: Data = DATA,
+    as_json: Json = False,
 ) -> None:
     """End a key now, and for good."""
     with opened(data) as store:
         ended = store.revoke(key_id, operator(), datetime.now(UTC), reason[:1000])
+    if as_json:
+        print(json.dumps(_told(ended, "revoked")))
+        return
     print(f"revoked key {key_id} of '{ended.name}'; running servers refuse it within a second")
 
 

@@ -61,6 +61,7 @@ def test_the_first_key_closes_a_server_that_was_open(start: Start, tmp_path: Pat
         {"authorization": f"bearer  {key} "},
         {"X-API-Key": key},
         {"Authorization": f"Basic {basic}"},
+        {"Authorization": "Negotiate x", "X-API-Key": key},
     ):
         assert ask(client, headers).status_code == 200, headers
     for headers in (
@@ -71,6 +72,8 @@ def test_the_first_key_closes_a_server_that_was_open(start: Start, tmp_path: Pat
         {"Authorization": "Basic " + base64.b64encode(key.encode()).decode()},
         {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()},
         {"X-API-Key": ""},
+        {"Authorization": "Bearer wrong", "X-API-Key": key},
+        {"Authorization": "Basic !!!", "X-API-Key": key},
         {"Authorization": "Negotiate x", "Cookie": f"key={key}"},
     ):
         refused(ask(client, headers), 401, "unauthorized")
@@ -121,6 +124,12 @@ def test_a_revoked_key_is_refused_and_the_server_stays_closed(start: Start, tmp_
     key = made(data, "--scope", "predict")
     client = start()
     assert ask(client, bearer(key["key"])).status_code == 200
+    other = json.loads(
+        setpoint("create", "--name", "b", "--scope", "predict", "--expires", "never", "--json", data=data).stdout
+    )
+    said = json.loads(setpoint("revoke", other["id"], "--json", data=data).stdout)
+    assert (said["id"], said["state"]) == (other["id"], "revoked")
+    assert "key" not in said
     result = setpoint("revoke", key["id"], "--reason", "it leaked", data=data)
     assert "revoked" in result.stdout
     time.sleep(SEEN_S)
