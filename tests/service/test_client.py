@@ -160,12 +160,10 @@ def test_a_point_that_json_cannot_carry_is_refused(tmp_path: Path, text: str, wh
 def test_a_folder_is_no_point(tmp_path: Path) -> None:
     """It is told as what it is, for a model too."""
     with Client("http://127.0.0.1:9") as client:
-        for work in (
-            lambda: client.publish(tmp_path, "m", name="p", model_version=None),
-            lambda: client.register(tmp_path, "m"),
-        ):
-            with pytest.raises(InputError, match=r"is a folder, wanted a file$"):
-                work()
+        with pytest.raises(InputError, match=r"is a folder, wanted a file$"):
+            client.publish(tmp_path, "m", name="p", model_version=None)
+        with pytest.raises(InputError, match=r"is a folder, wanted a file$"):
+            client.register(tmp_path, "m")
         with pytest.raises(InputError, match=r"^.*none.json cannot be read: No such file or directory$"):
             client.publish(tmp_path / "none.json", "m", name="p", model_version=None)
 
