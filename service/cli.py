@@ -96,9 +96,11 @@ def serve(
 def _listen(host: str, port: int) -> list[socket.socket]:
     """A socket for every address of the host, `localhost` has two. Raises: `InputError`, `OSError`."""
     sockets: list[socket.socket] = []
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    ):
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise InputError(f"host {host} cannot be found: {error.strerror}") from None
+    for family, kind, protocol, _, address in found:
         if sockets and port == 0:
             break  # a free port is another one for each address
         listening = socket.socket(family, kind, protocol)

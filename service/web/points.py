@@ -1,6 +1,7 @@
 """Operating points: publishing and showing them."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,12 +11,13 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from calibrate.errors import BadPoint
+from calibrate.errors import BadPoint, SetpointError
+from calibrate.naming import parse_metric
 from calibrate.operating_point import OperatingPoint
 from service.domain import Default, Model, PointRecord
 from service.registry import Registry
 from service.web.bodies import answer, read_small, read_wire
-from service.web.schemas import CurveReply, DefaultReply, Point, PointReply, PublishRequest
+from service.web.schemas import CurveReply, DefaultReply, Point, PointDetails, PointReply, PublishRequest
 from service.web.state import actor, parts
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
     wanted = read_wire(body, PublishRequest)
     point = OperatingPoint.from_dict(wanted.point.model_dump(exclude_none=True))
     _check_extras(wanted.details.model_extra or {})
+    _check_evidence(wanted.details, point.classes)
     details = wanted.details.model_dump(mode="json")
     details.pop("curve", None)  # names what is kept here, of a calibration that was made here
     promised = [guarantee["interval"] for guarantee in details["guarantees"]]
@@ -88,6 +91,27 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
         model_digest=wanted.model_digest,
     )
     return point_reply(registry.model(model), record)
+
+
+def _check_evidence(details: PointDetails, classes: Sequence[str]) -> None:
+    """Raises `BadPoint` for measured numbers that none can be: evidence speaks for a point when it is approved."""
+    for field, measured in (("evidence", details.evidence), ("before", details.before)):
+        for name, each in measured.items():
+            at = f"details.{field}.{name[:100]}"
+            if each.low is not None and each.high is not None and each.low > each.high:
+                raise BadPoint(f"{at}: wanted an interval, got low {each.low:g} above high {each.high:g}")
+            told = [number for number in (each.value, each.low, each.high) if number is not None]
+            beyond = [number for number in told if not 0 <= number <= 1]
+            if beyond and _is_share(name, classes):
+                raise BadPoint(f"{at} is a share, wanted numbers from 0 to 1, got {beyond[0]:g}")
+
+
+def _is_share(name: str, classes: Sequence[str]) -> bool:
+    """Whether a metric is known to be a share of rows; evidence may also be of what is not known here."""
+    try:
+        return parse_metric(name, classes).rate is not None
+    except SetpointError:
+        return False
 
 
 def _check_extras(extras: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ def _read(asked: HotCall) -> Ask:
         rows = _rows(call, version, service.settings.predict_rows)
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
-        references = _texts(references, "operating_point")
+        references = _texts(references, "operating_point", "a name, or a list of names with one for each row")
     compare = _texts(call["compare"], "compare") if "compare" in call else []
     as_npy = packed and not compare and NPY in asked.headers.get(b"accept", b"")
     return Ask(model, version, rows, references, compare, _priority(call), _timeout(call), as_npy)
@@ -193,7 +193,7 @@ def _text(value: Any, field: str) -> str:
     return value
 
 
-def _texts(value: Any, field: str) -> list[str]:
+def _texts(value: Any, field: str, wanted: str = "a list of names") -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise BadRequest(f"{field} must be a list of names")
+        raise BadRequest(f"{field} must be {wanted}, got something else")
     return value

@@ -168,7 +168,7 @@ def _strings(value: list[Any], what: str) -> np.ndarray:
     try:
         array = np.array(value, dtype=object)
     except ValueError:
-        raise WrongShape(f"{what}: wanted rows of equal length") from None
+        raise _uneven(value, what) from None
     _refuse(array, what, "a text", lambda item: isinstance(item, str))
     return array
 
@@ -178,7 +178,7 @@ def _numbers(value: list[Any], port: Port, what: str) -> np.ndarray:
     try:
         array = np.array(value, dtype=None if _types(value) <= {int, float, bool} else object)
     except ValueError:
-        raise WrongShape(f"{what}: wanted rows of equal length") from None
+        raise _uneven(value, what) from None
     if array.dtype.kind == "O":
         loose = array
         may_miss = kind == "f"
@@ -220,8 +220,16 @@ def _refuse(array: np.ndarray, what: str, wanted: str, fits: Any) -> None:
     for at, item in np.ndenumerate(array):
         if not fits(item):
             if isinstance(item, list):
-                raise WrongShape(f"{what}: wanted rows of equal length")
+                raise _uneven(array.tolist(), what)
             raise BadRequest(f"{what}{list(at)} must be {wanted}, got {_kind(item)}")
+
+
+def _uneven(value: list[Any], what: str) -> WrongShape:
+    """Names the first row that is not as long as the first of all."""
+    lengths = [f"{len(row)} items" if isinstance(row, list) else "no list" for row in value]
+    odd = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
+    where = "" if odd is None else f", got {lengths[0]} in row 0 and {lengths[odd]} in row {odd}"
+    return WrongShape(f"{what}: wanted rows of equal length{where}")
 
 
 def _refuse_first(bad: np.ndarray, array: np.ndarray, what: str, wanted: str) -> None:

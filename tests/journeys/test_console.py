@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from calibrate import OperatingPoint
 from calibrate.io.description import Column, Description
@@ -82,6 +82,15 @@ def test_a_person_reads_tries_and_decides(page: Page, server: Server, tmp_path: 
     page.locator("[name=hour]").fill("x")
     page.get_by_role("button", name="Decide").click()
     page.get_by_text("hour must be a number, got x").wait_for()
+    page.locator("[name=hour]").fill("-3")
+    page.get_by_role("button", name="Decide").click()
+    page.locator("#answer tbody tr").first.wait_for()
+    page.set_viewport_size({"width": 900, "height": 300})
+    page.locator("[name=hour]").fill("1e300")
+    page.get_by_role("button", name="Decide").click()
+    expect(page.locator("#message.error")).to_be_in_viewport()  # far above the form
+    expect(page.locator("#answer tbody")).to_have_count(0)  # what was decided is not of this row
+    page.set_viewport_size({"width": 1280, "height": 720})
     page.locator("[name=hour]").fill("-3")
     page.get_by_role("button", name="Decide").click()
     page.locator("#answer tbody tr").first.wait_for()
@@ -190,7 +199,8 @@ def test_a_server_with_a_token_asks_for_it(page: Page, tmp_path: Path, monkeypat
     with running(tmp_path, SETPOINT_TOKEN=TOKEN) as server:
         prepare(server, tmp_path)
         page.goto(f"{server.address}/console")
-        for token in ("wrong", TOKEN):
+        for token, said in (("wrong", ""), (TOKEN, "the key is not one of this server's")):
+            expect(page.locator("#token[open] #token-refused")).to_contain_text(said)
             page.locator("#token[open] [name=token]").fill(token)
             page.get_by_role("button", name="Continue").click()
         page.locator("#points tbody tr").first.wait_for()

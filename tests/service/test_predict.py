@@ -230,7 +230,7 @@ def test_inputs_of_other_types_and_several_of_them(client: TestClient) -> None:
         ({"model": "fraud", "inputs": "abc"}, 422, "wrong-shape", "wanted a list of rows, got a text"),
         ({"model": "fraud", "inputs": [1, 2, 3, 4]}, 422, "wrong-shape", "wanted rows of shape (4), got shape ()"),
         ({"model": "fraud", "inputs": [[1, 2, 3]]}, 422, "wrong-shape", "got shape (3,) for 1 rows"),
-        ({"model": "fraud", "inputs": [[1, 2, 3, 4], [1]]}, 422, "wrong-shape", "rows of equal length"),
+        ({"model": "fraud", "inputs": [[1, 2, 3, 4], [1]]}, 422, "wrong-shape", "row 0 and 1 items in row 1"),
         ({"model": "fraud", "inputs": [[[1, 2, 3, 4]]]}, 422, "wrong-shape", "got shape (1, 4)"),
         ({"model": "fraud", "inputs": [[1, 2, "3", 4]]}, 400, "bad-request",
          "input 'x'[0, 2] must be a number or null, got a text"),

@@ -22,7 +22,7 @@ export async function ask(method, path, body) {
   if (token) headers.Authorization = `Bearer ${token}`;
   const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
   if (response.status === 401) {
-    if (!(await askForKey())) throw new Error("This server answers only with a key or its token: the button Key takes it.");
+    if (!(await askForKey(token ? (await response.json()).detail : ""))) throw new Error("This server answers only with a key or its token: the button Key takes it.");
     return ask(method, path, body);
   }
   const answer = await response.json();
@@ -30,8 +30,9 @@ export async function ask(method, path, body) {
   return answer;
 }
 
-// The key or token is kept in this tab only, and never in the page.
-export async function askForKey() {
+// The key or token is kept in this tab only, and never in the page. What was wrong with the last one is told.
+export async function askForKey(refused = "") {
+  $("token-refused").textContent = refused;
   const given = await opened($("token"));
   if (given === null) return false;
   sessionStorage.setItem("token", given.token.value);

@@ -127,6 +127,7 @@ function rowOf(form) {
 
 async function decide(event) {
   event.preventDefault();
+  $("answer").replaceChildren(); // what was decided before is not of this row
   await attempt(async () => {
     // The same row once for each point: one run of the model answers them all. Drafts and shadows are only compared.
     const of = (...states) => state.points.filter((point) => states.includes(point.state)).map((point) => point.operating_point);
