@@ -55,7 +55,7 @@ def is_finite(array: Float[np.ndarray, "..."]) -> bool:
     """Whether no number is NaN or infinite; quick for a few numbers, as one row of a request has."""
     if array.size <= _FEW:
         return all(map(math.isfinite, array.ravel().tolist()))
-    return bool(np.isfinite(array).all())
+    return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
 
 
 def to_columns(logits: ArrayLike, name: str = "logits") -> Float[np.ndarray, "n k"]:
@@ -119,6 +119,11 @@ def softmax_pairs(logits: Sequence[Sequence[float]]) -> list[list[float]]:
 
 def softmax(logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "n k"]:
     """Probabilities, in float64, without overflow."""
+    if logits.shape[1] == 2:  # numpy reduces rows of two several times slower than it takes two columns
+        exps = logits - np.maximum(logits[:, 0], logits[:, 1], dtype=np.float64)[:, np.newaxis]
+        np.exp(exps, out=exps)
+        exps /= (exps[:, 0] + exps[:, 1])[:, np.newaxis]
+        return np.asarray(exps)
     # The reductions of the ufuncs are those of `max` and `sum` without their wrappers, which cost a small call more.
     shifted = logits.astype(np.float64) - np.maximum.reduce(logits, axis=1, keepdims=True)
     exps = np.exp(shifted, out=shifted)

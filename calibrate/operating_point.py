@@ -150,10 +150,18 @@ class OperatingPoint:
         few = self.judge_few(logits, mapped)
         if few is not None:
             return Judged(np.array(few.decided, np.intp), *map(np.array, few[1:]))
-        columns = self._columns(logits)
-        if self._is_binary:
+        if self._is_binary and _are_pairs(logits):
+            columns = logits
+            try:
+                judged = _judge_pairs(columns, self.scale, self.bias, self._shift)
+            except NotFinite:
+                to_columns(logits)  # where it is the logits that are not finite, says so
+                raise
+        elif self._is_binary:
+            columns = self._columns(logits)
             judged = _judge_pairs(columns, self.scale, self.bias, self._shift)
         else:
+            columns = self._columns(logits)
             with np.errstate(over="ignore", invalid="ignore"):
                 scores = self._scores(columns.astype(np.float64) * self.scale)
                 adjusted = softmax(scores)
@@ -162,8 +170,9 @@ class OperatingPoint:
         if mapped is None and self.is_plain:
             return judged
         with np.errstate(over="ignore", invalid="ignore"):
-            probabilities = softmax(columns if mapped is None else mapped)
-        return judged._replace(probabilities=_finite(probabilities, "probability"))
+            if mapped is None:
+                return judged._replace(probabilities=softmax(columns))  # finite, as the logits are
+            return judged._replace(probabilities=_finite(softmax(mapped), "probability"))
 
     @cached_property
     def _is_binary(self) -> bool:
@@ -180,7 +189,7 @@ class OperatingPoint:
 
         None where there are more rows or classes, the rule is not affine, or a number overflows or is not finite.
         """
-        if not self._is_binary or not _are_few_pairs(logits):
+        if not self._is_binary or not _are_pairs(logits) or len(logits) > FEW_ROWS:
             return None
         given = logits.tolist()
         seen = given if mapped is None else mapped.tolist()
@@ -332,12 +341,12 @@ def judge_rows(points: Sequence[OperatingPoint], logits: ArrayLike) -> Judged:
     return found
 
 
-def _are_few_pairs(logits: ArrayLike) -> TypeGuard[np.ndarray]:
-    """Whether they are a few rows of two floats; whether those are finite, the margins tell."""
+def _are_pairs(logits: ArrayLike) -> TypeGuard[np.ndarray]:
+    """Whether they are rows of two floats; whether those are finite, the margins tell."""
     if type(logits) is not np.ndarray or logits.dtype.char not in "fd" or logits.ndim != 2:
         return False
     rows, columns = logits.shape
-    return bool(columns == 2 and 0 < rows <= FEW_ROWS)
+    return bool(columns == 2 and rows > 0)
 
 
 def decide_under(points: Sequence[OperatingPoint], logits: ArrayLike) -> Int[np.ndarray, "m n"]:

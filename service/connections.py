@@ -27,7 +27,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._in_head, self._has_told, self._counted, self._came = False, False, 0, 0
-        self._timer: TimerHandle | None = None
+        self._until: float | None = None  # what it waits for must come by then
+        self._timer: TimerHandle | None = None  # goes off at that time or before
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Waits for the first head."""
@@ -36,7 +37,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Waits no more."""
-        self._unwait()
+        self._until = None
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -65,19 +68,21 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; one after the body is counted and left out."""
-        self._count(len(name) + len(value) + 4)
+        self._counted += len(name) + len(value) + 4
+        if self._counted > self.head_bytes:
+            self._count(0)
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._in_head = False
-        self._unwait()
+        self._until = None
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up, unless it was told to."""
-        self._unwait()
+        self._until = None
         if not self._has_told:
             super().send_400_response(msg)
 
@@ -88,16 +93,24 @@ class GuardedProtocol(HttpToolsProtocol):
             raise ValueError("the head is too large")  # ends the parser, which then asks for the answer above
 
     def _wait(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.head_s, self._give_up)
+        if self._until is None:
+            self._until = self.loop.time() + self.head_s
+            if self._timer is None:
+                self._timer = self.loop.call_later(self.head_s, self._look)
 
-    def _unwait(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _look(self) -> None:
+        """One timer serves many requests: to set and cancel one for each costs as much as the parser."""
+        self._timer = None
+        if self._until is None:
+            return
+        left = self._until - self.loop.time()
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._look)
+        else:
+            self._until = None
+            self._give_up()
 
     def _give_up(self) -> None:
-        self._timer = None
         if self.transport.is_closing():
             return
         if self._in_head:

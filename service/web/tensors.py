@@ -192,8 +192,10 @@ def _cast(array: np.ndarray, port: Port, what: str) -> np.ndarray:
     """Numbers as the type of the input, each as it was. Raises: `BadRequest`."""
     kind = np.dtype(port.dtype).kind
     if kind == "f":
-        with np.errstate(over="ignore"):
-            made = array.astype(port.dtype, copy=False)
+        made = array
+        if array.dtype != port.dtype:
+            with np.errstate(over="ignore"):
+                made = array.astype(port.dtype, copy=False)
         _refuse_first(np.isinf(made), array, what, f"to fit {port.dtype}")
         return made
     if kind == "b":

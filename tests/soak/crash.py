@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,9 @@ async def _load(server: Server, ledger: Ledger, round_: int, rng: random.Random)
         await asyncio.sleep(rng.uniform(0.05, 0.5))
         children = psutil.Process(server.process.pid).children(recursive=True)
         if children and rng.random() < 0.3:
-            rng.choice(children).kill()
-            killed += 1
+            with suppress(psutil.NoSuchProcess):  # it had just ended by itself
+                rng.choice(children).kill()
+                killed += 1
     server.process.kill()  # while all of them are at work
     done, pending = await asyncio.wait(tasks, timeout=20)
     ledger.faults += [f"a client was left without an end in round {round_}" for _ in pending]
