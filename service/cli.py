@@ -20,8 +20,8 @@ from service import cli_state
 from service.cli_decisions import decisions
 from service.cli_jobs import calibrate, jobs
 from service.cli_keys import keys
-from service.cli_points import points
-from service.settings import Settings, read_settings
+from service.cli_points import points, published, to_default, what_next
+from service.settings import Settings, read_settings, unknown_variables
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,6 +81,8 @@ def serve(
     lines = Lines(settings.log_format, settings.log_level)
     application = make_app(settings, lines, is_answering_first=True)
     lines.take_over()
+    if unknown := unknown_variables(os.environ):
+        lines.write("warning", "variables that are no setting are not read", names=", ".join(unknown))
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http{'s' if settings.tls_cert else ''}://{shown}:{listening[0].getsockname()[1]}"
     if settings.log_format == "text":
@@ -142,7 +144,7 @@ def publish(
     as_json: library.Json = False,
 ) -> None:
     """Publish an operating point, or register a model, on a running server. SETPOINT_TOKEN is sent where it is set."""
-    from service.client import Client
+    from service.client import Client, Refused
 
     with Client(server) as client:
         if file.suffix.lower() == ".onnx":
@@ -156,23 +158,25 @@ def publish(
             )
             number, point = said["model_version"], f"argmax@{said['model_version']}"
             done = f"registered version {number} of model '{model}', which runs on {said['provider']}"
-            staged = f"; it is staged, and answers requests that ask for model_version {number}"
+            staged = f"; it is staged, and answers requests that ask for model_version {number}. "
+            came = ", the default" if said["is_default"] else f"{staged}{to_default(model, point)} makes it the default"
         else:
             said = client.publish(file, model, name=name or file.stem, model_version=model_version)
             number, point = said["model_version"], said["operating_point"]
-            done = f"published {point} for version {number} of model '{model}'"
-            staged = "; it answers requests that name it"
+            done, came = published(said), what_next(said)
         if make_default is not None:
-            said["default"] = client.set_default(model, model_version=number, point=point, reason=make_default)
-            done += ", now the default"
-        elif said["is_default"]:
-            done += ", the default"
-        else:
-            done += f"{staged}. 'setpoint points default {model} {point} --reason ...' makes it the default"
+            try:
+                if said.get("state") == "draft":
+                    raise Refused(f"it is {came.removeprefix(', ')}")
+                said["default"] = client.set_default(model, model_version=number, point=point, reason=make_default)
+            except Refused as error:
+                then = f"{to_default(model, point)} is what is left to do; publishing it again would add a version"
+                raise Refused(f"{done}, but not made the default: {error}. {then}") from None
+            came = ", now the default"
     if as_json:
         print(json.dumps(said, ensure_ascii=False))
     else:
-        print(done)
+        print(done + came)
 
 
 def main() -> None:

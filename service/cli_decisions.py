@@ -1,5 +1,5 @@
 """`setpoint decisions`: the decision log out of the store, as CSV or JSON lines on standard output; a server may run
-meanwhile.
+meanwhile. The store is the folder's, or the database's in SETPOINT_DATABASE.
 """
 
 import csv
@@ -14,7 +14,7 @@ import typer
 
 from calibrate.errors import InputError
 from service.domain import Decision
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 decisions = typer.Typer(name="decisions", no_args_is_help=True, help="The decision log.")
 _DATA = Settings.model_fields["data"].default
@@ -32,14 +32,17 @@ def export(
     end: Annotated[str | None, typer.Option("--to", help="The moment before which it ends.")] = None,
     form: Annotated[str, typer.Option("--format", help="csv or jsonl.")] = "csv",
 ) -> None:
-    """Write every entry between two moments (UTC unless they name a zone), the oldest first."""
-    from service.main import open_database
+    """Write every entry between two moments (UTC unless they name a zone), the oldest first.
+
+    Where SETPOINT_DATABASE is set, the store is that PostgreSQL database.
+    """
+    from service.main import open_existing
     from service.storage.decisions import SqlDecisions
 
     if form not in ("csv", "jsonl"):
         raise InputError(f"--format must be csv or jsonl, got {form[:50]!r}")
     bounds = _moment(start, "--from"), _moment(end, "--to")
-    database = open_database(Settings(data=data))
+    database = open_existing(read_settings({"data": data}))
     try:
         names = [each.name for each in fields(Decision)]
         table = csv.DictWriter(sys.stdout, names, lineterminator="\n")

@@ -15,7 +15,8 @@ import typer
 
 from calibrate import cli as library
 from calibrate.errors import InputError
-from service.client import Client, Refused
+from service.cli_points import print_table, published, what_next
+from service.client import Client, Refused, in_options
 
 jobs = typer.Typer(name="jobs", no_args_is_help=True, help="List, show and cancel calibrations of a running server.")
 
@@ -71,7 +72,7 @@ def calibrate(
     elif not wait:
         print(f"job {job['id']} is {job['state']}: 'setpoint jobs show {job['id']}' tells how far it is")
     if job["state"] == "failed":
-        raise Refused(f"the calibration failed: {job['error']['detail']}")
+        raise Refused(f"the calibration failed: {in_options(job['error']['detail'])}")
     if job["state"] == "cancelled":
         raise Refused(f"job {job['id']} was cancelled")
     if wait and not as_json:
@@ -85,21 +86,17 @@ def list_jobs(
     as_json: library.Json = False,
 ) -> None:
     """Calibrations, the newest first."""
-    from rich.console import Console  # it takes long to import, and `setpoint serve` needs none of it
-    from rich.table import Table
-
     with Client(server) as client:
         found = client.jobs(limit)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return
-    table = Table("job", "state", "model", "point", "metric", "by", "asked for")
+    rows = [["job", "state", "model", "point", "metric", "by", "asked for"]]
     for job in found:
         point = job["operating_point"] or job["name"]
-        table.add_row(
-            job["id"], _state(job), job["model"], point, job["metric"], job["principal"], job["created_at"][:19]
-        )
-    Console().print(table)
+        asked = job["metric"], job["principal"], job["created_at"][:19]
+        rows.append([job["id"], _state(job), job["model"], point, *asked])
+    print_table(rows)  # whole, however narrow the screen is: the ids are what other commands take
 
 
 @jobs.command()
@@ -112,7 +109,7 @@ def show(job_id: JobId, server: Server = SERVER, as_json: library.Json = False) 
     elif job["state"] == "done":
         print(_said(job))
     elif job["state"] == "failed":
-        print(f"failed: {job['error']['detail']}")
+        print(f"failed: {in_options(job['error']['detail'])}")
     else:
         print(_state(job))
 
@@ -127,7 +124,7 @@ def cancel(job_id: JobId, server: Server = SERVER, as_json: library.Json = False
 
 def _waited(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     """The job once it is over; a bar on the standard error shows how far it is."""
-    from rich.console import Console
+    from rich.console import Console  # it takes long to import, and `setpoint serve` needs none of it
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
@@ -157,10 +154,7 @@ def _state(job: dict[str, Any]) -> str:
 
 def _said(job: dict[str, Any]) -> str:
     result = job["result"]
-    lines = [
-        f"published {job['operating_point']} for version {job['model_version']} of model '{job['model']}'"
-        + (", the default" if result["is_default"] else "")
-    ]
+    lines = [published(result) + what_next(result)]
     found = result["evidence"].get(job["metric"])
     if found is not None and found["value"] is not None:
         kind = found["kind"].replace("_", "-")

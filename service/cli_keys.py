@@ -1,5 +1,7 @@
 """`setpoint keys`: makes, lists, rotates and revokes API keys, on the store itself; a running server sees it within a
 second. The key alone goes to standard output, once, so that a script can take it.
+
+Only `create` makes a store where there is none, since the first key may come before the first start, and says so.
 """
 
 import getpass
@@ -18,9 +20,13 @@ from calibrate.errors import InputError
 from service.domain import SCOPES, check_name
 from service.keys import Key, check_key_name, check_scopes, digest, make_secret
 from service.ports import Keys
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
-keys = typer.Typer(name="keys", no_args_is_help=True, help="Make, list, rotate and revoke API keys.")
+keys = typer.Typer(
+    name="keys",
+    no_args_is_help=True,
+    help="Make, list, rotate and revoke API keys, in the folder's store or in the database SETPOINT_DATABASE.",
+)
 
 Data = Annotated[Path, typer.Option(help="The folder that holds all state.", envvar="SETPOINT_DATA")]
 KeyId = Annotated[str, typer.Argument(help="The key's id, as the list shows it.")]
@@ -42,11 +48,12 @@ def create(
     now = datetime.now(UTC)
     key_id, secret = make_secret()
     models = None if not model else frozenset(check_name(each, "the name of a model") for each in model)
-    ends = None if expires == "never" else now + span(expires, "--expires")
+    held = life(expires)
+    ends = None if held is None else now + held
     kept = Key(
         key_id, check_key_name(name), digest(secret.encode()), check_scopes(scope), models, now, operator(), ends
     )
-    with opened(data) as store:
+    with opened(data, makes=True) as store:
         store.add(kept)
     _show_once(kept, secret, as_json)
 
@@ -62,7 +69,8 @@ def rotate(
     """Make a key in the place of another, with its name, scopes and models, and show it, once."""
     now = datetime.now(UTC)
     made, secret = make_secret()
-    ends = None if expires == "never" else now + span(expires, "--expires")
+    held = life(expires)
+    ends = None if held is None else now + held
     asked = Key(made, "", digest(secret.encode()), frozenset(), None, now, operator(), ends)
     with opened(data) as store:
         kept = store.rotate(key_id, asked, now + span(grace, "--grace"))
@@ -74,10 +82,14 @@ def revoke(
     key_id: KeyId,
     reason: Annotated[str, typer.Option(help="Why; the audit trail keeps it.")] = "",
     data: Data = DATA,
+    as_json: Json = False,
 ) -> None:
     """End a key now, and for good."""
     with opened(data) as store:
         ended = store.revoke(key_id, operator(), datetime.now(UTC), reason[:1000])
+    if as_json:
+        print(json.dumps(_told(ended, "revoked")))
+        return
     print(f"revoked key {key_id} of '{ended.name}'; running servers refuse it within a second")
 
 
@@ -90,6 +102,8 @@ def show(data: Data = DATA, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps([_told(key, state) for key, state in known]))
         return
+    if not known:
+        print("there are no keys")
     for key, state in known:
         ends = "never ends" if key.expires_at is None else f"ends {key.expires_at:%Y-%m-%d %H:%M} UTC"
         models = "every model" if key.models is None else ", ".join(sorted(key.models))
@@ -97,16 +111,33 @@ def show(data: Data = DATA, as_json: Json = False) -> None:
 
 
 @contextmanager
-def opened(data: Path) -> Iterator[Keys]:
-    """The keys of a folder's store; a server may have it open too. Raises: `StorageFailed`."""
-    from service.main import open_database
+def opened(data: Path, *, makes: bool = False) -> Iterator[Keys]:
+    """The keys of a folder's store; a server may have it open too. Raises: `StorageFailed`, also where there is no
+    store, unless `makes` is told.
+    """
+    from service.main import open_database, open_existing
     from service.storage.keys import SqlKeys
+    from service.storage.opening import has_store
 
-    database = open_database(Settings(data=data))
+    settings = read_settings({"data": data})
+    is_new = settings.database is None and not has_store(data)
+    database = open_database(settings) if makes else open_existing(settings)
+    if is_new:
+        typer.echo(f"made a new store in {data.resolve()}, where there was none", err=True)
     try:
         yield SqlKeys(database)
     finally:
         database.close()
+
+
+def life(text: str) -> timedelta | None:
+    """How long a key holds, None for `never`. Raises: `InputError`."""
+    if text == "never":
+        return None
+    held = span(text, "--expires")
+    if not held:
+        raise InputError(f"--expires must be more than 0, as 90d, or never; got {text!r}: such a key would never hold")
+    return held
 
 
 def span(text: str, option: str) -> timedelta:

@@ -36,7 +36,7 @@ def list_points(
 ) -> None:
     """List a model's points with their state and evidence."""
     with _at(server) as client:
-        found = client.get("models", model, "operating-points", model_version=model_version)
+        found = client.all("models", model, "operating-points", model_version=model_version)
     if as_json:
         _print_json(found)
         return
@@ -46,7 +46,7 @@ def list_points(
         evidence = [_value(point["evidence"].get(name)) for name in _METRICS]
         about = [point["operating_point"], point["state"], str(point["model_version"]), point["metric"] or "-"]
         rows.append([*about, *evidence, point["author"] or "-", point["approved_by"] or "-", ", ".join(also)])
-    _print_table(rows)
+    print_table(rows)
 
 
 @points.command()
@@ -65,7 +65,7 @@ def show(model: Model, point: Point, server: Server = HERE, as_json: Json = Fals
     print(f"{found['method']} for {found['metric'] or 'no metric'}{' under ' if constraints else ''}{constraints}")
     if found["threshold"] is not None:
         print(f"threshold {found['threshold']:.4g} on the probability of {found['point']['classes'][1]}")
-    _print_table([["metric", "value", "low", "high", "rows", "kind"], *map(_told, found["evidence"].items())])
+    print_table([["metric", "value", "low", "high", "rows", "kind"], *map(_told, found["evidence"].items())])
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     print(f"evidence {found['evidence_digest']}")
@@ -102,7 +102,7 @@ def shadow(
     share = f", {100 * found['differ'] / found['rows']:.3g} % differ" if found["rows"] else ""
     print(f"{found['operating_point']} ({found['state']}): {found['rows']} rows{share}, {found['skipped']} not counted")
     pairs = [[each["answered_by"], each["answered"], each["shadow"], str(each["rows"])] for each in found["pairs"]]
-    _print_table([["answered by", "answered", "shadow", "rows"], *pairs])
+    print_table([["answered by", "answered", "shadow", "rows"], *pairs])
 
 
 @points.command()
@@ -152,11 +152,11 @@ def alias(
     """List aliases, lead one to a point, or take one away."""
     with _at(server) as client:
         if name is None:
-            found = client.get("models", model, "aliases")
+            found = client.all("models", model, "aliases")
         elif drop == (point is not None) or reason is None:
             raise InputError("an alias needs a point to lead to, or --drop, and --reason, which is kept")
         elif drop:
-            found = client.do("DELETE", "models", model, "aliases", name, reason=reason)
+            found = client.drop("models", model, "aliases", name, reason=reason)
         else:
             said = {"operating_point": point, "reason": reason, "override": override or None}
             found = [client.do("PUT", "models", model, "aliases", name, **said)]
@@ -164,7 +164,30 @@ def alias(
         _print_json(found)
         return
     rows = [[each["alias"], each["operating_point"], str(each["model_version"])] for each in found]
-    _print_table([["alias", "point", "version"], *rows])
+    print_table([["alias", "point", "version"], *rows])
+
+
+def published(point: dict[str, Any]) -> str:
+    """Which point was published."""
+    return f"published {point['operating_point']} for version {point['model_version']} of model '{point['model']}'"
+
+
+def what_next(point: dict[str, Any]) -> str:
+    """What a point that was published does now, and what comes next."""
+    model, label, state = point["model"], point["operating_point"], point["state"]
+    if point["is_default"]:
+        return ", the default"
+    if state == "approved":
+        return f"; it answers requests that name it. {to_default(model, label)} makes it the default"
+    if state == "draft":
+        approve = f"'setpoint points approve {model} {label} --reason ...'"
+        return f", a draft that answers nobody until somebody else than {point['author']} approves it: {approve}"
+    return f", which is {state} by now"
+
+
+def to_default(model: str, label: str) -> str:
+    """The command that makes a point the default."""
+    return f"'setpoint points default {model} {label} --reason ...'"
 
 
 def _at(server: str) -> "Client":
@@ -213,7 +236,8 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _print_table(rows: list[list[str]]) -> None:
+def print_table(rows: list[list[str]]) -> None:
+    """Columns as wide as what stands in them; nothing is cut."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -300,8 +300,13 @@ class Model:
         found = self._exact.get(label)
         if found is None:
             self._check_whole(label)
-            named = "" if "@" in label else ": name it exactly, as name@version"
-            raise UnknownPoint(f"model '{self.name}' has no operating point {label[:200]!r}{named}")
+            versions = [record.version for record in self.points if record.name == label]
+            if "@" not in label:
+                as_in = f"{label}@{max(versions)}" if versions else "name@version"
+                raise UnknownPoint(
+                    f"wanted a point of model '{self.name}' with its version, as {as_in}; got {label[:200]!r}"
+                )
+            raise UnknownPoint(f"model '{self.name}' has no operating point {label[:200]!r}")
         return found
 
     def find(self, reference: str, model_version: int | None = None) -> PointRecord:

@@ -46,6 +46,12 @@ def open_database(settings: Settings) -> Database:
     return opening.open_database(address, settings.data, settings.start_s)
 
 
+def open_existing(settings: Settings) -> Database:
+    """The same, where there is a store already: nothing is made. Raises: `StorageFailed`."""
+    address = None if settings.database is None else settings.database.get_secret_value()
+    return opening.open_existing(address, settings.data)
+
+
 def check_guarded(settings: Settings, ring: KeyRing) -> None:
     """Raises `Unguarded` where others could reach the server, and it has neither a token nor keys."""
     if not ring.guarded and not settings.is_loopback:

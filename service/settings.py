@@ -2,6 +2,8 @@
 
 import ipaddress
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,13 +13,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from calibrate.errors import InputError
 
 LEAST_TOKEN = 16
+PREFIX = "SETPOINT_"
+OTHERS = frozenset({"SETPOINT_SERVER", "SETPOINT_PORT_TWO"})  # of the commands that ask a server, and of compose.yaml
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 class Settings(BaseSettings):
     """How a server runs. Each field is also an environment variable: `port` is `SETPOINT_PORT`."""
 
-    model_config = SettingsConfigDict(env_prefix="SETPOINT_", frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     host: str = Field("127.0.0.1", description="The address to listen on; any but loopback needs a token or keys.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
@@ -175,6 +179,18 @@ def read_settings(given: dict[str, Any]) -> Settings:
     except ValidationError as error:
         faults = [_fault(item) for item in error.errors(include_input=False)]
         raise InputError("; ".join(faults)) from None
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Of names of variables those with our prefix that are no setting, each with the setting that is nearest to it."""
+    known = [field.upper() for field in Settings.model_fields]
+    told = []
+    for name in sorted(names):
+        rest = name.upper().removeprefix(PREFIX)
+        if name.upper().startswith(PREFIX) and rest not in known and name.upper() not in OTHERS:
+            near = get_close_matches(rest, known, n=1, cutoff=0.7)
+            told.append(f"{name[:100]} (is {PREFIX}{near[0]} meant?)" if near else name[:100])
+    return told
 
 
 def _fault(item: Any) -> str:

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.main import get_command
 
 from calibrate import errors as library
 from calibrate.errors import InputError, SetpointError
@@ -73,6 +75,25 @@ def test_commands_and_settings() -> None:
     for name, field in Settings.model_fields.items():
         shown = "none" if field.default in (None, "") else f"`{field.default}`"
         assert settings[f"SETPOINT_{name.upper()}"][0] == shown
+
+
+def test_which_commands_take_json() -> None:
+    """All but those that the reference names."""
+    without = re.search(r"All take `--json` but (.*?)\.\s", REFERENCE, re.DOTALL)
+    assert without is not None
+    named = set(re.findall(r"`(\w+)`", without[1]))
+    for path, command in leaves(get_command(app), ()):
+        assert any("--json" in option.opts for option in command.params) == (path[0] not in named), path
+
+
+def leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with its path."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path, command
+    else:
+        for name, each in inner.items():
+            yield from leaves(each, (*path, name))
 
 
 def test_routes() -> None:

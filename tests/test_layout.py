@@ -53,7 +53,7 @@ ALLOWED |= {
     "service.domain": {"service.errors"},
     "service.settings": set(),
     "service.client": set(),
-    "service.cli_jobs": {"service.client"},
+    "service.cli_jobs": {"service.client", "service.cli_points"},
     "service.connections": set(),
     "service.keys": {"service.domain", "service.errors"},
     "service.facts": {"service.errors"},

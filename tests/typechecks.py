@@ -23,7 +23,7 @@ _jaxtyped: Any = jaxtyping.jaxtyped
 
 def install() -> None:
     """Checks what is imported of the library from here on."""
-    jaxtyping.jaxtyped = _sparingly
+    jaxtyping.jaxtyped = _sparingly  # type: ignore[assignment]  # the hook calls it with its keyword alone
     jaxtyping.install_import_hook("calibrate", f"{__name__}.check").__enter__()
 
 
@@ -33,8 +33,9 @@ def _sparingly(*, typechecker: Any) -> Callable[[Any], Any]:
     def decorate(given: Any) -> Any:
         if isinstance(given, FunctionType):
             return _first_calls(given, _jaxtyped(given, typechecker=typechecker))
-        if is_dataclass(given) and isinstance(given.__init__, FunctionType):
-            given.__init__ = _first_calls(given.__init__, _jaxtyped(given.__init__, typechecker=typechecker))
+        made: Any = getattr(given, "__init__", None)
+        if is_dataclass(given) and isinstance(made, FunctionType):
+            setattr(given, "__init__", _first_calls(made, _jaxtyped(made, typechecker=typechecker)))  # noqa: B010
             return given
         return _jaxtyped(given, typechecker=typechecker)
 

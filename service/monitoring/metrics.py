@@ -83,7 +83,6 @@ class Metrics:
         self._calibration_s = histogram(
             "setpoint_calibration_duration_seconds", "Seconds that a calibration took.", buckets=_LONG_S
         )
-        self._dropped = counter("setpoint_decision_log_dropped", "Decisions that the decision log had no place for.")
         self._answered: dict[tuple[str, str, int], tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._rows: dict[tuple[str, int], Counter] = {}
         self._ran: dict[tuple[str, int], tuple[Tally, Tally]] = {}
@@ -150,10 +149,6 @@ class Metrics:
         """A calibration ended: `done`, `infeasible`, `refused`, `failed`, `cancelled`."""
         self._calibrations.labels(outcome).inc()
         self._calibration_s.observe(seconds)
-
-    def decision_dropped(self) -> None:
-        """The decision log had no place for a decision."""
-        self._dropped.inc()
 
     def looked(self, ready: bool) -> None:
         """Whether the server is ready, asked just before the metrics are read."""

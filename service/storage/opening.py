@@ -39,7 +39,7 @@ def open_existing(address: str | None, folder: Path) -> Database:
     Raises: `StorageFailed`, also where its tables are of another release.
     """
     url = _address(address, folder)
-    if address is None and not (folder / "setpoint.db").is_file():
+    if address is None and not has_store(folder):
         raise StorageFailed(f"there is no store in {folder}")
     database = Database(url, migrates=False)
     with database.look() as step:
@@ -53,6 +53,11 @@ def open_existing(address: str | None, folder: Path) -> Database:
             "serves it, or start a server of this one first"
         )
     return database
+
+
+def has_store(folder: Path) -> bool:
+    """Whether the SQLite file is in the folder."""
+    return _sqlite(folder).is_file()
 
 
 def open_empty(address: str | None, folder: Path) -> Database:
@@ -96,7 +101,11 @@ def open_artifacts(address: str | None, folder: Path) -> Artifacts:
 
 
 def _address(address: str | None, folder: Path) -> URL:
-    return sqlite_address(folder / "setpoint.db") if address is None else postgres_address(address)
+    return sqlite_address(_sqlite(folder)) if address is None else postgres_address(address)
+
+
+def _sqlite(folder: Path) -> Path:
+    return folder / "setpoint.db"
 
 
 def _may_come(error: BaseException) -> bool:

@@ -184,7 +184,7 @@ def test_the_models_own_rule_is_always_approved(store: SqlStore) -> None:
     """And states are changed by exact names only."""
     refused(store, to_state("argmax@1", "retired", why()), Conflict, "the model's own rule")
     add(store)
-    refused(store, to_state("p", "retired", why()), UnknownPoint, "name it exactly, as name@version")
+    refused(store, to_state("p", "retired", why()), UnknownPoint, "with its version, as p@")
 
 
 def test_rolling_back_walks_back_step_by_step(store: SqlStore) -> None:

@@ -145,6 +145,7 @@ def everything(caller: Caller) -> set[int]:
 def test_what_a_user_sent_is_in_no_log(tmp_path: Path, style: str) -> None:
     """Every route, every kind of mistake, every level, and faults of the server."""
     settings = {"SETPOINT_LOG_FORMAT": style, "SETPOINT_LOG_LEVEL": "debug", "SETPOINT_LOG_REQUESTS": "all"}
+    settings["SETPOINT_APROVAL"] = "a-mistyped-name"
     with running(tmp_path, SETPOINT_TOKEN=TOKEN, **settings) as server:
         caller = Caller(server)
         seen = everything(caller)
@@ -157,6 +158,10 @@ def test_what_a_user_sent_is_in_no_log(tmp_path: Path, style: str) -> None:
     assert len(log.splitlines()) > 50
     for secret in NEVER:
         assert secret not in log, [line for line in log.splitlines() if secret in line][:3]
+    (told,) = [line for line in log.splitlines() if "SETPOINT_" in line]
+    assert "warning" in told
+    assert "SETPOINT_APROVAL (is SETPOINT_APPROVAL meant?)" in told
+    assert "a-mistyped-name" not in log
     assert "Gather" in log, "what the runtime says of the node is kept"
     assert "health" not in re.sub(r"service/web/health\S*", "", log)
     if style == "json":

@@ -19,13 +19,20 @@ def test_a_point_is_fitted_on_the_server_and_its_job_looked_up(server: Server, t
     asked = ("calibrate", tmp_path / "val.npz", "--model", "m", "--metric", "f1", "--name", "best", "--key", "k", *to)
     said = setpoint(*asked).stdout
     expected = fit(cache, metric="f1")
-    assert said.splitlines()[0] == "published best@1 for version 1 of model 'm'"
+    assert said.splitlines()[0] == (
+        "published best@1 for version 1 of model 'm'; it answers requests that name it. "
+        "'setpoint points default m best@1 --reason ...' makes it the default"
+    )
     assert f"f1 {expected.evidence['f1'].value:.4f} (" in said
     again = json.loads(setpoint(*asked, "--json").stdout)
     assert again["operating_point"] == "best@1"
     shown = json.loads(setpoint("jobs", "show", again["id"], "--json", *to).stdout)
     assert OperatingPoint.from_dict(shown["result"]["point"]) == expected.point
-    assert "best@1" in setpoint("jobs", "list", *to).stdout
+    for columns in ("20", "80"):  # an id that is cut is of no use
+        titles, line, *rest = setpoint("jobs", "list", *to, COLUMNS=columns).stdout.splitlines()
+        assert titles.split()[:4] == ["job", "state", "model", "point"]
+        assert line.split()[:5] == [again["id"], "done", "m", "best@1", "f1"]
+        assert not rest
     failed = setpoint(*asked[:-4], *to, "--constraint", "recall >= 0.999 @ 95%", code=1).stderr
     assert "the calibration failed: " in failed
     assert "needs 2995 rows" in failed.replace("\n", " ")

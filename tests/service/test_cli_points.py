@@ -50,6 +50,11 @@ def test_a_point_lives_from_list_to_retired(server: Server, model: str) -> None:
     )
     with pytest.raises(Refused, match=r"\(409\).* wanted f1 >= 0.6, found 0.5 \[0.4, 0.6\] on 60 submitted rows"):
         points(server, "default", model, "p@1", "--reason", "try")
+    with pytest.raises(Refused, match="--override with the reason lets it answer nevertheless"):
+        points(server, "alias", model, "prod", "p@2", "--reason", "for the tills")
+    for command in ("approve", "retire", "shadow"):
+        with pytest.raises(Refused, match=r"wanted a point of model .* with its version, as p@2; got 'p'"):
+            points(server, command, model, "p", "--reason", "x")
     said = points(server, "default", model, "p@1", "--reason", "try", "--override", "--expected", "argmax@1")
     assert f"default of model '{model}': p@1 of version 1; a rollback goes back to argmax@1 of version 1" in said
     assert "warning: wanted f1 >= 0.6" in said

@@ -129,6 +129,9 @@ def test_the_log_out_of_the_store(start: Start, tmp_path: Path) -> None:
     assert export("--to", "2020-01-01T00:00+02:00", "--format", "jsonl").stdout == ""
     for options, said in ((("--format", "xml"), "csv or jsonl"), (("--from", "soon"), "--from must be a moment")):
         assert said in str(export(*options).exception)
+    slip = CliRunner().invoke(app, ["decisions", "export", "--data", str(tmp_path / "typo")])
+    assert (str(slip.exception), slip.stdout) == (f"there is no store in {tmp_path / 'typo'}", "")
+    assert not (tmp_path / "typo").exists()
 
 
 def test_what_is_required_is_kept_before_the_answer(

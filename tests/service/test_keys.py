@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
+from calibrate.errors import InputError
 from service.auth.rates import Rates
 from service.auth.ring import KeyRing
 from service.cli import app
@@ -60,6 +61,7 @@ def test_the_first_key_closes_a_server_that_was_open(start: Start, tmp_path: Pat
         {"authorization": f"bearer  {key} "},
         {"X-API-Key": key},
         {"Authorization": f"Basic {basic}"},
+        {"Authorization": "Negotiate x", "X-API-Key": key},
     ):
         assert ask(client, headers).status_code == 200, headers
     for headers in (
@@ -70,6 +72,8 @@ def test_the_first_key_closes_a_server_that_was_open(start: Start, tmp_path: Pat
         {"Authorization": "Basic " + base64.b64encode(key.encode()).decode()},
         {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()},
         {"X-API-Key": ""},
+        {"Authorization": "Bearer wrong", "X-API-Key": key},
+        {"Authorization": "Basic !!!", "X-API-Key": key},
         {"Authorization": "Negotiate x", "Cookie": f"key={key}"},
     ):
         refused(ask(client, headers), 401, "unauthorized")
@@ -120,6 +124,12 @@ def test_a_revoked_key_is_refused_and_the_server_stays_closed(start: Start, tmp_
     key = made(data, "--scope", "predict")
     client = start()
     assert ask(client, bearer(key["key"])).status_code == 200
+    other = json.loads(
+        setpoint("create", "--name", "b", "--scope", "predict", "--expires", "never", "--json", data=data).stdout
+    )
+    said = json.loads(setpoint("revoke", other["id"], "--json", data=data).stdout)
+    assert (said["id"], said["state"]) == (other["id"], "revoked")
+    assert "key" not in said
     result = setpoint("revoke", key["id"], "--reason", "it leaked", data=data)
     assert "revoked" in result.stdout
     time.sleep(SEEN_S)
@@ -154,15 +164,47 @@ def test_keys_open_a_server_to_other_machines(tmp_path: Path) -> None:
         (["create", "--name", "x", "--scope", "predict", "--model", "../x"], "the name of a model"),
         (["create", "--name", "x", "--scope", "predict", "--expires", "soon"], "--expires must be a number"),
         (["create", "--name", "x", "--scope", "predict", "--expires", "99999w"], "100 years at most"),
+        (["create", "--name", "x", "--scope", "predict", "--expires", "0d"], "--expires must be more than 0"),
+        (["rotate", "nope", "--expires", "0s"], "--expires must be more than 0"),
         (["rotate", "nope"], "there is no key 'nope'"),
         (["revoke", "nope"], "there is no key 'nope'"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, arguments: list[str], said: str) -> None:
     """With the item, and nothing is kept."""
+    before = [made(tmp_path, "--scope", "predict")["id"]]
     result = setpoint(*arguments, data=tmp_path)
     assert said in str(result.exception)
-    assert json.loads(setpoint("list", "--json", data=tmp_path).stdout) == []
+    assert [key["id"] for key in json.loads(setpoint("list", "--json", data=tmp_path).stdout)] == before
+
+
+@pytest.mark.parametrize("command", [["list"], ["rotate", "x"], ["revoke", "x"]])
+def test_a_folder_without_a_store_is_told_as_one(tmp_path: Path, command: list[str]) -> None:
+    """And nothing is made in it: a name with a slip is not a store without keys."""
+    result = setpoint(*command, data=tmp_path / "typo")
+    assert str(result.exception) == f"there is no store in {tmp_path / 'typo'}"
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_first_key_makes_the_store_and_says_where(tmp_path: Path) -> None:
+    """Once; a command that is refused makes none, and a store without keys is told as one."""
+    data = tmp_path / "new"
+    asked = ("create", "--scope", "predict", "--name")
+    assert setpoint(*asked, "token", data=data).exception
+    assert not data.exists()
+    first = setpoint(*asked, "a", data=data)
+    assert f"made a new store in {data}, where there was none" in first.stderr
+    assert first.stdout.startswith("sp_")
+    assert "made a new store" not in setpoint(*asked, "b", data=data).stderr
+    make_app(Settings(data=tmp_path / "empty"))
+    assert setpoint("list", data=tmp_path / "empty").stdout == "there are no keys\n"
+
+
+def test_a_setting_that_is_wrong_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the command has no use for it."""
+    monkeypatch.setenv("SETPOINT_PORT", "http")
+    assert "port" in str(setpoint("list", data=tmp_path).exception)
+    assert isinstance(setpoint("list", data=tmp_path).exception, InputError)
 
 
 def test_an_address_that_presents_wrong_keys_is_made_to_wait(start: Start, tmp_path: Path) -> None:

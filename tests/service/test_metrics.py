@@ -96,6 +96,7 @@ def test_the_reference_has_every_metric(fraud: TestClient) -> None:
     metrics: Metrics = doorway.monitor.metrics
     metrics.audit_length = metrics.queued_jobs = lambda: 1
     metrics.shadow_rows = lambda: {("fraud", "p@1", True): 1}
+    metrics.decisions = lambda: {"kept": 1, "dropped": 0}
     metrics.waited("fraud", 1, 0.1)
     metrics.predicted("fraud", 1, 1)
     metrics.model_ran("fraud", 1, 1, 0.1)
