@@ -11,6 +11,7 @@ Decided here:
 """
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -45,7 +46,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._lifecycle, self._drain_s, self._stop_s = lifecycle, drain_s, stop_s
         self._stops_at: float | None = None
-        self._is_told = False
+        self._is_told = self._is_settled = False
         self._wake, self._waker = os.pipe()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
@@ -62,6 +63,9 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether it is time to stop."""
         stop = await super().on_tick(counter)
+        if self._lifecycle.is_started and not self._is_settled:
+            self._is_settled = True
+            gc.freeze()  # what was made for the start stays; to look through it again and again holds up answers
         if self._stops_at is not None:
             self._tell_connections()
             self.should_exit = self.should_exit or time.monotonic() >= self._stops_at

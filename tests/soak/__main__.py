@@ -1,9 +1,11 @@
-"""Runs every soak in full and writes what was seen to `docs/soak.md`; `python -m tests.soak NAME ...` runs only those.
+"""Runs every soak in full and writes what was seen to `docs/soak.md`; `python -m tests.soak NAME ...` runs only those,
+and writes only their rows.
 
 What fell short is written down as it was, and ends the command with 1.
 """
 
 import asyncio
+import os
 import platform
 import sys
 import tempfile
@@ -79,17 +81,25 @@ SOAKS: dict[str, tuple[str, Callable[[Path], Told]]] = {
 
 def main(names: list[str]) -> int:
     """Runs them and writes the page."""
-    rows, fell_short = [], 0
+    fell_short = 0
     for name in names or SOAKS:
         what, run = SOAKS[name]
         with tempfile.TemporaryDirectory(prefix="setpoint-soak-") as folder:
             text, found = run(Path(folder))
         fell_short += bool(found)
-        rows.append(f"| {name} | {what} | {text} | {'; '.join(found[:5])[:1000] if found else 'none'} |")
-        print(rows[-1], flush=True)
-    if not names:
-        PAGE.write_text(_page(rows), encoding="utf-8")
+        seen = f"{datetime.now(UTC):%d %B %Y}, {version('setpoint')}"
+        row = f"| {name} | {what} | {text} | {'; '.join(found[:5])[:1000] if found else 'none'} | {seen} |"
+        print(row, flush=True)
+        _write(name, row)
     return 1 if fell_short else 0
+
+
+def _write(name: str, row: str) -> None:
+    """Puts the row of a soak in the place of its last one."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| ")}
+    rows[name] = row
+    PAGE.write_text(_page([rows[each] for each in SOAKS if each in rows]), encoding="utf-8")
 
 
 def _page(rows: list[str]) -> str:
@@ -98,13 +108,13 @@ def _page(rows: list[str]) -> str:
         [
             "# Long runs",
             "",
-            f"Setpoint {version('setpoint')} on {platform.system()} {platform.machine()}, Python "
-            f"{platform.python_version()}, {datetime.now(UTC):%d %B %Y}: written by `make soak`, which takes about an "
-            "hour. *Faults* are answers that were wrong or missing, changes that were lost or half done, and what",
-            "readiness did not tell. `make test` does the same for seconds.",
+            "What was broken on purpose, and what came of it: written by `make soak`, which takes about an hour;",
+            "`make test` does the same for seconds. *Faults* are answers that were wrong or missing, changes that were",
+            f"lost or half done, and what readiness did not tell. {os.cpu_count()} cores of {platform.machine()}, "
+            f"Python {platform.python_version()}.",
             "",
-            "| soak | does | figures | faults |",
-            "| --- | --- | --- | --- |",
+            "| soak | does | figures | faults | seen |",
+            "| --- | --- | --- | --- | --- |",
             *rows,
             "",
         ]
