@@ -20,7 +20,7 @@ from service.web.hot import Reply
 
 NPY = b"application/x-npy"
 _FIELDS = ("model", "model_version", "operating_point", "compare", "rows", "priority", "timeout_ms")
-_MOST_QUERY = 8192
+_MOST_QUERY, _MOST_FIELDS = 8192, 200
 
 
 def read_head(query: bytes, headers: Mapping[bytes, bytes]) -> Mapping[str, Any]:
@@ -34,8 +34,10 @@ def _read_query(query: bytes) -> Mapping[str, Any]:
     """What the address says beside the rows: `compare` may come more than once. Raises: `BadRequest`."""
     if len(query) > _MOST_QUERY:
         raise BadRequest(f"the query may have {_MOST_QUERY} bytes, got {len(query)}")
+    if query.count(b"&") >= _MOST_FIELDS:
+        raise BadRequest(f"the query may have at most {_MOST_FIELDS} fields, got more")
     found: dict[str, Any] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=200):
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in _FIELDS:
             raise BadRequest(f"with rows as .npy or Arrow the query takes {', '.join(_FIELDS)}; got {name[:100]!r}")
         if name == "compare":

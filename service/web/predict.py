@@ -26,6 +26,7 @@ from service.web.tensors import fit_inputs, read_inputs, read_json, read_numbers
 _ROWS = ("inputs", "features", "logits")
 _KEYS = {"model", "model_version", *_ROWS, "operating_point", "compare", "priority", "timeout_ms"}
 MOST_NUMBERS = 10_000_000  # rows times classes: the answer holds two numbers for each, as Python objects
+MOST_COMPARED = 100  # points of one call, each with a label for every row
 LEAST_PRIORITY, MOST_TIMEOUT_MS = 1000, 3_600_000
 _SHORT_BYTES = 2**18  # of a body, read in about a millisecond
 _SHORT_NPY_BYTES = 2**22  # which is not read, only looked through
@@ -98,6 +99,7 @@ def _read(asked: HotCall) -> Ask:
     if not packed and not call.keys() <= _KEYS:
         unknown = sorted(call.keys() - _KEYS)
         raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
+    compare = _compare(call["compare"]) if "compare" in call else []
     name = _text(call.get("model"), "model")
     asked.principal.check_model(name)
     model = service.registry.model(name)
@@ -105,20 +107,20 @@ def _read(asked: HotCall) -> Ask:
     if number is not None and type(number) is not int:
         raise BadRequest(f"model_version must be a whole number, got {number!r}"[:200])
     version = model.version(number)
+    most = service.settings.predict_rows, len(compare)
     if packed:
         found = read_packed(body, service.settings.unpacked_bytes)
-        rows = _packed_rows(found, call.get("rows", "inputs"), version, service.settings.predict_rows)
+        rows = _packed_rows(found, call.get("rows", "inputs"), version, most)
     else:
-        rows = _rows(call, version, service.settings.predict_rows)
+        rows = _rows(call, version, most)
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
         references = _texts(references, "operating_point", "a name, or a list of names with one for each row")
-    compare = _texts(call["compare"], "compare") if "compare" in call else []
     as_npy = packed and not compare and NPY in asked.headers.get(b"accept", b"")
     return Ask(model, version, rows, references, compare, _priority(call), _timeout(call), as_npy)
 
 
-def _rows(call: Mapping[str, Any], version: ModelVersion, most: int) -> Rows:
+def _rows(call: Mapping[str, Any], version: ModelVersion, most: tuple[int, int]) -> Rows:
     inputs, features, logits = call.get("inputs"), call.get("features"), call.get("logits")
     if (inputs is None) + (features is None) + (logits is None) != 2:
         given = [key for key in _ROWS if call.get(key) is not None]
@@ -133,7 +135,9 @@ def _rows(call: Mapping[str, Any], version: ModelVersion, most: int) -> Rows:
     return Rows(logits=read_numbers(logits, "logits"))
 
 
-def _packed_rows(found: np.ndarray | dict[str, np.ndarray], kind: str, version: ModelVersion, most: int) -> Rows:
+def _packed_rows(
+    found: np.ndarray | dict[str, np.ndarray], kind: str, version: ModelVersion, most: tuple[int, int]
+) -> Rows:
     if kind not in _ROWS:
         raise BadRequest(f"rows must be one of {', '.join(_ROWS)}; got {kind[:100]!r}")
     _check_rows(found.values() if isinstance(found, dict) else (found,), version, most)
@@ -142,12 +146,17 @@ def _packed_rows(found: np.ndarray | dict[str, np.ndarray], kind: str, version: 
     return Rows(features=to_matrix(found)) if kind == "features" else Rows(logits=to_matrix(found))
 
 
-def _check_rows(given: Iterable[Any], version: ModelVersion, most: int) -> None:
-    most = min(most, MOST_NUMBERS // len(version.classes))
+def _check_rows(given: Iterable[Any], version: ModelVersion, limits: tuple[int, int]) -> None:
+    """`limits` are the most rows of a call, and how many points it compares, of which each has a label for each row."""
+    settled, compared = limits
+    most = min(settled, MOST_NUMBERS // len(version.classes))
+    most_compared = MOST_NUMBERS // (1 + compared)
     for rows in given:
         count = len(rows) if isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim) else 0
         if count > most:
             raise TooLarge(f"a call may have at most {most} rows of {len(version.classes)} classes, got {count}")
+        if count > most_compared:
+            raise TooLarge(f"a call that compares {compared} points may have at most {most_compared} rows, got {count}")
 
 
 def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
@@ -169,6 +178,14 @@ def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
         }
     reply["request_id"] = request_id
     return orjson.dumps(reply)
+
+
+def _compare(value: Any) -> list[str]:
+    """The points to compare, each once. Raises: `BadRequest`, `TooLarge`."""
+    compare = list(dict.fromkeys(_texts(value, "compare")))
+    if len(compare) > MOST_COMPARED:
+        raise TooLarge(f"a call may compare at most {MOST_COMPARED} points, got {len(compare)}")
+    return compare
 
 
 def _priority(call: Mapping[str, Any]) -> int:

@@ -68,7 +68,9 @@ class PredictRequest(Wire):
         description="`name` (its latest approved version), `name@version` or an alias, or a list with one per row; "
         "else the default.",
     )
-    compare: list[str] = Field([], description="Points whose labels are given beside; drafts and shadows too.")
+    compare: list[str] = Field(
+        [], description="Up to 100 points whose labels are given beside; drafts and shadows too."
+    )
     priority: int = Field(
         0, ge=0, le=1000, description="Whose turn it is where calls wait: 1 is the most urgent, 0 the same as 100."
     )

@@ -154,6 +154,8 @@ def test_a_body_that_does_not_fit_is_refused(
         ("model=fraud&rows=x", 400, "bad-request", "rows must be one of inputs, features, logits"),
         ("model=fraud&timeout_ms=0", 400, "bad-request", "timeout_ms must be"),
         ("model=fraud&" + "compare=a&" * 2000, 400, "bad-request", "the query may have"),
+        ("model=fraud&" + "compare=a&" * 300, 400, "bad-request", "at most 200 fields"),
+        ("model=fraud" + "".join(f"&compare=p@{i}" for i in range(101)), 413, "too-large", "at most 100 points, got"),
     ],
 )  # fmt: skip
 def test_a_query_that_does_not_fit_is_refused(

@@ -126,6 +126,25 @@ def test_compare_tells_what_other_points_would_say(fraud: TestClient) -> None:
     assert "compare" not in ask(fraud, inputs=X.tolist())
 
 
+def test_compare_is_bounded(standing: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that comes again costs nothing; points, and rows times points, have a limit."""
+    logits = [[0, 1]] * 5000
+    many = {"model": "fraud", "logits": logits, "compare": ["argmax"] * 16_000}
+    assert standing.post("/predict", json=many).json()["compare"] == {"argmax": ["fraud"] * 5000}
+    assert peak_bytes(lambda: standing.post("/predict", json=many)) < 50_000_000
+    body = {"model": "fraud", "logits": [[0, 1]], "compare": [f"p@{i}" for i in range(101)]}
+    assert "at most 100 points, got 101" in refused(standing.post("/predict", json=body), 413, "too-large")
+    body["compare"] = body["compare"][:100]
+    refused(standing.post("/predict", json=body), 404, "unknown-point")
+    monkeypatch.setattr("service.web.predict.MOST_NUMBERS", 20)
+    for rows, status in ((6, 200), (7, 413)):
+        body = {"model": "fraud", "logits": [[0, 1]] * rows, "compare": ["argmax", "argmax@1"]}
+        answer = standing.post("/predict", json=body)
+        assert answer.status_code == status
+    assert "compares 2 points may have at most 6 rows, got 7" in refused(answer, 413, "too-large")
+    alive(standing)
+
+
 def test_a_staged_version_answers_only_where_it_is_named(fraud: TestClient) -> None:
     """With a point of its own; nothing that is live changes until the default is moved, both in one step."""
     before = ask(fraud, inputs=X.tolist())
