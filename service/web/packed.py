@@ -17,6 +17,7 @@ from calibrate.io.packed import npy_header
 from service.errors import BadRequest
 from service.inference import Answer
 from service.web.hot import Reply
+from service.web.tensors import fit_columns
 
 NPY = b"application/x-npy"
 _FIELDS = ("model", "model_version", "operating_point", "compare", "rows", "priority", "timeout_ms")
@@ -72,7 +73,7 @@ def to_inputs(found: np.ndarray | Mapping[str, np.ndarray], ports: Sequence[Port
             else found[port.name]
             for port in ports
         }
-    return {ports[0].name: to_matrix(found)} if len(ports) == 1 else found
+    return {ports[0].name: to_matrix(fit_columns(found, ports[0]))} if len(ports) == 1 else found
 
 
 def to_matrix(found: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:

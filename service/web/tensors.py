@@ -1,13 +1,15 @@
 """Numbers off the wire: JSON read by hand into the arrays that a model takes.
 
 Decided here: no pydantic on tensors, it costs ten times the parsing; a `null` is a missing value, NaN in a float input;
-nothing is guessed, so a text where a number belongs is an error that names its place. Texts never reach numpy, whose
-arrays of them are as wide as the longest: one long text among a million numbers would take all memory.
+nothing is guessed, so a text where a number belongs is an error that names its place. A whole number for an input of
+integers is taken to its last digit or refused, whatever stands beside it. Texts never reach numpy, whose arrays of them
+are as wide as the longest: one long text among a million numbers would take all memory.
 """
 
 import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -20,6 +22,7 @@ from calibrate.io.model import Port
 from service.errors import BadRequest
 
 _IS_LITTLE = sys.byteorder == "little"
+_BELOW_INT64 = -(2.0**63)  # is what the parser makes of -9223372036854775809 too; -2**63 itself comes as an int
 _MOST_PACKED = 2**18  # numbers, that are a tuple of Python's for a moment
 
 
@@ -87,6 +90,18 @@ def fit_inputs(given: Mapping[str, np.ndarray], ports: Sequence[Port]) -> dict[s
         wanted = ", ".join(port.name for port in ports)
         raise BadRequest(f"inputs must have the names {wanted}; got {', '.join(given) or 'none'}")
     return _even({port.name: _fit(given[port.name], port) for port in ports})
+
+
+def fit_columns(columns: Mapping[str, np.ndarray], port: Port) -> dict[str, np.ndarray]:
+    """Columns of numbers of several types each as the type of an input: side by side they would become one type, in
+    which a large whole number may be another. Raises: `BadRequest`, naming the column and the row.
+    """
+    if port.dtype == "str" or len({array.dtype for array in columns.values()}) < 2:
+        return dict(columns)
+    return {
+        name: array if array.dtype.kind == "O" else _cast(array, port, f"input '{port.name}', column '{name[:100]}'")
+        for name, array in columns.items()
+    }
 
 
 def _even(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -174,11 +189,15 @@ def _strings(value: list[Any], what: str) -> np.ndarray:
 
 
 def _numbers(value: list[Any], port: Port, what: str) -> np.ndarray:
-    kind = np.dtype(port.dtype).kind
+    kind, types = np.dtype(port.dtype).kind, _types(value)
+    if kind in "iu" and types != {float}:
+        return _whole_numbers(value, types, port, what)
     try:
-        array = np.array(value, dtype=None if _types(value) <= {int, float, bool} else object)
+        array = np.array(value, dtype=None if types <= {int, float, bool} else object)
     except ValueError:
         raise _uneven(value, what) from None
+    if kind in "iu":
+        _refuse_first(array == _BELOW_INT64, array, what, f"to fit {port.dtype}")
     if array.dtype.kind == "O":
         loose = array
         may_miss = kind == "f"
@@ -186,6 +205,29 @@ def _numbers(value: list[Any], port: Port, what: str) -> np.ndarray:
         _refuse(loose, what, wanted, lambda item: isinstance(item, int | float) or (item is None and may_miss))
         array = loose.astype(np.float64)
     return _cast(array, port, what)
+
+
+def _whole_numbers(value: list[Any], types: set[type], port: Port, what: str) -> np.ndarray:
+    """Numbers for an input of integers, none of which passes through a type that cannot hold it.
+
+    Raises: `WrongShape`, `BadRequest`.
+    """
+    try:
+        if types <= {int, bool}:
+            with suppress(OverflowError):
+                return np.array(value, dtype=port.dtype)
+        array = np.array(value, dtype=object)
+    except ValueError:
+        raise _uneven(value, what) from None
+    _refuse(array, what, "a number", lambda item: isinstance(item, int | float))
+    limits = np.iinfo(port.dtype)
+    for at, item in np.ndenumerate(array):
+        if type(item) is float and not item.is_integer():
+            raise BadRequest(f"{what}{list(at)} has to be a whole number, got {item}")
+        if not limits.min <= item <= limits.max or (type(item) is float and item == _BELOW_INT64):
+            raise BadRequest(f"{what}{list(at)} has to fit {port.dtype}, got {item}")
+        array[at] = int(item)
+    return array.astype(port.dtype)
 
 
 def _cast(array: np.ndarray, port: Port, what: str) -> np.ndarray:
@@ -201,10 +243,16 @@ def _cast(array: np.ndarray, port: Port, what: str) -> np.ndarray:
     if kind == "b":
         _refuse_first((array != 0) & (array != 1), array, what, "to be true or false")
         return array.astype(port.dtype)
+    if array.dtype.kind == "b":
+        return array.astype(port.dtype)
+    limits = np.iinfo(port.dtype)
     if array.dtype.kind == "f":
         _refuse_first(array != np.floor(array), array, what, "to be a whole number")
-    limits = np.iinfo(port.dtype)
-    _refuse_first((array < limits.min) | (array > limits.max), array, what, f"to fit {port.dtype}")
+        wide = array if array.dtype.itemsize >= 8 else array.astype(np.float64)
+        beyond = (wide < float(limits.min)) | (wide >= float(limits.max + 1))  # powers of two, which a float holds
+    else:
+        beyond = (array < limits.min) | (array > limits.max)
+    _refuse_first(beyond, array, what, f"to fit {port.dtype}")
     return array.astype(port.dtype)
 
 
