@@ -5,6 +5,11 @@ its connection, and many of them every one there is. So a head has a size and a 
 began to wait for it, be it on a new connection, after an answer, or in what is left of a body that was refused. An idle
 connection that was answered is the keep-alive limit's.
 
+No connection changes to another protocol: a server may ignore `Upgrade` (RFC 9110, 7.8), which clients send that would
+rather speak HTTP/2 (`h2c`), and read the request as any other. The parser stops behind such a head and passes over its
+body, so a new one reads the head without that header, and then what follows. `CONNECT`, behind whose head nothing is
+HTTP, is refused.
+
 Headers that come after a body (trailers) are left out: they would join those that were judged when the caller was let
 in.
 """
@@ -12,9 +17,11 @@ in.
 from asyncio import TimerHandle, Transport
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _LARGE = b"431 Request Header Fields Too Large", b"the head of a request may have at most LIMIT bytes"
+_TUNNEL = b"501 Not Implemented", b"CONNECT is not taken"
 _SLOW = b"408 Request Timeout", b"the head of a request must come within LIMIT s"
 
 
@@ -45,7 +52,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Something came: it is a whole head, or the wait goes on."""
         was_in_head = self._in_head
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
         if self.transport.is_closing():
             return
         if was_in_head and self._in_head:
@@ -55,6 +67,30 @@ class GuardedProtocol(HttpToolsProtocol):
                 return
         if self._in_head or self.cycle is None or self.cycle.response_complete:
             self._wait()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Has what came read. Raises: `HttpParserError`."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserUpgrade as stopped:
+                data = memoryview(data)[stopped.args[0] :]
+            if self.scope["method"] == "CONNECT":
+                self._until = None
+                self._refuse(*_TUNNEL, 0)
+                return
+            head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/", self.scope["http_version"].encode()]
+            for name, value in self.headers:
+                if name != b"upgrade":
+                    head += [b"\r\n", name, b": ", value]
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+            self.parser.feed_data(b"".join([*head, b"\r\n\r\n"]))
+
+    def _should_upgrade(self) -> bool:
+        """Whether what follows a head with `Upgrade` is passed over, as it is here: `_feed` has it read again."""
+        return True
 
     def on_message_begin(self) -> None:
         """A head begins."""

@@ -193,6 +193,67 @@ def test_a_second_request_cannot_hide_in_a_first(server: Server, name: str) -> N
     assert is_alive(server)
 
 
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+
+
+def upgrading(body: bytes = b"", more: bytes = b"") -> bytes:
+    """A request that would rather speak HTTP/2, as `curl --http2` sends it."""
+    return HEAD.encode() + UPGRADE + more + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_an_upgrade_is_ignored(server: Server) -> None:
+    """The body is the request's, whole or in pieces, by its length or in chunks; requests behind it are answered once
+    each, and what hides in it is not.
+    """
+    body = b'{"model": "nope", "logits": [[0, 1]]}'
+    whole = upgrading(body)
+    chunked = HEAD.encode() + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    pieces = [whole[:30], whole[30:-20], whole[-20:]]
+    websocket = whole.replace(b"h2c", b"websocket")
+    for sent in ([whole], [chunked], pieces, [websocket], [bytes([byte]) for byte in whole]):
+        answer = answer_to(server, *sent, pause_s=0.002)
+        assert status(answer) == 404
+        assert b"no model 'nope'" in answer
+        assert answer.count(b"HTTP/1.1 ") == 1
+    plain = HEAD.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    for sent, answers in (
+        (plain + whole + whole + plain, 4),
+        (chunked + plain + chunked, 3),
+        (upgrading() + plain, 2),
+        (SMUGGLED.replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n") + plain, 2),
+        (upgrading(SMUGGLED) + SMUGGLED, 2),
+        (whole * 200, 200),
+    ):
+        answer = answer_to(server, sent)
+        assert answer.count(b"HTTP/1.1 ") == answers, answer
+        assert b"HTTP/1.1 101" not in answer
+    assert is_alive(server)
+
+
+@pytest.mark.parametrize("name", SMUGGLING)
+def test_nor_does_a_request_hide_behind_an_upgrade(server: Server, name: str) -> None:
+    """Such a head is as strictly read as any other."""
+    answer = answer_to(server, HEAD.encode() + UPGRADE + SMUGGLING[name] + SMUGGLED)
+    assert status(answer) == 400
+    assert answer.count(b"HTTP/1.1 ") == 1, answer
+
+
+def test_a_head_that_upgrades_has_the_same_limits(server: Server) -> None:
+    """Of size, and of time where it does not end."""
+    assert status(answer_to(server, upgrading(more=b"X: %b\r\n" % (b"a" * 5000)))) == 431
+    assert status(answer_to(server, upgrading()[:-2], pause_s=1.5)) == 408
+    assert status(answer_to(server, upgrading(b"{}")[:-1], pause_s=1.5)) == 408
+    assert status(answer_to(server, upgrading(b"{" + b" " * 60_000))) == 413
+
+
+def test_a_tunnel_is_refused(server: Server) -> None:
+    """Nothing behind it is read."""
+    answer = answer_to(server, b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n" + SMUGGLED)
+    assert status(answer) == 501
+    assert answer.count(b"HTTP/1.1 ") == 1, answer
+    assert is_alive(server)
+
+
 def test_headers_after_the_body_are_left_out(server: Server) -> None:
     """What decides who calls was in the head; a trailer joins nothing, and has the head's size."""
     head = HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
