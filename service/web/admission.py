@@ -28,7 +28,7 @@ from service.web.rules import Rule, Rules
 
 NOBODY = Principal("nobody", frozenset())
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_ASKED = frozenset({b"authorization", b"x-api-key", b"host", b"origin", b"sec-fetch-site"})
+_ASKED = frozenset({b"authorization", b"x-api-key", b"host", b"origin", b"sec-fetch-site", b"setpoint-operating-point"})
 _SAME_SITE = (b"same-origin", b"none")
 _PORT = re.compile(r":\d+$")
 

@@ -1,7 +1,8 @@
 """A request body within its limits, whatever is sent: its bytes, its pieces, and the time that it takes to come.
 
 Decided here: a packed body (`Content-Encoding`) is taken under `/v2` alone, whose protocol has it and which bounds
-what it unpacks to; elsewhere it is 415, and `.npz` is the compact form.
+what it unpacks to; elsewhere it is 415, and `.npz` is the compact form. One that is packed on its way
+(`Transfer-Encoding: gzip, chunked`) is 415 everywhere: nothing here unpacks it.
 """
 
 import asyncio
@@ -29,7 +30,11 @@ def check_head(scope: Message, headers: Mapping[bytes, bytes], most_bytes: int) 
     """What the head of a request says of its body; `headers` are the same by name. Raises: `TooLarge`,
     `UnknownEncoding`.
     """
-    if b"content-encoding" not in headers and len(headers) == len(scope["headers"]):
+    if (
+        b"content-encoding" not in headers
+        and b"transfer-encoding" not in headers
+        and len(headers) == len(scope["headers"])
+    ):
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > most_bytes:
             raise _too_large(most_bytes)
@@ -43,6 +48,9 @@ def check_head(scope: Message, headers: Mapping[bytes, bytes], most_bytes: int) 
         ):
             said = value[:50].decode("latin-1")
             raise UnknownEncoding(f"the body must come as it is, without Content-Encoding; got {said!r}")
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            said = value[:50].decode("latin-1")
+            raise UnknownEncoding(f"the only Transfer-Encoding is chunked; got {said!r}")
 
 
 class Bounded:

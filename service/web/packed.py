@@ -8,7 +8,7 @@ beside its rows is in the address, the point also in a header. An answer is JSON
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 import numpy as np
 
@@ -20,14 +20,27 @@ from service.web.hot import Reply
 from service.web.tensors import fit_columns
 
 NPY = b"application/x-npy"
+POINT_HEADER = b"setpoint-operating-point"
 _FIELDS = ("model", "model_version", "operating_point", "compare", "rows", "priority", "timeout_ms")
 _MOST_QUERY, _MOST_FIELDS = 8192, 200
 
 
 def read_head(query: bytes, headers: Mapping[bytes, bytes]) -> Mapping[str, Any]:
     """What the address, and the header `Setpoint-Operating-Point`, say beside the rows. Raises: `BadRequest`."""
-    found, point = _read_query(query), headers.get(b"setpoint-operating-point")
+    found, point = _read_query(query), headers.get(POINT_HEADER)
     return found if point is None else {"operating_point": point.decode("latin-1"), **found}
+
+
+def refuse_head(query: bytes, headers: Mapping[bytes, bytes]) -> None:
+    """Of rows as JSON, which would be decided otherwise than their address or header asks. Raises: `BadRequest`."""
+    if POINT_HEADER in headers:
+        raise BadRequest(
+            "with rows as JSON the header 'Setpoint-Operating-Point' belongs into the body: operating_point"
+        )
+    for field in query.split(b"&"):
+        name = unquote_plus(field.partition(b"=")[0].decode("latin-1"))
+        if name in _FIELDS:
+            raise BadRequest(f"with rows as JSON {name!r} belongs into the body, not into the query")
 
 
 @lru_cache(maxsize=1024)
@@ -96,7 +109,7 @@ def npy_reply(found: Answer) -> Reply:
     records["probabilities"], records["adjusted"] = found.probabilities, found.adjusted
     headers = (
         (b"setpoint-model-version", b"%d" % found.version.version),
-        (b"setpoint-operating-point", found.points[0].label.encode()),
+        (POINT_HEADER, found.points[0].label.encode()),
     )
     return Reply(_header(k, n) + records.tobytes(), NPY, headers)
 

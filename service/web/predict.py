@@ -20,7 +20,7 @@ from service.errors import BadRequest, TooLarge
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
 from service.web.decisions import wait_until_kept
 from service.web.hot import HotCall, Reply
-from service.web.packed import NPY, npy_reply, read_head, to_inputs, to_matrix
+from service.web.packed import NPY, POINT_HEADER, npy_reply, read_head, refuse_head, to_inputs, to_matrix
 from service.web.tensors import fit_inputs, read_inputs, read_json, read_numbers
 
 _ROWS = ("inputs", "features", "logits")
@@ -99,6 +99,8 @@ def _read(asked: HotCall) -> Ask:
     if not packed and not call.keys() <= _KEYS:
         unknown = sorted(call.keys() - _KEYS)
         raise BadRequest(f"predict takes {', '.join(sorted(_KEYS))}; got {unknown[0][:100]!r}")
+    if not packed and (asked.query or POINT_HEADER in asked.headers):
+        refuse_head(asked.query, asked.headers)
     compare = _compare(call["compare"]) if "compare" in call else []
     name = _text(call.get("model"), "model")
     asked.principal.check_model(name)

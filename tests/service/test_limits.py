@@ -216,7 +216,7 @@ def test_an_upgrade_is_ignored(server: Server) -> None:
         assert b"no model 'nope'" in answer
         assert answer.count(b"HTTP/1.1 ") == 1
     plain = HEAD.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    for sent, answers in (
+    for at_once, answers in (
         (plain + whole + whole + plain, 4),
         (chunked + plain + chunked, 3),
         (upgrading() + plain, 2),
@@ -224,7 +224,7 @@ def test_an_upgrade_is_ignored(server: Server) -> None:
         (upgrading(SMUGGLED) + SMUGGLED, 2),
         (whole * 200, 200),
     ):
-        answer = answer_to(server, sent)
+        answer = answer_to(server, at_once)
         assert answer.count(b"HTTP/1.1 ") == answers, answer
         assert b"HTTP/1.1 101" not in answer
     assert is_alive(server)
@@ -271,6 +271,20 @@ def test_packed_bodies_are_told_of(fraud: TestClient) -> None:
         assert "without Content-Encoding" in refused(answer, 415, "unknown-encoding")
     for encoding in ("", "identity", "Identity "):
         assert fraud.post("/predict", json=ASK, headers={"content-encoding": encoding}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "said", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"x-gzip , chunked", b"cow,chunked"]
+)
+def test_bodies_packed_on_their_way_are_told_of(server: Server, said: bytes) -> None:
+    """Not taken as they are, and on no route."""
+    for route in (b"/predict", b"/v2/models/fraud/infer"):
+        head = HEAD.encode().replace(b"/predict", route) + b"Transfer-Encoding: " + said + b"\r\n\r\n"
+        answer = answer_to(server, head + b"2\r\n{}\r\n0\r\n\r\n")
+        assert status(answer) == 415
+        assert b"the only Transfer-Encoding is chunked; got '" + said[:4] in answer
+    chunked = HEAD.encode() + b"Transfer-Encoding:  Chunked \r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    assert b"model must be a text" in answer_to(server, chunked)
 
 
 def test_a_body_may_be_nested_so_deep(fraud: TestClient) -> None:

@@ -141,6 +141,26 @@ def test_a_body_that_does_not_fit_is_refused(
     alive(standing)
 
 
+def test_json_says_all_in_its_body(standing: TestClient) -> None:
+    """What only goes with packed rows is not passed over; what means nothing here is."""
+    body = {"model": "fraud", "inputs": X.tolist()}
+    for query in ("operating_point=p@1&model_version=1", "x=1&operating%5Fpoint", "compare=argmax", "+=&rows=logits"):
+        said = refused(standing.post(f"/predict?{query}", json=body), 400, "bad-request")
+        assert "belongs into the body, not into the query" in said
+    answer = standing.post("/predict", json=body, headers={"Setpoint-Operating-Point": "p"})
+    assert "'Setpoint-Operating-Point' belongs into the body" in refused(answer, 400, "bad-request")
+    assert standing.post("/predict?trace=1", json=body).status_code == 200
+
+
+def test_the_header_that_decides_comes_once(standing: TestClient) -> None:
+    """Of two a proxy may read one and the server the other; on each route that reads it."""
+    twice = [("Setpoint-Operating-Point", "argmax"), ("Setpoint-Operating-Point", "argmax")]
+    for route in ("/predict?model=fraud", "/v2/models/fraud/infer"):
+        answer = standing.post(route, content=npy(X), headers=twice)
+        assert answer.status_code == 400
+        assert "'setpoint-operating-point' came more than once" in answer.text
+
+
 @pytest.mark.parametrize(
     ("query", "status", "kind", "said"),
     [
