@@ -100,11 +100,8 @@ def main() -> None:
     """Serves until it is ended; `offline` runs the model by itself and prints how fast."""
     kind, model, port = sys.argv[1:4]
     if kind == "offline":
-        print(
-            orjson.dumps(
-                offline(open_session(model), [int(rows) for rows in port.split(",")]), option=orjson.OPT_NON_STR_KEYS
-            ).decode()
-        )
+        found = offline(open_session(model), [int(rows) for rows in port.split(",")])
+        print(orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS).decode())
         return
     app: Any = {"asgi": asgi, "fastapi": fastapi}[kind](open_session(model))
     uvicorn.run(app, port=int(port), log_level="error", access_log=False, lifespan="off")
