@@ -64,7 +64,8 @@ class Store(Protocol):
         made in the same step, in which also the job that made the point is done.
 
         The number and the time in `record` are the store's to give. Raises: `UnknownModel`, `Conflict` where the name
-        is an alias, `NotOurs` where the job is no longer of that claim; what `then` raises, and nothing is published.
+        is an alias, `NotOurs` where the job is no longer of that claim, `Forbidden` where the key that asked for it has
+        ended; what `then` raises, and nothing is published.
         """
 
     def change(self, model: str, decide: Callable[[Model], Change | None], actor: str) -> Model:

@@ -116,6 +116,7 @@ class Desk:
                 "spec": spec,
                 "model_version": version.version,
                 "request_id": wanted.request_id,
+                "key": who.key,
                 "data": {"spool": self._spool.id, "file": wanted.file, "format": wanted.form},
             },
             data_digest=wanted.digest,

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from calibrate.errors import SetpointError
+from service.domain import Principal
 from service.errors import BadRequest, Busy, JobIsOver
 from service.facts import from_plain
 from service.job import Job
@@ -65,7 +66,8 @@ async def cancel_job(request: Request, job: str) -> Response:
 async def job_events(request: Request, job: str) -> Response:
     """How far a calibration is, as server-sent events: the job whenever it changes, until it is over.
 
-    With `Last-Event-ID` what that event said is not said again; 204 where nothing more will come.
+    With `Last-Event-ID` what that event said is not said again; 204 where nothing more will come. The stream ends when
+    the caller's key does.
     """
     service, who = parts(request), principal(request)
     found = await service.lanes.changes.run(lambda: service.desk.job(job, who))
@@ -76,7 +78,7 @@ async def job_events(request: Request, job: str) -> Response:
             return Response(status_code=204)
     if not _streams.acquire(blocking=False):
         raise Busy(f"{MOST_STREAMS} streams of events are open, which is all this server has; try again later")
-    return Events(_told(service, job, seen), headers={"Cache-Control": "no-store"})
+    return Events(_told(service, job, who, seen), headers={"Cache-Control": "no-store"})
 
 
 class Events(StreamingResponse):
@@ -92,10 +94,12 @@ class Events(StreamingResponse):
             _streams.release()
 
 
-async def _told(service: Parts, job_id: str, seen: str) -> AsyncIterator[bytes]:
+async def _told(service: Parts, job_id: str, who: Principal, seen: str) -> AsyncIterator[bytes]:
     quiet_since = asyncio.get_running_loop().time()
     yield b"retry: 2000\n\n"
     async for job in watched(service, job_id):
+        if not service.ring.holds(who):
+            return
         name, event = await service.lanes.changes.run(lambda job=job: _event(service, job))  # type: ignore[misc]
         now = asyncio.get_running_loop().time()
         if name != seen:

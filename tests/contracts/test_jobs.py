@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, text
 
-from service.errors import Busy, KeyReused, StorageFailed, UnknownJob
+from service.errors import Busy, Forbidden, KeyReused, StorageFailed, UnknownJob
 from service.job import Claim, Job, NotOurs
 from service.jobs.arriving import Arriving
+from service.keys import Key
 from service.storage.database import Database
 from service.storage.jobs import SqlJobs, fail_unended
+from service.storage.keys import SqlKeys
 from service.storage.spool import FolderSpool
 from service.storage.sql import SqlStore
 from tests.contracts.test_store import promoted, record, version
@@ -161,6 +163,31 @@ def test_a_job_is_done_in_the_step_that_publishes_its_point_and_only_once(jobs: 
     with pytest.raises(NotOurs):
         points.add_point(record(), "ann", job=held.claim)
     assert [point.label for point in points.model("m").points] == ["argmax@1", "p@1"]
+
+
+def test_a_job_of_a_key_that_has_ended_publishes_nothing(jobs: SqlJobs, database: Database) -> None:
+    """Revoked, expired or never there; nor is the job done. One of a live key, or of none, is."""
+    points, keys = SqlStore(database), SqlKeys(database)
+    points.add_version(version(), "ann")
+    made = Key("k1", "ann", "1" * 64, frozenset({"calibrate"}), None, NOW, "operator")
+    keys.add(made)
+    keys.add(replace(made, id="k2", name="ben", hash="2" * 64, expires_at=NOW + timedelta(days=1)))
+    keys.add(replace(made, id="k3", name="eve", hash="3" * 64))
+    keys.revoke("k3", "operator", NOW)
+    for number, key_id in enumerate(("k2", "k3", "k4"), 1):
+        jobs.add(asked(number, spec={**asked().spec, "key": key_id}), 9)
+        held = jobs.claim(jobs.job(f"job{number}"), "me")
+        assert held is not None
+        with pytest.raises(Forbidden, match=f"the key {key_id} of ann, which asked for this, is .* by now"):
+            points.add_point(record(), "ann", promoted("why"), held.claim)
+        assert jobs.job(f"job{number}").state == "running"
+    assert [point.label for point in points.model("m").points] == ["argmax@1"]
+    for number, key in enumerate(({"key": "k1"}, {"key": None}, {}), 4):
+        jobs.add(asked(number, spec={**asked().spec, **key}), 9)
+        held = jobs.claim(jobs.job(f"job{number}"), "me")
+        assert held is not None
+        points.add_point(record(), "ann", job=held.claim)
+        assert jobs.job(f"job{number}").state == "done"
 
 
 def test_cancelling_ends_what_waits_and_marks_what_runs(jobs: SqlJobs) -> None:
