@@ -287,6 +287,10 @@ class Model:
             raise self._why_not(version, reference)
         return found
 
+    def answering(self, number: int, name: str) -> PointRecord | None:
+        """The point of a version that answers to a bare name, None where none does."""
+        return self._answers.get((number, name))
+
     def compared(self, version: ModelVersion, reference: str) -> PointRecord:
         """The same for what is only compared: drafts and shadows too, by a bare name where none of it is approved.
 

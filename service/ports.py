@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from calibrate.io.model import Head, OutputKind, Port
-from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord
+from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord, PointState
 from service.job import Claim, Job
 from service.keys import Key
 
@@ -47,8 +47,9 @@ class Store(Protocol):
     def model(self, name: str) -> Model:
         """One model as it stands now. Raises: `UnknownModel`."""
 
-    def add_version(self, version: ModelVersion, actor: str) -> Model:
-        """Keeps a version under the next number, with the point `argmax`, which is the default of the first one.
+    def add_version(self, version: ModelVersion, actor: str, state: PointState = "approved") -> Model:
+        """Keeps a version under the next number, with the point `argmax`: of the first one it is the default, and
+        approved; of a later one it is in that state.
 
         The number and the time in `version` are the store's to give.
         """

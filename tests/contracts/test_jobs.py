@@ -182,7 +182,8 @@ def test_a_job_of_a_key_that_has_ended_publishes_nothing(jobs: SqlJobs, database
             points.add_point(record(), "ann", promoted("why"), held.claim)
         assert jobs.job(f"job{number}").state == "running"
     assert [point.label for point in points.model("m").points] == ["argmax@1"]
-    for number, key in enumerate(({"key": "k1"}, {"key": None}, {}), 4):
+    without: list[dict[str, Any]] = [{"key": "k1"}, {"key": None}, {}]
+    for number, key in enumerate(without, 4):
         jobs.add(asked(number, spec={**asked().spec, **key}), 9)
         held = jobs.claim(jobs.job(f"job{number}"), "me")
         assert held is not None
