@@ -281,8 +281,9 @@ class JobStore(Protocol):
         are to be cancelled.
         """
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, actor: str) -> Job:
         """Cancels a job that waits; one that runs is marked, for its owner to end. One that is over stays as it is.
+        Where another than its principal does, an audit entry tells of it in the same step.
 
         Raises: `UnknownJob`.
         """

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, inser
 from service.domain import PointRecord
 from service.errors import Busy, Forbidden, KeyReused, UnknownJob
 from service.job import OVER, Claim, Job, NotOurs
+from service.storage import trail
 from service.storage.database import Database
 from service.storage.keys import read_key
 from service.storage.tables import jobs
@@ -97,10 +98,15 @@ class SqlJobs:
             rows = step.execute(select(jobs.c.id, jobs.c.cancel_asked).where(*ours))
             return {row.id: row.cancel_asked for row in rows}
 
-    def cancel(self, job_id: str) -> Job:
-        """Cancels a job that waits, marks one that runs, leaves one that is over. Raises: `UnknownJob`."""
+    def cancel(self, job_id: str, actor: str) -> Job:
+        """Cancels a job that waits, marks one that runs, leaves one that is over; where it is another's than the
+        actor's, that is an audit entry. Raises: `UnknownJob`.
+        """
         with self._step() as step:
             found = _required(step, job_id)
+            if actor != found.principal and not (found.is_over or found.cancel_asked):
+                said = {"job": job_id, "of": found.principal, "state": found.state}
+                trail.write(step, datetime.now(UTC), actor, "cancel job", found.model, said)
             if found.state == "queued":
                 _end(step, found.claim, {"state": "cancelled", "cancel_asked": True})
             elif found.state == "running":

@@ -121,7 +121,7 @@ def test_a_lease_that_was_renewed_meanwhile_is_not_taken(jobs: SqlJobs) -> None:
     assert jobs.beat("me", {"job1": {"stage": "fitting"}}) == {"job1": False}
     assert jobs.claim(seen, "other") is None
     assert jobs.job("job1").progress == {"stage": "fitting"}
-    assert jobs.cancel("job1").cancel_asked
+    assert jobs.cancel("job1", "ann").cancel_asked
     assert jobs.beat("me", {"job1": {}}) == {"job1": True}
     assert jobs.beat("other", {"job1": {"stage": "x"}}) == {}
     assert jobs.job("job1").progress == {}
@@ -195,22 +195,38 @@ def test_cancelling_ends_what_waits_and_marks_what_runs(jobs: SqlJobs) -> None:
     """What is over stays as it is."""
     jobs.add(asked(1), 3)
     jobs.add(asked(2), 3)
-    assert jobs.cancel("job1").state == "cancelled"
+    assert jobs.cancel("job1", "ann").state == "cancelled"
     running = jobs.claim(jobs.job("job2"), "me")
     assert running is not None
-    assert jobs.cancel("job2").state == "running"
+    assert jobs.cancel("job2", "ann").state == "running"
     assert jobs.end(running.claim, "cancelled")
-    assert jobs.cancel("job2") == jobs.job("job2")
+    assert jobs.cancel("job2", "ann") == jobs.job("job2")
     assert jobs.unended() == []
     with pytest.raises(UnknownJob):
-        jobs.cancel("nope")
+        jobs.cancel("nope", "ann")
+
+
+def test_who_cancels_anothers_job_is_in_the_audit_trail(jobs: SqlJobs, database: Database) -> None:
+    """Once for each; who cancels an own one, or one that is over, is not."""
+    for number in (1, 2, 3):
+        jobs.add(asked(number), 9)
+    assert jobs.claim(jobs.job("job2"), "me") is not None
+    jobs.cancel("job3", "ann")
+    for _ in range(2):
+        for job_id in ("job1", "job2", "job3"):
+            jobs.cancel(job_id, "boss")
+    told = [(entry.actor, entry.action, entry.model, dict(entry.details)) for entry in SqlStore(database).audit(9)]
+    assert told == [
+        ("boss", "cancel job", "m", {"job": "job2", "of": "ann", "state": "running"}),
+        ("boss", "cancel job", "m", {"job": "job1", "of": "ann", "state": "queued"}),
+    ]
 
 
 def test_what_was_over_for_long_is_forgotten(jobs: SqlJobs) -> None:
     """Never what waits or runs, however old."""
     jobs.add(asked(1), 9)
     jobs.add(asked(2), 9)
-    jobs.cancel("job1")
+    jobs.cancel("job1", "ann")
     assert jobs.forget(datetime.now(UTC) - timedelta(hours=1)) == 0
     assert jobs.forget(datetime.now(UTC) + timedelta(hours=1)) == 1
     assert [job.id for job in jobs.jobs(None, 9)] == ["job2"]
@@ -222,7 +238,7 @@ def test_a_store_that_is_gone_says_so(jobs: SqlJobs, address: URL) -> None:
     claim = Claim("job1", "me", 1)
     for call in (
         lambda: jobs.add(asked(), 1), lambda: jobs.job("x"), lambda: jobs.jobs(None, 1), jobs.unended,
-        lambda: jobs.claim(asked(), "me"), lambda: jobs.beat("me", {}), lambda: jobs.cancel("x"),
+        lambda: jobs.claim(asked(), "me"), lambda: jobs.beat("me", {}), lambda: jobs.cancel("x", "ann"),
         lambda: jobs.end(claim, "failed"), lambda: jobs.release(claim, counted=True), lambda: jobs.forget(NOW),
     ):  # fmt: skip
         with pytest.raises(StorageFailed):
@@ -282,7 +298,7 @@ def test_what_a_backup_cannot_hold_has_failed_after_a_restore(jobs: SqlJobs, dat
     for number in (1, 2, 3):
         jobs.add(asked(number), 9)
     jobs.claim(jobs.job("job1"), "me")
-    jobs.cancel("job3")
+    jobs.cancel("job3", "ann")
     with database.step() as step:
         fail_unended(step)
     assert [jobs.job(f"job{number}").state for number in (1, 2, 3)] == ["failed", "failed", "cancelled"]

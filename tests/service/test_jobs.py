@@ -347,13 +347,22 @@ def test_progress_streams_until_the_job_is_over(fraud: TestClient) -> None:
 
 
 def test_streams_are_bounded(fraud: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more is refused; a place is given back when a stream ends."""
+    """One more is refused, of a server and of one caller; a place is given back when a stream ends."""
     made = ended(fraud, begin(fraud, SHORT, model="fraud")["id"])
-    monkeypatch.setattr(web_jobs, "_streams", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(web_jobs, "_streams", web_jobs.Streams(9, 8))
     for _ in range(3):
         assert fraud.get(f"/jobs/{made['id']}/events").status_code == 200
-    web_jobs._streams.acquire()
-    refused(fraud.get(f"/jobs/{made['id']}/events"), 503, "busy")
+    for _ in range(8):
+        web_jobs._streams.take("local")
+    response = fraud.get(f"/jobs/{made['id']}/events")
+    assert "local has 8 streams of events open" in refused(response, 429, "too-many")
+    assert response.headers["retry-after"] == "1"
+    web_jobs._streams.take("ann")
+    web_jobs._streams.give_back("local")
+    web_jobs._streams.take("ben")
+    response = fraud.get(f"/jobs/{made['id']}/events")
+    assert "9 streams of events are open" in refused(response, 503, "busy")
+    assert response.headers["retry-after"] == "1"
 
 
 def test_a_revoked_key_publishes_nothing_and_hears_nothing(start: Start, tmp_path: Path) -> None:
