@@ -37,11 +37,15 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls, and what they may do: with every model where `models` is None, else with those."""
+    """Who calls, and what they may do: with every model where `models` is None, else with those.
+
+    `key` is the id of the API key they call with, None where they call with none.
+    """
 
     name: str
     scopes: frozenset[Scope] = frozenset(SCOPES)
     models: frozenset[str] | None = None
+    key: str | None = None
 
     def check(self, scope: Scope) -> None:
         """Raises `Forbidden` where the caller may not do that with any model."""
@@ -282,6 +286,10 @@ class Model:
         if found is None:
             raise self._why_not(version, reference)
         return found
+
+    def answering(self, number: int, name: str) -> PointRecord | None:
+        """The point of a version that answers to a bare name, None where none does."""
+        return self._answers.get((number, name))
 
     def compared(self, version: ModelVersion, reference: str) -> PointRecord:
         """The same for what is only compared: drafts and shadows too, by a bare name where none of it is approved.

@@ -77,7 +77,7 @@ class ForeignOrigin(SetpointError):
 
 
 class TooMany(SetpointError):
-    """The caller calls more often than it may."""
+    """The caller calls more often, or holds more at once, than it may."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)

@@ -39,10 +39,11 @@ class Claim:
 class Job:
     """One calibration that was asked for.
 
-    `spec` is what to fit and how to publish it, with where the data lies (`data`), the model version that it is for
-    and the id of the request that asked; `data_digest` is the SHA-256 of the data as it came in. `progress` has the
-    stage, the rows once they are known, and where a stage can be counted what is done of what total. `result` names
-    the point, `error` is the fact that stood in the way.
+    `spec` is what to fit and how to publish it, with where the data lies (`data`), the model version that it is for,
+    the id of the request that asked and that of the API key it came with (`key`, null where it came with none);
+    `data_digest` is the SHA-256 of the data as it came in. `progress` has the stage, the rows once they are known, and
+    where a stage can be counted what is done of what total. `result` names the point, `error` is the fact that stood
+    in the way.
     """
 
     id: str

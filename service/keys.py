@@ -50,7 +50,7 @@ class Key:
     @property
     def principal(self) -> Principal:
         """Who calls with it."""
-        return Principal(self.name, self.scopes, self.models)
+        return Principal(self.name, self.scopes, self.models, self.id)
 
     def state(self, now: datetime) -> str:
         """`live`, `expired` or `revoked`."""

@@ -146,8 +146,9 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     )
     lanes = make_lanes(settings.calibrations)
     parts = Parts(
-        settings, registry, lanes, calibrating.desk, monitor, lifecycle, runner, kept_decisions, decisions, shadows
-    )
+        settings, registry, lanes, calibrating.desk, monitor, lifecycle, runner, kept_decisions, decisions, shadows,
+        ring,
+    )  # fmt: skip
     web, rules = make_web(parts, lifespan)
     hot = HotRoutes(route for route in ROUTES if route.hot)
     return Doorway(web, parts, Admission(settings, ring, rules), hot)

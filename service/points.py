@@ -7,6 +7,9 @@ Decided here, of *four eyes*: what a point's author publishes is a draft; somebo
 makes it the default, points an alias at it, and rolls back to it. Names of API keys tell people apart, so callers
 without one are nobody in particular, and can neither publish nor approve. Without four eyes what is published is
 approved at once, and all else is the same.
+
+A bare name is answered by its latest approved point, so taking that one out of service may bring back an older one:
+that takes what approving the older one would, but for its evidence, as with a rollback: it answered before.
 """
 
 from collections.abc import Callable
@@ -33,12 +36,15 @@ _FROM: dict[PointState, tuple[PointState, ...]] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """Who asks for a change, and why; under which rule; and whether evidence that speaks against it is overridden."""
+    """Who asks for a change, and why; under which rule; whether evidence that speaks against it is overridden; and
+    whether who asks has the scope to approve, which is told where the change alone does not take it.
+    """
 
     who: str
     reason: str
     approval: Approval = "off"
     override: bool = False
+    may_approve: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, str) or not self.reason.strip() or len(self.reason) > MOST_REASON:
@@ -66,13 +72,14 @@ def to_state(label: str, state: PointState, asked: Asked) -> Decide:
     """Approves a point, puts it into the shadow, or retires it.
 
     The change raises: `UnknownPoint`, `Conflict` where its state does not allow it, or where it is the default or an
-    alias leads to it; for an approval `Forbidden` and `BadEvidence`.
+    alias leads to it; for an approval `Forbidden` and `BadEvidence`; `Forbidden` where an older point would answer a
+    bare name then.
     """
 
     def decide(model: Model) -> Change:
         record = model.exact(label)
-        if record.name == ARGMAX:
-            raise Conflict(f"{label} is the model's own rule, which every version has: it is approved and stays so")
+        if record.name == ARGMAX and state != "approved":
+            raise Conflict(f"{label} is the model's own rule, which every version has: it cannot be made '{state}'")
         if record.state not in _FROM[state]:
             raise Conflict(f"{record.stated}: it cannot be made '{state}' from there")
         said: dict[str, Any] = {"from": record.state, "to": state}
@@ -81,6 +88,9 @@ def to_state(label: str, state: PointState, asked: Asked) -> Decide:
         else:
             _check_unused(model, record, state)
         after = replace(record, state=state, because=asked.reason)
+        if older := _takes_over(model, record, after):
+            _check_may_return(older, record, asked)
+            said["answers_now"] = older.label
         after = replace(after, approved_by=asked.who) if state == "approved" else after
         return Change(_DONE[state], _said(after, asked, said), point=after)
 
@@ -216,6 +226,26 @@ def _check_unused(model: Model, record: PointRecord, state: PointState) -> None:
         raise Conflict(f"{record.label} is the default of model '{model.name}': move the default before it is {state}")
     if led := [alias for alias, label in model.aliases.items() if label == record.label]:
         raise Conflict(f"alias '{led[0]}' leads to {record.label}: move it, or take it away, before it is {state}")
+
+
+def _takes_over(model: Model, record: PointRecord, after: PointRecord) -> PointRecord | None:
+    """The other point that the bare name leads to once a point is in another state; None where it leads to the same,
+    or to nothing.
+    """
+    if model.answering(record.model_version, record.name) is not record or after.state == "approved":
+        return None
+    points = tuple(after if each is record else each for each in model.points)
+    return replace(model, points=points).answering(record.model_version, record.name)
+
+
+def _check_may_return(older: PointRecord, record: PointRecord, asked: Asked) -> None:
+    """Raises `Forbidden` where who takes a point out of service may not let an older one answer in its place."""
+    if not asked.may_approve:
+        raise Forbidden(
+            f"without {record.label} the name '{record.name}' leads to {older.label}: {asked.who} needs the scope "
+            "'approve' for that"
+        )
+    _check_eyes(older, asked)
 
 
 def _check_expected(model: Model, expected: str | None) -> None:

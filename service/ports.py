@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from calibrate.io.model import Head, OutputKind, Port
-from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord
+from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord, PointState
 from service.job import Claim, Job
 from service.keys import Key
 
@@ -47,8 +47,9 @@ class Store(Protocol):
     def model(self, name: str) -> Model:
         """One model as it stands now. Raises: `UnknownModel`."""
 
-    def add_version(self, version: ModelVersion, actor: str) -> Model:
-        """Keeps a version under the next number, with the point `argmax`, which is the default of the first one.
+    def add_version(self, version: ModelVersion, actor: str, state: PointState = "approved") -> Model:
+        """Keeps a version under the next number, with the point `argmax`: of the first one it is the default, and
+        approved; of a later one it is in that state.
 
         The number and the time in `version` are the store's to give.
         """
@@ -64,7 +65,8 @@ class Store(Protocol):
         made in the same step, in which also the job that made the point is done.
 
         The number and the time in `record` are the store's to give. Raises: `UnknownModel`, `Conflict` where the name
-        is an alias, `NotOurs` where the job is no longer of that claim; what `then` raises, and nothing is published.
+        is an alias, `NotOurs` where the job is no longer of that claim, `Forbidden` where the key that asked for it has
+        ended; what `then` raises, and nothing is published.
         """
 
     def change(self, model: str, decide: Callable[[Model], Change | None], actor: str) -> Model:
@@ -279,8 +281,9 @@ class JobStore(Protocol):
         are to be cancelled.
         """
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, actor: str) -> Job:
         """Cancels a job that waits; one that runs is marked, for its owner to end. One that is over stays as it is.
+        Where another than its principal does, an audit entry tells of it in the same step.
 
         Raises: `UnknownJob`.
         """

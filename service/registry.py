@@ -245,14 +245,17 @@ class Registry:
         output_kind: str | None = None,
         actor: str,
     ) -> ModelVersion:
-        """Keeps an ONNX file as the next version of a model; the first is served at once, a later one is staged.
+        """Keeps an ONNX file as the next version of a model; the first is served at once, a later one is staged, and
+        with four eyes its own rule is a draft as any point is.
 
         Classes and prior come from the call, else from the file's own description; classes are the graph's own labels
         where neither names them, and numbered where it has none.
 
-        Raises: `BadName`, `BadModel`, `NoHead`, `BadPrior`, `BadPoint` for bad class names, `StorageFailed`.
+        Raises: `BadName`, `BadModel`, `NoHead`, `BadPrior`, `BadPoint` for bad class names, `StorageFailed`; with four
+        eyes `Forbidden` for callers without a key.
         """
         check_name(name, "the name of a model")
+        state = first_state(self.approval, actor)
         graph = self._engine.examine(data, output=output, output_kind=output_kind)
         description = read_description(graph.metadata)
         session = self._engine.load(graph.data, graph.output, graph.kind)
@@ -278,7 +281,7 @@ class Registry:
             created_at=datetime.now(UTC),
         )
         with self._changes:
-            changed = self._store.add_version(version, actor)
+            changed = self._store.add_version(version, actor, state)
             version = changed.version(max(changed.versions))
             key = (name, version.version)
             self._providers[key] = session.provider

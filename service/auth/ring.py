@@ -48,6 +48,13 @@ class KeyRing:
             return held[0] if time() < held[1] else None
         return self._of_token if may_be_token and found == self._token else None
 
+    def holds(self, principal: Principal) -> bool:
+        """Whether the key of somebody who was let in goes on to hold; who came without one has none to lose."""
+        now = time()
+        return principal.key is None or any(
+            found.key == principal.key and now < until for found, until in self._held.values()
+        )
+
     def refresh(self) -> None:
         """Reads the keys now. Raises: `StorageFailed`."""
         kept = self._keys.all()

@@ -116,6 +116,7 @@ class Desk:
                 "spec": spec,
                 "model_version": version.version,
                 "request_id": wanted.request_id,
+                "key": who.key,
                 "data": {"spool": self._spool.id, "file": wanted.file, "format": wanted.form},
             },
             data_digest=wanted.digest,
@@ -147,7 +148,7 @@ class Desk:
     def cancel(self, job_id: str, who: Principal) -> Job:
         """Cancels a job; its process is ended now, where it runs here. Raises: `UnknownJob`."""
         _check_sees(self._store.job(job_id), who)
-        found = self._store.cancel(job_id)
+        found = self._store.cancel(job_id, who.name)
         if found.state == "running":
             self._runner.kill(job_id)
         if found.state == "cancelled" and found.spec["data"]["spool"] == self._spool.id:

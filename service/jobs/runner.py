@@ -237,7 +237,9 @@ class Runner:
         return calibration.run(order, _Served(self._registry, version), lambda said: self._board.write(job.id, said))
 
     def _publish(self, job: Job, fitted: Fitted) -> None:
-        """The point, its curve, the audit entry, the default where it was asked for, and the end of the job."""
+        """The point, its curve, the audit entry, the default where it was asked for, and the end of the job; where the
+        key that asked has ended meanwhile, nothing but that fact.
+        """
         spec, details = job.spec["spec"], dict(fitted.details)
         self._board.write(job.id, {**(self._board.read(job.id) or {}), "stage": "publishing"})
         if fitted.curve is not None:

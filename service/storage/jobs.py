@@ -13,9 +13,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
 from service.domain import PointRecord
-from service.errors import Busy, KeyReused, UnknownJob
+from service.errors import Busy, Forbidden, KeyReused, UnknownJob
 from service.job import OVER, Claim, Job, NotOurs
+from service.storage import trail
 from service.storage.database import Database
+from service.storage.keys import read_key
 from service.storage.tables import jobs
 
 LEASE_S = 15.0
@@ -96,10 +98,15 @@ class SqlJobs:
             rows = step.execute(select(jobs.c.id, jobs.c.cancel_asked).where(*ours))
             return {row.id: row.cancel_asked for row in rows}
 
-    def cancel(self, job_id: str) -> Job:
-        """Cancels a job that waits, marks one that runs, leaves one that is over. Raises: `UnknownJob`."""
+    def cancel(self, job_id: str, actor: str) -> Job:
+        """Cancels a job that waits, marks one that runs, leaves one that is over; where it is another's than the
+        actor's, that is an audit entry. Raises: `UnknownJob`.
+        """
         with self._step() as step:
             found = _required(step, job_id)
+            if actor != found.principal and not (found.is_over or found.cancel_asked):
+                said = {"job": job_id, "of": found.principal, "state": found.state}
+                trail.write(step, datetime.now(UTC), actor, "cancel job", found.model, said)
             if found.state == "queued":
                 _end(step, found.claim, {"state": "cancelled", "cancel_asked": True})
             elif found.state == "running":
@@ -126,10 +133,27 @@ class SqlJobs:
 
 
 def finish(step: Connection, claim: Claim, record: PointRecord) -> None:
-    """A job is done, in the step that publishes its point. Raises: `NotOurs`, which undoes that step."""
+    """A job is done, in the step that publishes its point.
+
+    Raises: `NotOurs`, `Forbidden` where the key that asked for it was revoked or has expired; each undoes that step.
+    """
     result = {"operating_point": record.label, "model_version": record.model_version, "digest": record.point.digest}
     if not _end(step, claim, {"state": "done", "result": result}):
         raise NotOurs(f"job {claim.id} was taken over, or is over")
+    _check_key_holds(step, _required(step, claim.id))
+
+
+def _check_key_holds(step: Connection, job: Job) -> None:
+    """Raises `Forbidden` where a job was asked for with a key that has ended: what it would do now, nobody may."""
+    key_id = job.spec.get("key")
+    if key_id is None:
+        return
+    found = read_key(step, key_id)
+    state = "not in the store" if found is None else found.state(datetime.now(UTC))
+    if state != "live":
+        raise Forbidden(
+            f"the key {key_id} of {job.principal}, which asked for this, is {state} by now: nothing was published"
+        )
 
 
 def fail_unended(step: Connection) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from service.keys import BadKey, Key, UnknownKey
 from service.storage import trail
@@ -62,6 +62,12 @@ class SqlKeys:
             step.execute(update(keys).where(keys.c.id == key_id).values(revoked_at=at))
             trail.write(step, at, actor, "revoke key", "", {"id": key_id, "name": found.name, "reason": reason})
         return found
+
+
+def read_key(step: Connection, key_id: str) -> Key | None:
+    """A key as it stands in this step, None where there never was one of that id."""
+    row = step.execute(_every().where(keys.c.id == key_id)).one_or_none()
+    return None if row is None else _key(row)
 
 
 def _every() -> Select[Any]:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, func, insert, select
 
 from calibrate.operating_point import OperatingPoint
-from service.domain import ARGMAX, AuditEntry, Default, Model, ModelVersion, PointRecord
+from service.domain import ARGMAX, AuditEntry, Default, Model, ModelVersion, PointRecord, PointState
 from service.errors import UnknownModel
 from service.job import Claim
 from service.ports import Change
@@ -55,8 +55,10 @@ class SqlStore:
             _require(step, name)
             return _model(step, name)
 
-    def add_version(self, version: ModelVersion, actor: str) -> Model:
-        """Keeps a version under the next number, with the point `argmax`, which is the default of the first one."""
+    def add_version(self, version: ModelVersion, actor: str, state: PointState = "approved") -> Model:
+        """Keeps a version under the next number, with the point `argmax`: of the first one it is the default, and
+        approved; of a later one it is in that state.
+        """
         with self._step() as step:
             now, name = datetime.now(UTC), version.model
             if step.scalar(select(models.c.name).where(models.c.name == name)) is None:
@@ -74,8 +76,9 @@ class SqlStore:
             )
             point = OperatingPoint.argmax(version.classes)
             plain = PointRecord(name, version.version, ARGMAX, 0, point, {"method": ARGMAX}, now, author=actor)
-            plain = insert_point(step, replace(plain, model_digest=version.digest), now)
-            said: dict[str, Any] = {"model_version": version.version, "digest": version.digest}
+            plain = replace(plain, model_digest=version.digest, state="approved" if version.version == 1 else state)
+            plain = insert_point(step, plain, now)
+            said: dict[str, Any] = {"model_version": version.version, "digest": version.digest, "state": plain.state}
             if version.version == 1:
                 default = Default(1, plain.name, plain.version)
                 insert_default(step, name, default)

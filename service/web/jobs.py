@@ -7,6 +7,7 @@ name that it saw is told what is new and nothing twice, whichever server answers
 import asyncio
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from calibrate.errors import SetpointError
-from service.errors import BadRequest, Busy, JobIsOver
+from service.domain import Principal
+from service.errors import BadRequest, Busy, JobIsOver, TooMany
 from service.facts import from_plain
 from service.job import Job
 from service.web.bodies import answer
@@ -25,10 +27,40 @@ from service.web.schemas import JobReply, Problem, ProgressReply
 from service.web.state import Parts, parts, principal
 
 MOST_STREAMS = 64
+MOST_OF_ONE = 8  # streams of one caller, so that no one holds them all
+_RETRY_S = 1.0
 _LOOK_S = 1.0  # a job that runs on another server tells nobody here
 _HEARTBEAT_S = 10.0
 _CANCEL_S = 5.0
-_streams = threading.BoundedSemaphore(MOST_STREAMS)
+
+
+class Streams:
+    """The places for streams of events: so many in all, and so many of one caller."""
+
+    def __init__(self, most: int = MOST_STREAMS, most_of_one: int = MOST_OF_ONE) -> None:
+        self._most, self._most_of_one = most, most_of_one
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, name: str) -> None:
+        """A place for a caller, to be given back. Raises: `Busy`, `TooMany`."""
+        with self._lock:
+            if self._held[name] >= self._most_of_one:
+                raise TooMany(
+                    f"{name} has {self._most_of_one} streams of events open, which is all a caller may", _RETRY_S
+                )
+            if self._held.total() >= self._most:
+                raise Busy(f"{self._most} streams of events are open, which is all this server has; try again later")
+            self._held[name] += 1
+
+    def give_back(self, name: str) -> None:
+        """A caller's place is free again."""
+        with self._lock:
+            self._held[name] -= 1
+            self._held += Counter()  # forgets who holds none
+
+
+_streams = Streams()
 
 
 async def list_jobs(request: Request, limit: int = 100) -> Response:
@@ -65,7 +97,8 @@ async def cancel_job(request: Request, job: str) -> Response:
 async def job_events(request: Request, job: str) -> Response:
     """How far a calibration is, as server-sent events: the job whenever it changes, until it is over.
 
-    With `Last-Event-ID` what that event said is not said again; 204 where nothing more will come.
+    With `Last-Event-ID` what that event said is not said again; 204 where nothing more will come. The stream ends when
+    the caller's key does.
     """
     service, who = parts(request), principal(request)
     found = await service.lanes.changes.run(lambda: service.desk.job(job, who))
@@ -74,9 +107,8 @@ async def job_events(request: Request, job: str) -> Response:
         name, _ = await service.lanes.changes.run(lambda: _event(service, found))
         if name == seen:
             return Response(status_code=204)
-    if not _streams.acquire(blocking=False):
-        raise Busy(f"{MOST_STREAMS} streams of events are open, which is all this server has; try again later")
-    return Events(_told(service, job, seen), headers={"Cache-Control": "no-store"})
+    _streams.take(who.name)
+    return Events(_told(service, job, who, seen), who.name)
 
 
 class Events(StreamingResponse):
@@ -84,18 +116,24 @@ class Events(StreamingResponse):
 
     media_type = "text/event-stream"
 
+    def __init__(self, told: AsyncIterator[bytes], caller: str) -> None:
+        super().__init__(told, headers={"Cache-Control": "no-store"})
+        self._caller = caller
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            _streams.release()
+            _streams.give_back(self._caller)
 
 
-async def _told(service: Parts, job_id: str, seen: str) -> AsyncIterator[bytes]:
+async def _told(service: Parts, job_id: str, who: Principal, seen: str) -> AsyncIterator[bytes]:
     quiet_since = asyncio.get_running_loop().time()
     yield b"retry: 2000\n\n"
     async for job in watched(service, job_id):
+        if not service.ring.holds(who):
+            return
         name, event = await service.lanes.changes.run(lambda job=job: _event(service, job))  # type: ignore[misc]
         now = asyncio.get_running_loop().time()
         if name != seen:

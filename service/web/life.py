@@ -21,7 +21,7 @@ from service.web.life_schemas import (
 )
 from service.web.points import default_reply, point_reply
 from service.web.schemas import PointReply
-from service.web.state import actor, parts
+from service.web.state import actor, parts, principal
 
 T = TypeVar("T")
 
@@ -117,10 +117,11 @@ async def drop_alias(request: Request, model: str, alias: str, reason: str = "")
 async def _to_state(request: Request, model: str, point: str, state: PointState, wanted: StateRequest) -> PointReply:
     override = isinstance(wanted, ApproveRequest) and wanted.override
 
+    may_approve = "approve" in principal(request).scopes
+
     def run(registry: Registry, who: str) -> PointReply:
-        changed = registry.change(
-            model, to_state(point, state, Asked(who, wanted.reason, registry.approval, override)), who
-        )
+        asked = Asked(who, wanted.reason, registry.approval, override, may_approve)
+        changed = registry.change(model, to_state(point, state, asked), who)
         return point_reply(changed, changed.exact(point))
 
     return await _run(request, run)

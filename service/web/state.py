@@ -5,6 +5,7 @@ from typing import cast
 
 from starlette.requests import Request
 
+from service.auth.ring import KeyRing
 from service.decisions import DecisionLog
 from service.domain import Principal
 from service.jobs.desk import Desk
@@ -32,6 +33,7 @@ class Parts:
     kept_decisions: Decisions
     decisions: DecisionLog | None  # None where none are logged
     shadows: Shadows
+    ring: KeyRing
     statistics: Statistics = field(default_factory=Statistics)
 
 

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, text
 
-from service.errors import Busy, KeyReused, StorageFailed, UnknownJob
+from service.errors import Busy, Forbidden, KeyReused, StorageFailed, UnknownJob
 from service.job import Claim, Job, NotOurs
 from service.jobs.arriving import Arriving
+from service.keys import Key
 from service.storage.database import Database
 from service.storage.jobs import SqlJobs, fail_unended
+from service.storage.keys import SqlKeys
 from service.storage.spool import FolderSpool
 from service.storage.sql import SqlStore
 from tests.contracts.test_store import promoted, record, version
@@ -119,7 +121,7 @@ def test_a_lease_that_was_renewed_meanwhile_is_not_taken(jobs: SqlJobs) -> None:
     assert jobs.beat("me", {"job1": {"stage": "fitting"}}) == {"job1": False}
     assert jobs.claim(seen, "other") is None
     assert jobs.job("job1").progress == {"stage": "fitting"}
-    assert jobs.cancel("job1").cancel_asked
+    assert jobs.cancel("job1", "ann").cancel_asked
     assert jobs.beat("me", {"job1": {}}) == {"job1": True}
     assert jobs.beat("other", {"job1": {"stage": "x"}}) == {}
     assert jobs.job("job1").progress == {}
@@ -163,26 +165,68 @@ def test_a_job_is_done_in_the_step_that_publishes_its_point_and_only_once(jobs: 
     assert [point.label for point in points.model("m").points] == ["argmax@1", "p@1"]
 
 
+def test_a_job_of_a_key_that_has_ended_publishes_nothing(jobs: SqlJobs, database: Database) -> None:
+    """Revoked, expired or never there; nor is the job done. One of a live key, or of none, is."""
+    points, keys = SqlStore(database), SqlKeys(database)
+    points.add_version(version(), "ann")
+    made = Key("k1", "ann", "1" * 64, frozenset({"calibrate"}), None, NOW, "operator")
+    keys.add(made)
+    keys.add(replace(made, id="k2", name="ben", hash="2" * 64, expires_at=NOW + timedelta(days=1)))
+    keys.add(replace(made, id="k3", name="eve", hash="3" * 64))
+    keys.revoke("k3", "operator", NOW)
+    for number, key_id in enumerate(("k2", "k3", "k4"), 1):
+        jobs.add(asked(number, spec={**asked().spec, "key": key_id}), 9)
+        held = jobs.claim(jobs.job(f"job{number}"), "me")
+        assert held is not None
+        with pytest.raises(Forbidden, match=f"the key {key_id} of ann, which asked for this, is .* by now"):
+            points.add_point(record(), "ann", promoted("why"), held.claim)
+        assert jobs.job(f"job{number}").state == "running"
+    assert [point.label for point in points.model("m").points] == ["argmax@1"]
+    without: list[dict[str, Any]] = [{"key": "k1"}, {"key": None}, {}]
+    for number, key in enumerate(without, 4):
+        jobs.add(asked(number, spec={**asked().spec, **key}), 9)
+        held = jobs.claim(jobs.job(f"job{number}"), "me")
+        assert held is not None
+        points.add_point(record(), "ann", job=held.claim)
+        assert jobs.job(f"job{number}").state == "done"
+
+
 def test_cancelling_ends_what_waits_and_marks_what_runs(jobs: SqlJobs) -> None:
     """What is over stays as it is."""
     jobs.add(asked(1), 3)
     jobs.add(asked(2), 3)
-    assert jobs.cancel("job1").state == "cancelled"
+    assert jobs.cancel("job1", "ann").state == "cancelled"
     running = jobs.claim(jobs.job("job2"), "me")
     assert running is not None
-    assert jobs.cancel("job2").state == "running"
+    assert jobs.cancel("job2", "ann").state == "running"
     assert jobs.end(running.claim, "cancelled")
-    assert jobs.cancel("job2") == jobs.job("job2")
+    assert jobs.cancel("job2", "ann") == jobs.job("job2")
     assert jobs.unended() == []
     with pytest.raises(UnknownJob):
-        jobs.cancel("nope")
+        jobs.cancel("nope", "ann")
+
+
+def test_who_cancels_anothers_job_is_in_the_audit_trail(jobs: SqlJobs, database: Database) -> None:
+    """Once for each; who cancels an own one, or one that is over, is not."""
+    for number in (1, 2, 3):
+        jobs.add(asked(number), 9)
+    assert jobs.claim(jobs.job("job2"), "me") is not None
+    jobs.cancel("job3", "ann")
+    for _ in range(2):
+        for job_id in ("job1", "job2", "job3"):
+            jobs.cancel(job_id, "boss")
+    told = [(entry.actor, entry.action, entry.model, dict(entry.details)) for entry in SqlStore(database).audit(9)]
+    assert told == [
+        ("boss", "cancel job", "m", {"job": "job2", "of": "ann", "state": "running"}),
+        ("boss", "cancel job", "m", {"job": "job1", "of": "ann", "state": "queued"}),
+    ]
 
 
 def test_what_was_over_for_long_is_forgotten(jobs: SqlJobs) -> None:
     """Never what waits or runs, however old."""
     jobs.add(asked(1), 9)
     jobs.add(asked(2), 9)
-    jobs.cancel("job1")
+    jobs.cancel("job1", "ann")
     assert jobs.forget(datetime.now(UTC) - timedelta(hours=1)) == 0
     assert jobs.forget(datetime.now(UTC) + timedelta(hours=1)) == 1
     assert [job.id for job in jobs.jobs(None, 9)] == ["job2"]
@@ -194,7 +238,7 @@ def test_a_store_that_is_gone_says_so(jobs: SqlJobs, address: URL) -> None:
     claim = Claim("job1", "me", 1)
     for call in (
         lambda: jobs.add(asked(), 1), lambda: jobs.job("x"), lambda: jobs.jobs(None, 1), jobs.unended,
-        lambda: jobs.claim(asked(), "me"), lambda: jobs.beat("me", {}), lambda: jobs.cancel("x"),
+        lambda: jobs.claim(asked(), "me"), lambda: jobs.beat("me", {}), lambda: jobs.cancel("x", "ann"),
         lambda: jobs.end(claim, "failed"), lambda: jobs.release(claim, counted=True), lambda: jobs.forget(NOW),
     ):  # fmt: skip
         with pytest.raises(StorageFailed):
@@ -254,7 +298,7 @@ def test_what_a_backup_cannot_hold_has_failed_after_a_restore(jobs: SqlJobs, dat
     for number in (1, 2, 3):
         jobs.add(asked(number), 9)
     jobs.claim(jobs.job("job1"), "me")
-    jobs.cancel("job3")
+    jobs.cancel("job3", "ann")
     with database.step() as step:
         fail_unended(step)
     assert [jobs.job(f"job{number}").state for number in (1, 2, 3)] == ["failed", "failed", "cancelled"]

@@ -132,6 +132,39 @@ def test_callers_without_a_name_of_their_own_are_no_second_pair_of_eyes(store: S
         refused(store, decide, Forbidden, "tells people apart by the names of their API keys")
 
 
+def test_a_staged_versions_own_rule_is_a_draft_under_four_eyes(store: SqlStore) -> None:
+    """Somebody else than who registered it approves it and makes it the default; of a first version it answers."""
+    store.add_version(version(), "ann", "draft")
+    assert store.add_version(version("n"), "ann", "draft").exact("argmax@1").state == "approved"
+    refused(store, to_default("argmax@3", why("ben")), NotApproved, "argmax@3 is a draft")
+    refused(store, to_state("argmax@3", "approved", why("ann")), Forbidden, "ann published argmax@3")
+    refused(store, to_state("argmax@3", "shadow", why("ben")), Conflict, "cannot be made 'shadow'")
+    do(store, to_state("argmax@3", "approved", why("ben")))
+    refused(store, to_state("argmax@3", "approved", why("ben")), Conflict, "argmax@3 is approved")
+    refused(store, to_default("argmax@3", why("ann")), Forbidden, "ann published argmax@3")
+    assert do(store, to_default("argmax@3", why("ben"))).default.model_version == 3
+
+
+@pytest.mark.parametrize("state", ["retired", "shadow"])
+def test_an_older_point_takes_a_name_over_only_by_who_may_approve_it(store: SqlStore, state: PointState) -> None:
+    """Where none is older, nothing answers in its place and anybody may who may retire; a draft takes nothing over."""
+    older, newer = add(store, who="ann"), add(store, who="ben")
+    for asked, said in (
+        (why("ann"), "ann published p@1"),
+        (why("token"), "nobody in particular"),
+        (replace(why("eve"), may_approve=False), "the name 'p' leads to p@1: eve needs the scope 'approve'"),
+        (Asked("eve", "because", may_approve=False), "needs the scope 'approve'"),
+    ):
+        refused(store, to_state(newer, state, asked), Forbidden, said)
+    model = do(store, to_state(newer, state, why("ben")))
+    assert model.point(model.versions[1], "p").label == older
+    assert told(store).details["answers_now"] == older
+    add(store, state="draft")
+    model = do(store, to_state(older, state, replace(why("token"), may_approve=False)))
+    assert model.answering(1, "p") is None
+    assert "answers_now" not in told(store).details
+
+
 def test_the_author_neither_promotes_nor_aliases_nor_rolls_back_to_a_point(store: SqlStore) -> None:
     """With four eyes; without, everybody may who may at all."""
     mine, other = add(store, who="ann"), add(store, "q", who="ben")

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from calibrate import OperatingPoint, fit, write_cache
 from calibrate.cache import feature_cache
 from calibrate.curve import curve
+from service.domain import SCOPES
 from service.jobs.runner import Runner
 from service.storage.database import sqlite_address
 from service.web import jobs as web_jobs
@@ -24,6 +25,8 @@ from tests.databases import raw
 from tests.models import network
 from tests.service.conftest import CLASSES, Start, alive, refused, register
 from tests.service.jobs import LABELS, LOGITS, LONG, SHORT, ask, begin, begun, ended, five, job, npz, rows, until
+from tests.service.test_keys import bearer, setpoint
+from tests.service.test_keys import made as made_key
 
 
 def spooled(tmp_path: Path) -> list[str]:
@@ -344,13 +347,52 @@ def test_progress_streams_until_the_job_is_over(fraud: TestClient) -> None:
 
 
 def test_streams_are_bounded(fraud: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more is refused; a place is given back when a stream ends."""
+    """One more is refused, of a server and of one caller; a place is given back when a stream ends."""
     made = ended(fraud, begin(fraud, SHORT, model="fraud")["id"])
-    monkeypatch.setattr(web_jobs, "_streams", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(web_jobs, "_streams", web_jobs.Streams(9, 8))
     for _ in range(3):
         assert fraud.get(f"/jobs/{made['id']}/events").status_code == 200
-    web_jobs._streams.acquire()
-    refused(fraud.get(f"/jobs/{made['id']}/events"), 503, "busy")
+    for _ in range(8):
+        web_jobs._streams.take("local")
+    response = fraud.get(f"/jobs/{made['id']}/events")
+    assert "local has 8 streams of events open" in refused(response, 429, "too-many")
+    assert response.headers["retry-after"] == "1"
+    web_jobs._streams.take("ann")
+    web_jobs._streams.give_back("local")
+    web_jobs._streams.take("ben")
+    response = fraud.get(f"/jobs/{made['id']}/events")
+    assert "9 streams of events are open" in refused(response, 503, "busy")
+    assert response.headers["retry-after"] == "1"
+
+
+def test_a_revoked_key_publishes_nothing_and_hears_nothing(start: Start, tmp_path: Path) -> None:
+    """What it asked for before, default and all, fails with the fact when its turn comes; its stream ends by itself."""
+    data = tmp_path / "data"
+    every = [f"--scope={scope}" for scope in SCOPES]
+    ops, leaked = (made_key(data, "--name", name, *every) for name in ("ops", "leaked"))
+    client = start(calibrations=1)
+    client.headers.update(bearer(ops["key"]))
+    five(client)
+    register(client, network(2), classes=CLASSES)
+    running = begin(client)
+    as_leaked = {**bearer(leaked["key"]), "Prefer": "respond-async"}
+    waits = ask(client, headers=as_leaked, make_default=True, reason="mine").json()
+    assert (waits["state"], waits["principal"]) == ("queued", "leaked")
+    heard: list[Any] = []
+    path = f"/jobs/{waits['id']}/events"
+    thread = threading.Thread(target=lambda: heard.append(client.get(path, headers=bearer(leaked["key"]))))
+    thread.start()
+    revoked = setpoint("revoke", leaked["id"], "--reason", "leaked", data=data)
+    assert revoked.exit_code == 0, revoked.output
+    thread.join(10)
+    assert not thread.is_alive()
+    assert job(client, waits["id"])["state"] == "queued"
+    assert client.delete(f"/jobs/{running['id']}").json()["state"] == "cancelled"
+    over = ended(client, waits["id"])
+    assert (over["state"], over["error"]["type"]) == ("failed", "urn:setpoint:problem:forbidden")
+    assert f"the key {leaked['id']} of leaked, which asked for this, is revoked by now" in over["error"]["detail"]
+    assert client.get("/models/fraud/default").json()["operating_point"] == "argmax@1"
+    assert client.get("/models/fraud").json()["operating_points"] == ["argmax@1"]
 
 
 def test_inputs_are_run_by_the_model_that_serves(fraud: TestClient) -> None:

@@ -279,6 +279,45 @@ def test_two_people_with_keys_bring_a_point_to_life(start: Start, tmp_path: Path
     assert (trail[1]["details"]["author"], trail[1]["details"]["approved_by"]) == ("ann", "ben")
 
 
+def test_under_four_eyes_nobody_brings_a_new_version_to_life_alone(start: Start, tmp_path: Path) -> None:
+    """Neither with the token beside a key, nor by what is retired; a first version answers as ever."""
+    names = {"ann": SCOPES, "ben": SCOPES, "max": ("manage", "predict")}
+    ann, ben, manager = (
+        bearer(made(tmp_path / "data", "--name", name, *(f"--scope={scope}" for scope in scopes))["key"])
+        for name, scopes in names.items()
+    )
+    client = start(approval="four_eyes", token="a-token-of-32-characters-or-more")
+    token = bearer("a-token-of-32-characters-or-more")
+
+    def load(headers: dict[str, str], seed: int) -> Any:
+        files = {"file": ("model.onnx", network(2, seed=seed))}
+        return client.post("/models", data={"name": "fraud", "classes": CLASSES}, files=files, headers=headers)
+
+    assert "nobody in particular" in refused(load(token, 1), 403, "forbidden")
+    assert load(ann, 1).status_code == load(ann, 2).status_code == 201
+    move = {"operating_point": "argmax", "model_version": 2, **WHY}
+    ask = {"model": "fraud", "inputs": [[0, 0, 0, 0]]}
+    assert client.post("/predict", json=ask, headers=ann).is_success
+    staged = client.post("/predict", json={**ask, "model_version": 2, "operating_point": "argmax"}, headers=ann)
+    assert "argmax@2 is a draft" in refused(staged, 409, "not-approved")
+    refused(client.put("/models/fraud/default", json=move, headers=ben), 409, "not-approved")
+    refused(client.post(f"{POINTS}/argmax@2/approve", json=WHY, headers=ann), 403, "forbidden")
+    assert client.post(f"{POINTS}/argmax@2/approve", json=WHY, headers=ben).json()["approved_by"] == "ben"
+    refused(client.put("/models/fraud/default", json=move, headers=ann), 403, "forbidden")
+    assert client.put("/models/fraud/default", json=move, headers=ben).json()["model_version"] == 2
+    approve = {"override": True, **WHY}
+    for _ in range(2):
+        client.post(POINTS, json={"name": "p", "point": said_point()}, headers=ann)
+    for label in ("p@1", "p@2"):
+        assert client.post(f"{POINTS}/{label}/approve", json=approve, headers=ben).is_success
+    for verb in ("retire", "shadow"):
+        said = refused(client.post(f"{POINTS}/p@2/{verb}", json=WHY, headers=manager), 403, "forbidden")
+        assert "max needs the scope 'approve'" in said
+        refused(client.post(f"{POINTS}/p@2/{verb}", json=WHY, headers=token), 403, "forbidden")
+    assert client.post(f"{POINTS}/p@1/retire", json=WHY, headers=manager).json()["state"] == "retired"
+    assert client.post(f"{POINTS}/p@2/retire", json=WHY, headers=manager).json()["state"] == "retired"
+
+
 def test_make_default_needs_the_scope_that_approves(start: Start, tmp_path: Path) -> None:
     """Also where approval is off: who may fit may not for that decide what answers."""
     whole = bearer(made(tmp_path / "data", "--name", "ann", *(f"--scope={scope}" for scope in SCOPES))["key"])
