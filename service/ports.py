@@ -134,8 +134,8 @@ class Keys(Protocol):
 class Decisions(Protocol):
     """Where decisions are logged. Raises: `StorageFailed` from every method."""
 
-    def add(self, entries: Sequence[Decision], most_rows: int) -> None:
-        """Keeps entries, all or none; the oldest beyond `most_rows` go."""
+    def add(self, entries: Iterable[Decision], most_rows: int) -> None:
+        """Keeps entries, all or none, and asks for them once it has begun; the oldest beyond `most_rows` go."""
 
     def of_request(self, request_id: str, models: frozenset[str] | None, first_row: int, limit: int) -> list[Decision]:
         """The entries of a request from a row on, of these models alone where they are told."""

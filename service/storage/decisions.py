@@ -1,7 +1,8 @@
 """The decision log in the store: added in batches, read in the order it was made, bounded by its length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, insert, select
@@ -21,10 +22,12 @@ class SqlDecisions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, entries: Sequence[Decision], most_rows: int) -> None:
-        """Keeps entries, all or none; the oldest beyond `most_rows` go."""
+    def add(self, entries: Iterable[Decision], most_rows: int) -> None:
+        """Keeps entries, all or none, and asks for them once it has begun; the oldest beyond `most_rows` go."""
         with self._database.step() as step:
-            step.execute(insert(decisions), [vars(entry) for entry in entries])
+            waiting = iter(entries)
+            while part := [vars(entry) for entry in islice(waiting, _PAGE)]:
+                step.execute(insert(decisions), part)
             last = step.scalar(select(func.max(decisions.c.id))) or 0
             step.execute(delete(decisions).where(decisions.c.id <= last - most_rows))
 

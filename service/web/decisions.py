@@ -1,24 +1,12 @@
-"""Decisions on their way into the log, and out of it: `GET /decisions?request_id=...`."""
-
-from concurrent.futures import Future
+"""Decisions out of the log: `GET /decisions?request_id=...`."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.decisions import PATIENCE_S
-from service.errors import BadRequest, StorageFailed
+from service.errors import BadRequest
 from service.web.bodies import answer
 from service.web.schemas import DecisionReply
 from service.web.state import parts, principal
-
-
-def wait_until_kept(kept: Future[None] | None) -> None:
-    """Holds an answer back until its entries are kept, in the thread that made it. Raises: `StorageFailed`."""
-    if kept is not None:
-        try:
-            kept.result(PATIENCE_S)
-        except TimeoutError:
-            raise StorageFailed("the decision log did not keep the decisions in time; nothing is answered") from None
 
 
 async def show_decisions(request: Request, request_id: str, first_row: int = 0, limit: int = 1000) -> Response:

@@ -5,12 +5,13 @@ import hashlib
 import hmac
 import io
 import json
+import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 from service import decisions as module
 from service.cli import app
-from service.decisions import Answered, DecisionLog, digest_rows
+from service.decisions import Answered, DecisionLog, digest_rows, wait_until_kept
 from service.domain import Decision, Default, Model
 from service.errors import Busy, StorageFailed
 from service.inference import Rows, answer
@@ -167,7 +168,7 @@ class Store:
         self.gate = threading.Event()
         self.gate.set()
 
-    def add(self, entries: Sequence[Decision], most_rows: int) -> None:  # noqa: ARG002
+    def add(self, entries: Iterable[Decision], most_rows: int) -> None:  # noqa: ARG002
         """Keeps entries when the gate opens."""
         self.gate.wait(10)
         if self.fails:
@@ -251,8 +252,78 @@ def test_required_refuses_when_it_cannot_keep_up(monkeypatch: pytest.MonkeyPatch
     log.stop()
 
 
+@pytest.mark.parametrize("mode", ["best_effort", "required"])
+def test_a_store_that_fails_halfway_has_neither_half_nor_twice(
+    tmp_path: Path, mode: Literal["best_effort", "required"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is tried again is kept once; what is refused is not kept at all."""
+    database = Database(sqlite_address(tmp_path / "setpoint.db"))
+    store, made, tries = SqlDecisions(database), module._entries, iter(range(100))
+
+    def breaks(answered: Answered, key: bytes | None) -> Iterator[Decision]:
+        fails = next(tries) == 0
+        for entry in made(answered, key):
+            if fails and entry.row == 7_000:
+                raise StorageFailed("locked")
+            yield entry
+
+    monkeypatch.setattr(module, "_entries", breaks)
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    log = DecisionLog(store, mode, 100_000)
+    log.start()
+    kept = log.put(answered(12_000))
+    if kept is None:
+        wait_for(lambda: log.kept_rows == 12_000)
+    else:
+        with pytest.raises(StorageFailed, match="locked"):
+            kept.result(20)
+    log.stop()
+    rows = [entry.row for entry in store.between(None, None)]
+    database.close()
+    assert rows == ([] if kept else list(range(12_000)))
+
+
+def test_an_answer_that_waited_in_vain_leaves_no_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the store does not take longer than the next one waits; that one is kept and answered."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    database = Database(sqlite_address(tmp_path / "setpoint.db"))
+    store = SqlDecisions(database)
+    other = sqlite3.connect(tmp_path / "setpoint.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    log = DecisionLog(store, "required", 100_000)
+    log.start()
+    kept = log.put(answered(10, "late"))
+    assert kept is not None
+    with pytest.raises(StorageFailed, match="nothing is answered or kept"):
+        wait_until_kept(kept)
+    other.execute("ROLLBACK")
+    other.close()
+    kept = log.put(answered(10, "next"))
+    assert kept is not None
+    kept.result(20)
+    log.stop()
+    found = {entry.request_id for entry in store.between(None, None)}
+    database.close()
+    assert found == {"next"}
+    assert (log.kept_rows, log.dropped_rows) == (10, 10)
+
+
+def test_an_answer_is_not_refused_while_its_entries_are_being_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for what becomes of them, however long it has waited; not for ever."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    kept = answered().kept
+    assert kept.set_running_or_notify_cancel()
+    threading.Timer(0.3, kept.set_result, [None]).start()
+    wait_until_kept(kept)
+    monkeypatch.setattr(module, "_KEEPING_S", 0.1)
+    kept = answered().kept
+    assert kept.set_running_or_notify_cancel()
+    with pytest.raises(StorageFailed, match="may have kept"):
+        wait_until_kept(kept)
+
+
 def test_a_large_answer_is_kept_whole() -> None:
-    """In several steps of the store."""
+    """In one step of the store."""
     store = Store()
     log = DecisionLog(store, "required", 100_000)  # type: ignore[arg-type]
     log.start()
