@@ -483,6 +483,7 @@ class DecisionReply(BaseModel):
     margin: float | None
     principal: str
     input_digest: str
+    number: int = Field(description="Its place in the log.")
     evidence: str
 
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from service import decisions as module
 from service.cli import app
 from service.decisions import Answered, DecisionLog, digest_rows, wait_until_kept
-from service.domain import Decision, Default, Model
+from service.domain import Decision, DecisionPage, Default, Model
 from service.errors import Busy, StorageFailed
 from service.inference import Rows, answer
 from service.storage.database import Database, sqlite_address
@@ -104,8 +104,32 @@ def test_it_is_off_unless_it_is_asked_for(fraud: TestClient) -> None:
     time.sleep(0.3)
     assert fraud.get("/decisions", params={"request_id": reply["request_id"]}).json() == []
     refused(fraud.get("/decisions"), 400, "bad-request")
-    for query in ({"limit": 0}, {"limit": 1001}, {"first_row": -1}, {"limit": "x"}):
-        refused(fraud.get("/decisions", params={"request_id": "r", **query}), 400, "bad-request")
+    for query in (
+        *({"limit": limit} for limit in (0, 1001, "x")),
+        *({"first_row": row} for row in (-1, 2**31, 2**63, 10**4000)),
+        *({"after": number} for number in (-1, 2**63, 10**4000)),
+    ):
+        said = refused(fraud.get("/decisions", params={"request_id": "r", **query}), 400, "bad-request")
+        assert said.startswith(next(iter(query)))
+        assert len(said) < 300
+
+
+def test_callers_that_chose_the_same_request_id_are_told_apart(start: Start) -> None:
+    """Page by page every entry is reached, and one caller's alone where that is asked for."""
+    client = start(decision_log="required")
+    register(client, network(2), classes=CLASSES)
+    for _ in range(2):
+        said = client.post("/predict", json={"model": "fraud", "inputs": ROWS}, headers={"X-Request-ID": "case-17"})
+        assert said.status_code == 200
+    found: list[dict[str, Any]] = []
+    query: dict[str, Any] = {}
+    while page := client.get("/decisions", params={"request_id": "case-17", "limit": 1, **query}).json():
+        found += page
+        query = {"first_row": page[0]["row"], "after": page[0]["number"]}
+    assert [each["row"] for each in found] == [0, 0, 1, 1, 2, 2]
+    assert len({each["number"] for each in found}) == 6
+    assert logged(client, "case-17", principal="local") == found
+    assert client.get("/decisions", params={"request_id": "case-17", "principal": "x"}).json() == []
 
 
 def test_the_log_out_of_the_store(start: Start, tmp_path: Path) -> None:
@@ -143,7 +167,7 @@ def test_what_is_required_is_kept_before_the_answer(
     register(client, network(2), classes=CLASSES)
     reply = decide(client, inputs=ROWS[:1])
     database = Database(sqlite_address(tmp_path / "data" / "setpoint.db"))
-    assert len(SqlDecisions(database).of_request(reply["request_id"], None, 0, 10)) == 1
+    assert len(SqlDecisions(database).of_request(DecisionPage(reply["request_id"]), None)) == 1
     database.close()
 
     def fails(*_: Any) -> None:
