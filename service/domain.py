@@ -420,7 +420,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class DecisionPage:
-    """Which entries of a request: those from a row on, and of that row those after the entry with the number `after`."""
+    """Which entries of a request: from a row on, and of that row those after the entry with the number `after`."""
 
     request_id: str
     first_row: int = 0

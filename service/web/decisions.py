@@ -10,7 +10,6 @@ from service.web.schemas import DecisionReply
 from service.web.state import parts
 from service.web.state import principal as caller
 
-
 _LARGEST = {"first_row": 2**31 - 1, "after": 2**63 - 1}  # that their columns take
 
 
