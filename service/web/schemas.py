@@ -353,7 +353,7 @@ _Measured = Annotated[str, Field(max_length=200)]
 
 
 class SubmittedDetails(PointDetails):
-    """What may be said of a point that was fitted elsewhere: as much as a page can show, as it is told with the point."""
+    """What may be said of a point that was fitted elsewhere: no more than is read, since it is told with the point."""
 
     evidence: dict[_Measured, Interval] = Field({}, max_length=MOST_EVIDENCE)
     before: dict[_Measured, Interval] = Field({}, max_length=MOST_EVIDENCE)
