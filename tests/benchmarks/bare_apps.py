@@ -1,5 +1,7 @@
 """What a predict route costs without a service around it: `python -m tests.benchmarks.bare_apps KIND MODEL PORT`.
 
+`offline` has rows a run in the place of the port, as `1,4,16`.
+
 `asgi` is raw ASGI, orjson and ONNX Runtime, nothing else: no names, points, probabilities, limits, ids or errors. It
 takes JSON at `/` and answers logits; raw float32 at `/binary`, answered alike. `fastapi` is what most would write:
 FastAPI with pydantic models.
@@ -7,7 +9,7 @@ FastAPI with pydantic models.
 
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,11 +81,11 @@ def fastapi(session: ort.InferenceSession) -> FastAPI:
     return app
 
 
-def offline(session: ort.InferenceSession, seconds: float = 1.5) -> dict[int, float]:
+def offline(session: ort.InferenceSession, sizes: Sequence[int], seconds: float = 1.5) -> dict[int, float]:
     """Rows a core second by rows a run."""
     shape = session.get_inputs()[0].shape[1:]
     found = {}
-    for rows in (1, 4, 16, 32):
+    for rows in sizes:
         given = {"x": np.random.default_rng(0).normal(size=(rows, *shape)).astype(np.float32)}
         session.run(None, given)
         began, runs = time.process_time(), 0
@@ -98,7 +100,8 @@ def main() -> None:
     """Serves until it is ended; `offline` runs the model by itself and prints how fast."""
     kind, model, port = sys.argv[1:4]
     if kind == "offline":
-        print(orjson.dumps(offline(open_session(model)), option=orjson.OPT_NON_STR_KEYS).decode())
+        found = offline(open_session(model), [int(rows) for rows in port.split(",")])
+        print(orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS).decode())
         return
     app: Any = {"asgi": asgi, "fastapi": fastapi}[kind](open_session(model))
     uvicorn.run(app, port=int(port), log_level="error", access_log=False, lifespan="off")
