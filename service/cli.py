@@ -22,6 +22,7 @@ from service.cli_jobs import calibrate, jobs
 from service.cli_keys import keys
 from service.cli_points import points, published, to_default, what_next
 from service.settings import Settings, read_settings, unknown_variables
+from service.terminal import plain, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -174,9 +175,9 @@ def publish(
                 raise Refused(f"{done}, but not made the default: {error}. {then}") from None
             came = ", now the default"
     if as_json:
-        print(json.dumps(said, ensure_ascii=False))
+        say(json.dumps(said, ensure_ascii=False))
     else:
-        print(done + came)
+        say(done + came)
 
 
 def main() -> None:
@@ -198,6 +199,7 @@ def _check_reason(arguments: list[str]) -> None:
 
 
 def _fail(message: str) -> None:
+    message = "\n".join(map(plain, message.split("\n")))  # it may quote a server
     typer.secho(f"error: {message}", fg="red", err=True)
     sys.exit(1)
 

@@ -17,6 +17,7 @@ from calibrate import cli as library
 from calibrate.errors import InputError
 from service.cli_points import print_table, published, what_next
 from service.client import Client, Refused, in_options
+from service.terminal import plain, say
 
 jobs = typer.Typer(name="jobs", no_args_is_help=True, help="List, show and cancel calibrations of a running server.")
 
@@ -68,15 +69,15 @@ def calibrate(
         if wait:
             job = _waited(client, job)
     if as_json:
-        print(json.dumps(job, ensure_ascii=False))
+        say(json.dumps(job, ensure_ascii=False))
     elif not wait:
-        print(f"job {job['id']} is {job['state']}: 'setpoint jobs show {job['id']}' tells how far it is")
+        say(f"job {job['id']} is {job['state']}: 'setpoint jobs show {job['id']}' tells how far it is")
     if job["state"] == "failed":
         raise Refused(f"the calibration failed: {in_options(job['error']['detail'])}")
     if job["state"] == "cancelled":
         raise Refused(f"job {job['id']} was cancelled")
     if wait and not as_json:
-        print(_said(job))
+        say(*_said(job))
 
 
 @jobs.command("list")
@@ -89,7 +90,7 @@ def list_jobs(
     with Client(server) as client:
         found = client.jobs(limit)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
     rows = [["job", "state", "model", "point", "metric", "by", "asked for"]]
     for job in found:
@@ -105,13 +106,13 @@ def show(job_id: JobId, server: Server = SERVER, as_json: library.Json = False) 
     with Client(server) as client:
         job = client.job(job_id)
     if as_json:
-        print(json.dumps(job, ensure_ascii=False))
+        say(json.dumps(job, ensure_ascii=False))
     elif job["state"] == "done":
-        print(_said(job))
+        say(*_said(job))
     elif job["state"] == "failed":
-        print(f"failed: {in_options(job['error']['detail'])}")
+        say(f"failed: {in_options(job['error']['detail'])}")
     else:
-        print(_state(job))
+        say(_state(job))
 
 
 @jobs.command()
@@ -119,7 +120,7 @@ def cancel(job_id: JobId, server: Server = SERVER, as_json: library.Json = False
     """Cancel a calibration that waits or runs."""
     with Client(server) as client:
         job = client.cancel(job_id)
-    print(json.dumps(job, ensure_ascii=False) if as_json else f"job {job_id} is {job['state']}")
+    say(json.dumps(job, ensure_ascii=False) if as_json else f"job {job_id} is {job['state']}")
 
 
 def _waited(client: Client, job: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +134,8 @@ def _waited(client: Client, job: dict[str, Any]) -> dict[str, Any]:
             task = bar.add_task("queued", total=len(_STAGES))
             while job["state"] not in OVER:
                 stage = (job["progress"] or {}).get("stage", "queued")
-                bar.update(task, description=_state(job), completed=_STAGES.index(stage) if stage in _STAGES else 0)
+                done = _STAGES.index(stage) if stage in _STAGES else 0
+                bar.update(task, description=plain(_state(job)), completed=done)
                 time.sleep(_LOOK_S)
                 job = client.job(job["id"])
     except KeyboardInterrupt:
@@ -152,11 +154,11 @@ def _state(job: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _said(job: dict[str, Any]) -> str:
+def _said(job: dict[str, Any]) -> list[str]:
     result = job["result"]
     lines = [published(result) + what_next(result)]
     found = result["evidence"].get(job["metric"])
     if found is not None and found["value"] is not None:
         kind = found["kind"].replace("_", "-")
         lines.append(f"{job['metric']} {found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f}), {kind}")
-    return "\n".join([*lines, *(f"warning: {text}" for text in result["warnings"])])
+    return [*lines, *(f"warning: {text}" for text in result["warnings"])]

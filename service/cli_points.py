@@ -9,6 +9,7 @@ import typer
 
 from calibrate.cli import Json
 from calibrate.errors import InputError
+from service.terminal import plain, say
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -59,16 +60,16 @@ def show(model: Model, point: Point, server: Server = HERE, as_json: Json = Fals
         return
     because = f": {found['because']}" if found["because"] else ""
     approved = f", approved by {found['approved_by']}" if found["approved_by"] else ""
-    print(f"{found['operating_point']} of version {found['model_version']}: {found['state']}{because}")
-    print(f"published {found['created_at']} by {found['author'] or 'nobody who is known'}{approved}")
+    say(f"{found['operating_point']} of version {found['model_version']}: {found['state']}{because}")
+    say(f"published {found['created_at']} by {found['author'] or 'nobody who is known'}{approved}")
     constraints = "; ".join(map(str, found.get("constraints") or []))
-    print(f"{found['method']} for {found['metric'] or 'no metric'}{' under ' if constraints else ''}{constraints}")
+    say(f"{found['method']} for {found['metric'] or 'no metric'}{' under ' if constraints else ''}{constraints}")
     if found["threshold"] is not None:
-        print(f"threshold {found['threshold']:.4g} on the probability of {found['point']['classes'][1]}")
+        say(f"threshold {found['threshold']:.4g} on the probability of {found['point']['classes'][1]}")
     print_table([["metric", "value", "low", "high", "rows", "kind"], *map(_told, found["evidence"].items())])
     for warning in found["warnings"]:
-        print(f"warning: {warning}")
-    print(f"evidence {found['evidence_digest']}")
+        say(f"warning: {warning}")
+    say(f"evidence {found['evidence_digest']}")
 
 
 @points.command()
@@ -100,7 +101,7 @@ def shadow(
         _print_json(found)
         return
     share = f", {100 * found['differ'] / found['rows']:.3g} % differ" if found["rows"] else ""
-    print(f"{found['operating_point']} ({found['state']}): {found['rows']} rows{share}, {found['skipped']} not counted")
+    say(f"{found['operating_point']} ({found['state']}): {found['rows']} rows{share}, {found['skipped']} not counted")
     pairs = [[each["answered_by"], each["answered"], each["shadow"], str(each["rows"])] for each in found["pairs"]]
     print_table([["answered by", "answered", "shadow", "rows"], *pairs])
 
@@ -204,7 +205,7 @@ def _change(
     if as_json:
         _print_json(found)
     else:
-        print(f"{found['operating_point']} of model '{found['model']}' is {done}")
+        say(f"{found['operating_point']} of model '{found['model']}' is {done}")
 
 
 def _print_default(found: dict[str, Any], as_json: bool) -> None:
@@ -213,9 +214,9 @@ def _print_default(found: dict[str, Any], as_json: bool) -> None:
         return
     before = found["previous"]
     back = "nothing was before it" if before is None else f"a rollback goes back to {_named(before)}"
-    print(f"default of model '{found['model']}': {_named(found)}; {back}")
+    say(f"default of model '{found['model']}': {_named(found)}; {back}")
     for warning in found["warnings"]:
-        print(f"warning: {warning}")
+        say(f"warning: {warning}")
 
 
 def _named(default: dict[str, Any]) -> str:
@@ -238,10 +239,11 @@ def _number(value: float | None) -> str:
 
 def print_table(rows: list[list[str]]) -> None:
     """Columns as wide as what stands in them; nothing is cut."""
+    rows = [list(map(plain, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _print_json(found: Any) -> None:
-    print(json.dumps(found, ensure_ascii=False))
+    say(json.dumps(found, ensure_ascii=False))

@@ -6,8 +6,12 @@ audit trail; it holds the label and the margin that were answered, and a digest 
 Decided here: an answer hands over its arrays, and a thread makes entries of them and keeps them in batches. What waits
 is bounded. `best_effort` drops and counts what does not fit, and never holds an answer up; with `required` there is no
 answer before its entries are kept, and where they cannot be it is 503. The oldest entries make room for new ones.
+
+A batch is one transaction, however long: what is tried again is never in twice, and what is refused left nothing. An
+answer that waited in vain gives its entries up, unless the store is keeping them at that moment; then it waits on.
 """
 
+import contextlib
 import hmac
 import json
 import logging
@@ -34,9 +38,10 @@ from service.ports import Decisions
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 64 * 2**20  # that wait, counted as arrays
-MOST_AT_ONCE = 5000  # rows of one step of the store, as near as whole answers allow
+MOST_AT_ONCE = 5000  # rows of one step of the store, as near as whole answers allow: one answer is never divided
 LINGER_S = 0.1  # an entry that nobody waits for may wait for others
 PATIENCE_S = 10.0  # of an answer that waits for its entries
+_KEEPING_S = 30.0  # more, of one whose entries are being kept: no step of the store takes as long
 _RETRY_S = 1.0
 _ENTRY_BYTES = 500
 _NUMBER_BYTES = 32  # in a list of Python's
@@ -139,12 +144,10 @@ class DecisionLog:
             return batch
 
     def _keep(self, batch: list[Answered]) -> None:
-        rows = sum(each.count for each in batch)
         try:
             while True:
                 try:
-                    for part in _parts(batch, self._key):
-                        self._store.add(part, self._most_rows)
+                    self._store.add(self._entries(batch), self._most_rows)
                 except StorageFailed as error:
                     if self.is_required or self._stopping:
                         raise
@@ -158,15 +161,24 @@ class DecisionLog:
             if not isinstance(error, SetpointError):
                 log.exception("the decision log failed", exc_info=error)
             with self._changed:
-                self._drop(rows)
-            for each in batch:
+                self._drop(sum(each.count for each in batch))
+            for each in filter(_claim, batch):
                 each.kept.set_exception(failed)
         else:
+            kept = [each for each in batch if not each.kept.cancelled()]
+            rows = sum(each.count for each in kept)
             self.kept_rows += rows
-            for each in batch:
+            with self._changed:
+                self._drop(sum(each.count for each in batch) - rows)
+            for each in kept:
                 each.kept.set_result(None)
         with self._changed:
             self._bytes -= sum(each.bytes for each in batch)
+
+    def _entries(self, batch: list[Answered]) -> Iterator[Decision]:
+        """Made while the store takes them, so that what nobody waits for any more is left out."""
+        for answered in filter(_claim, batch):
+            yield from _entries(answered, self._key)
 
     def _drop(self, rows: int) -> None:
         if rows:
@@ -230,17 +242,21 @@ def _head(name: str, kind: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     return json.dumps([name, "str" if kind.kind == "O" else kind.name, list(shape)]).encode() + b"\n"
 
 
-def _parts(batch: list[Answered], key: bytes | None) -> Iterator[list[Decision]]:
-    """The entries of a batch, in steps that hold the store for a moment only."""
-    entries: list[Decision] = []
-    for answered in batch:
-        for entry in _entries(answered, key):
-            entries.append(entry)
-            if len(entries) == MOST_AT_ONCE:
-                yield entries
-                entries = []
-    if entries:
-        yield entries
+def wait_until_kept(kept: Future[None]) -> None:
+    """Holds an answer back until its entries are kept, in the thread that made it. Raises: `StorageFailed`."""
+    with contextlib.suppress(TimeoutError):
+        return kept.result(PATIENCE_S)
+    if kept.cancel():
+        raise StorageFailed("the decision log did not keep the decisions in time; nothing is answered or kept")
+    try:
+        kept.result(_KEEPING_S)
+    except TimeoutError:
+        raise StorageFailed("the decision log may have kept the decisions, too late; nothing is answered") from None
+
+
+def _claim(answered: Answered) -> bool:
+    """Whether the answer is still waited for; from now on its waiter learns what becomes of it."""
+    return answered.kept.running() or answered.kept.set_running_or_notify_cancel()
 
 
 def _entries(answered: Answered, key: bytes | None) -> Iterator[Decision]:

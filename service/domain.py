@@ -426,6 +426,17 @@ class Decision:
     input_digest: str
 
 
+@dataclass(frozen=True)
+class DecisionPage:
+    """Which entries of a request: from a row on, and of that row those after the entry with the number `after`."""
+
+    request_id: str
+    first_row: int = 0
+    after: int = 0
+    limit: int = 1000
+    principal: str | None = None
+
+
 def check_name(name: str, what: str) -> str:
     """A name that is safe in paths and addresses. Raises: `BadName`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:

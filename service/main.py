@@ -83,6 +83,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     traces = open_traces(settings.traces)
     artifacts = opening.open_artifacts(settings.artifacts, settings.data)
     database = open_database(settings)
+    opening.warn_of_readers(settings.data)
     store, shadows = SqlStore(database), Shadows(SqlShadowBook(database))
     ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
     try:

@@ -13,7 +13,17 @@ import numpy as np
 from jaxtyping import Float
 
 from calibrate.io.model import Head, OutputKind, Port
-from service.domain import AuditEntry, Decision, Default, HeadInfo, Model, ModelVersion, PointRecord, PointState
+from service.domain import (
+    AuditEntry,
+    Decision,
+    DecisionPage,
+    Default,
+    HeadInfo,
+    Model,
+    ModelVersion,
+    PointRecord,
+    PointState,
+)
 from service.job import Claim, Job
 from service.keys import Key
 
@@ -136,11 +146,11 @@ class Keys(Protocol):
 class Decisions(Protocol):
     """Where decisions are logged. Raises: `StorageFailed` from every method."""
 
-    def add(self, entries: Sequence[Decision], most_rows: int) -> None:
-        """Keeps entries, all or none; the oldest beyond `most_rows` go."""
+    def add(self, entries: Iterable[Decision], most_rows: int) -> None:
+        """Keeps entries, all or none, and asks for them once it has begun; the oldest beyond `most_rows` go."""
 
-    def of_request(self, request_id: str, models: frozenset[str] | None, first_row: int, limit: int) -> list[Decision]:
-        """The entries of a request from a row on, of these models alone where they are told."""
+    def of_request(self, page: DecisionPage, models: frozenset[str] | None) -> list[tuple[int, Decision]]:
+        """Entries of a request with their numbers, row by row, of these models alone where they are told."""
 
 
 class Artifacts(Protocol):

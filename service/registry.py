@@ -24,7 +24,7 @@ from calibrate.io.description import read_description
 from calibrate.io.model import Head
 from calibrate.operating_point import OperatingPoint, check_classes
 from service.domain import AuditEntry, Model, ModelVersion, PointRecord, check_name, check_point_name
-from service.errors import StorageFailed, UnknownCurve, UnknownModel
+from service.errors import BadName, StorageFailed, UnknownCurve, UnknownModel
 from service.job import Claim
 from service.points import Approval, Asked, check_make_default, first_state, promote
 from service.ports import Artifacts, Change, Engine, Session, Store
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 MOST_STAGED = 8
 _RETRY_S = 5.0
 LAST = 2**31 - 1  # no audit entry comes after it: the largest that its column takes
+TAKEN = ("stats",)  # what addresses end in where a model's name could stand
 Key = tuple[str, int]
 T = TypeVar("T")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -255,6 +256,8 @@ class Registry:
         eyes `Forbidden` for callers without a key.
         """
         check_name(name, "the name of a model")
+        if name in TAKEN and name not in self._models:
+            raise BadName(f"a model cannot be named '{name}': GET /v2/models/{name} tells of all models")
         state = first_state(self.approval, actor)
         graph = self._engine.examine(data, output=output, output_kind=output_kind)
         description = read_description(graph.metadata)

@@ -53,7 +53,8 @@ ALLOWED |= {
     "service.domain": {"service.errors"},
     "service.settings": set(),
     "service.client": set(),
-    "service.cli_jobs": {"service.client", "service.cli_points"},
+    "service.terminal": set(),
+    "service.cli_jobs": {"service.client", "service.cli_points", "service.terminal"},
     "service.connections": set(),
     "service.keys": {"service.domain", "service.errors"},
     "service.facts": {"service.errors"},
@@ -79,7 +80,7 @@ ALLOWED |= {
     "service.cli": {
         f"service.{name}"
         for name in (
-            *("settings", "client", "main", "monitoring", "server"),
+            *("settings", "client", "main", "monitoring", "server", "terminal"),
             *("cli_decisions", "cli_jobs", "cli_keys", "cli_points", "cli_state"),
         )
     },
@@ -87,7 +88,7 @@ ALLOWED |= {
     "service.cli_keys": {
         f"service.{name}" for name in ("domain", "errors", "keys", "ports", "settings", "storage", "main")
     },
-    "service.cli_points": {"service.client"},
+    "service.cli_points": {"service.client", "service.terminal"},
     "service.cli_state": {"service.settings", "service.ports", "service.storage"},
     "service.demo": {"service.client"},
 }

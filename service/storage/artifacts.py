@@ -18,7 +18,7 @@ _ABANDONED_S = 3600
 
 
 class FolderArtifacts:
-    """Artifacts in a folder of the local file system, made where it is missing."""
+    """Artifacts in a folder of the local file system, made where it is missing, for its owner alone."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,7 +28,8 @@ class FolderArtifacts:
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(digest)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make()
+            path.parent.mkdir(exist_ok=True)
             if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
                 return digest
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
@@ -58,7 +59,7 @@ class FolderArtifacts:
     def check(self) -> None:
         """Raises `StorageFailed` where nothing could be kept: a file is written and taken away again."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._make()
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 file.write(b"a")
         except OSError as error:
@@ -70,6 +71,9 @@ class FolderArtifacts:
             with contextlib.suppress(OSError):  # another server sweeps too
                 if time.time() - path.stat().st_mtime > _ABANDONED_S:
                     path.unlink()
+
+    def _make(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest

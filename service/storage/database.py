@@ -8,12 +8,14 @@ database for longer than `_STEP_S`; a writer that died in the middle of a step i
 
 SQLite goes on writing into a file that was deleted, and nobody will ever read that: so a step asks, first and before it
 commits, whether the file that was opened is still the one at its path, and fails where it is not. Looks go on.
+
+A folder and a file that are made here are their owner's alone. What was there keeps its modes: they are the operator's.
 """
 
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +64,11 @@ class Database:
         self._path = Path(address.database or "") if self._is_sqlite else None
         if self._path is not None:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
                 raise StorageFailed(f"the folder {self._path.parent} cannot be made: {error.strerror}") from None
+            with suppress(OSError):  # it is there, or cannot be made, which SQLite tells; -wal and -shm get its mode
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         self._engine = _open_sqlite(address) if self._is_sqlite else open_postgres(address, _JSON)
         self._is_open = False
         self._file: tuple[int, int] | None = None

@@ -1,12 +1,13 @@
 """The decision log in the store: added in batches, read in the order it was made, bounded by its length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select
 
-from service.domain import Decision
+from service.domain import Decision, DecisionPage
 from service.storage.database import Database
 from service.storage.tables import decisions
 from service.storage.times import utc
@@ -21,25 +22,34 @@ class SqlDecisions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, entries: Sequence[Decision], most_rows: int) -> None:
-        """Keeps entries, all or none; the oldest beyond `most_rows` go."""
+    def add(self, entries: Iterable[Decision], most_rows: int) -> None:
+        """Keeps entries, all or none, and asks for them once it has begun; the oldest beyond `most_rows` go."""
         with self._database.step() as step:
-            step.execute(insert(decisions), [vars(entry) for entry in entries])
+            waiting = iter(entries)
+            while part := [vars(entry) for entry in islice(waiting, _PAGE)]:
+                step.execute(insert(decisions), part)
             last = step.scalar(select(func.max(decisions.c.id))) or 0
             step.execute(delete(decisions).where(decisions.c.id <= last - most_rows))
 
-    def of_request(self, request_id: str, models: frozenset[str] | None, first_row: int, limit: int) -> list[Decision]:
-        """The entries of a request from a row on, of these models alone where they are told."""
+    def of_request(self, page: DecisionPage, models: frozenset[str] | None) -> list[tuple[int, Decision]]:
+        """Entries of a request with their numbers, row by row, of these models alone where they are told.
+
+        Callers choose the names of their requests, so several may have entries for the same row of the same name.
+        """
+        row, number = decisions.c.row, decisions.c.id
+        begins = or_(row > page.first_row, and_(row == page.first_row, number > page.after))
         wanted = (
-            select(*_FIELDS)
-            .where(decisions.c.request_id == request_id, decisions.c.row >= first_row)
-            .order_by(decisions.c.id)
-            .limit(limit)
+            select(decisions)
+            .where(decisions.c.request_id == page.request_id, begins)
+            .order_by(row, number)
+            .limit(page.limit)
         )
+        if page.principal is not None:
+            wanted = wanted.where(decisions.c.principal == page.principal)
         if models is not None:
             wanted = wanted.where(decisions.c.model.in_(models))
         with self._database.look() as look:
-            return [_decision(row) for row in look.execute(wanted)]
+            return [(found.id, _decision(found)) for found in look.execute(wanted)]
 
     def between(self, start: datetime | None, end: datetime | None) -> Iterator[Decision]:
         """Every entry from a time to before another, in the order they were kept; what is added meanwhile may be in."""

@@ -1,5 +1,7 @@
 """Opens what a server keeps its state in, by the addresses in its settings."""
 
+import logging
+import shlex
 from pathlib import Path
 
 from sqlalchemy import URL, inspect
@@ -12,6 +14,9 @@ from service.storage.artifacts import FolderArtifacts
 from service.storage.database import LATEST_MIGRATION, Database, migration, postgres_address, sqlite_address
 from service.storage.objects import ObjectArtifacts
 
+log = logging.getLogger(__name__)
+
+_SECRET = ("setpoint.db", "setpoint.db-wal")
 # what a restore leaves that fails, and what a fresh volume has
 _LEFT = ("artifacts", "setpoint.db", "setpoint.db-wal", "setpoint.db-shm", "lost+found")
 
@@ -85,6 +90,21 @@ def _check_empty(folder: Path) -> None:
         raise StorageFailed(f"{folder} cannot be restored into: {error.strerror}") from None
     if others := [name for name in found if name not in _LEFT]:
         raise StorageFailed(f"the folder {folder} is not empty, it holds '{others[0]}': a restore needs an empty place")
+
+
+def warn_of_readers(folder: Path) -> None:
+    """Logs a warning where other users of the machine can read the SQLite file in a folder, and what closes it.
+
+    What Setpoint makes is its owner's alone, so it is the folder of an older release, or one that an operator opened.
+    """
+    try:
+        is_entered = folder.stat().st_mode & 0o011
+        is_read = any((folder / name).stat().st_mode & 0o044 for name in _SECRET if (folder / name).exists())
+    except OSError:
+        return  # whoever cannot look cannot serve, and is told so
+    if is_entered and is_read:
+        closes = f"chmod -R go= {shlex.quote(str(folder))}"
+        log.warning("other users of this machine can read the store in %s; this closes it: %s", folder, closes)
 
 
 def open_artifacts(address: str | None, folder: Path) -> Artifacts:

@@ -39,12 +39,17 @@ async def list_points(request: Request, model: str, model_version: int | None = 
     return await service.lanes.changes.run(run)
 
 
-async def show_point(request: Request, model: str, point: str) -> PointReply:
+async def show_point(request: Request, model: str, point: str) -> Response:
     """One operating point as `/calibrate` answered it, in any state: by `name@version`, by alias, or by name the
     default version's latest approved one, else its latest.
     """
-    found = parts(request).registry.model(model)
-    return point_reply(found, found.find(point))
+    service = parts(request)
+
+    def run() -> Response:
+        found = service.registry.model(model)
+        return answer(point_reply(found, found.find(point)), PointReply)
+
+    return await service.lanes.changes.run(run)
 
 
 async def show_curve(request: Request, model: str, point: str) -> Response:

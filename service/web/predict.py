@@ -14,11 +14,10 @@ import orjson
 from jaxtyping import Float
 
 from calibrate.io.packed import NPY_MAGIC, is_packed, read_packed
-from service.decisions import Answered
+from service.decisions import Answered, wait_until_kept
 from service.domain import Model, ModelVersion
 from service.errors import BadRequest, TooLarge
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
-from service.web.decisions import wait_until_kept
 from service.web.hot import HotCall, Reply
 from service.web.packed import NPY, POINT_HEADER, npy_reply, read_head, refuse_head, to_inputs, to_matrix
 from service.web.tensors import fit_inputs, read_inputs, read_json, read_numbers

@@ -350,6 +350,19 @@ class CurveReply(BaseModel):
     columns: dict[str, list[Number | None]]
 
 
+MOST_EVIDENCE = 1000
+_Measured = Annotated[str, Field(max_length=200)]
+
+
+class SubmittedDetails(PointDetails):
+    """What may be said of a point that was fitted elsewhere: no more than is read, since it is told with the point."""
+
+    evidence: dict[_Measured, Interval] = Field({}, max_length=MOST_EVIDENCE)
+    before: dict[_Measured, Interval] = Field({}, max_length=MOST_EVIDENCE)
+    gain: dict[_Measured, Interval] = Field({}, max_length=MOST_EVIDENCE)
+    model_scores: dict[_Measured, Interval | Number | None] = Field({}, max_length=MOST_EVIDENCE)
+
+
 class PublishRequest(Wire):
     """A point fitted elsewhere, with what a fit said of it; its evidence will be marked `submitted`."""
 
@@ -359,7 +372,9 @@ class PublishRequest(Wire):
     model_digest: StrictStr | None = Field(
         None, max_length=100, description="SHA-256 of the model file it was fitted on; refused where it is another."
     )
-    details: PointDetails = Field(PointDetails(), description="What `FitResult.to_dict` holds beside the point.")
+    details: SubmittedDetails = Field(
+        SubmittedDetails(), description="What `FitResult.to_dict` holds beside the point."
+    )
 
 
 class DefaultReply(BaseModel):
@@ -485,6 +500,7 @@ class DecisionReply(BaseModel):
     margin: float | None
     principal: str
     input_digest: str
+    number: int = Field(description="Its place in the log.")
     evidence: str
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from service.domain import Decision
+from service.domain import Decision, DecisionPage
 from service.errors import StorageFailed
 from service.storage.database import Database
 from service.storage.decisions import SqlDecisions
@@ -37,11 +37,31 @@ def test_what_was_kept_comes_back_by_request(database: Database) -> None:
     log = SqlDecisions(database)
     log.add([decision(i) for i in range(5)], 100)
     log.add([decision(0, "other"), decision(5, model="n")], 100)
-    assert log.of_request("r", None, 0, 100) == [*(decision(i) for i in range(5)), decision(5, model="n")]
-    assert log.of_request("r", None, 3, 2) == [decision(3), decision(4)]
-    assert log.of_request("r", frozenset({"n"}), 0, 100) == [decision(5, model="n")]
-    assert log.of_request("r", frozenset(), 0, 100) == []
-    assert log.of_request("nope", None, 0, 100) == []
+    assert said(log, DecisionPage("r")) == [*(decision(i) for i in range(5)), decision(5, model="n")]
+    assert said(log, DecisionPage("r", 3, limit=2)) == [decision(3), decision(4)]
+    assert said(log, DecisionPage("r"), frozenset({"n"})) == [decision(5, model="n")]
+    assert said(log, DecisionPage("r"), frozenset()) == []
+    assert said(log, DecisionPage("nope")) == []
+
+
+def test_every_entry_is_reached_page_by_page(database: Database) -> None:
+    """Though several callers gave their requests the same name, and rows of theirs the same numbers."""
+    log = SqlDecisions(database)
+    callers = [[replace(decision(i), principal=name) for i in range(7)] for name in ("a", "b", "c")]
+    for entries in callers:
+        log.add(entries, 100)
+    for limit in (1, 2, 4, 100):
+        page, found = DecisionPage("r", limit=limit), []
+        while got := log.of_request(page, None):
+            found += [each for _, each in got]
+            page = replace(page, first_row=got[-1][1].row, after=got[-1][0])
+        assert found == [entries[i] for i in range(7) for entries in callers]
+    assert said(log, DecisionPage("r", 5, principal="b")) == callers[1][5:]
+
+
+def said(log: SqlDecisions, page: DecisionPage, models: frozenset[str] | None = None) -> list[Decision]:
+    """The entries of a page, without their numbers."""
+    return [each for _, each in log.of_request(page, models)]
 
 
 def test_the_oldest_make_room(database: Database) -> None:
@@ -74,6 +94,6 @@ def test_a_store_that_fails_says_so(database: Database) -> None:
     assert list(log.between(None, None)) == []
     with database.step() as step:
         step.execute(text("ALTER TABLE decisions RENAME TO gone"))
-    for call in (lambda: log.add([decision(0)], 1), lambda: log.of_request("r", None, 0, 1)):
+    for call in (lambda: log.add([decision(0)], 1), lambda: log.of_request(DecisionPage("r"), None)):
         with pytest.raises(StorageFailed):
             call()

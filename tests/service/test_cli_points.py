@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from calibrate.errors import InputError
 from service.cli import app
 from service.client import Client, Refused
+from service.terminal import plain
 from tests.models import network
 from tests.servers import Server
 
@@ -93,3 +94,16 @@ def test_a_change_without_its_reason_is_not_asked_for(server: Server, model: str
     command, *rest = arguments
     with pytest.raises(InputError, match="--reason, which is kept"):
         points(server, command, model, *rest)
+
+
+def test_a_reason_cannot_reach_the_terminal(model: str, server: Server) -> None:
+    """It is shown, with its control characters written out."""
+    with Client(server.address) as client:
+        path = ("models", model, "operating-points", "p@1", "retire")
+        client.do("POST", *path, reason="old \x1b[2J\nforged line")
+    shown = points(server, "show", model, "p@1")
+    assert "\x1b" not in shown
+    assert "retired: old \\u001b[2J\\nforged line\n" in shown
+    with pytest.raises(Refused) as refusal:
+        points(server, "default", model, "p@1", "--reason", "x")
+    assert plain(str(refusal.value)).count("u001b") == 1

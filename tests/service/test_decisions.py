@@ -5,12 +5,13 @@ import hashlib
 import hmac
 import io
 import json
+import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from typer.testing import CliRunner
 
 from service import decisions as module
 from service.cli import app
-from service.decisions import Answered, DecisionLog, digest_rows
-from service.domain import Decision, Default, Model
+from service.decisions import Answered, DecisionLog, digest_rows, wait_until_kept
+from service.domain import Decision, DecisionPage, Default, Model
 from service.errors import Busy, StorageFailed
 from service.inference import Rows, answer
 from service.storage.database import Database, sqlite_address
@@ -103,8 +104,30 @@ def test_it_is_off_unless_it_is_asked_for(fraud: TestClient) -> None:
     time.sleep(0.3)
     assert fraud.get("/decisions", params={"request_id": reply["request_id"]}).json() == []
     refused(fraud.get("/decisions"), 400, "bad-request")
-    for query in ({"limit": 0}, {"limit": 1001}, {"first_row": -1}, {"limit": "x"}):
-        refused(fraud.get("/decisions", params={"request_id": "r", **query}), 400, "bad-request")
+    wrong = {"limit": (0, 1001, "x", 10**4000), "first_row": (-1, 2**31, 2**63), "after": (-1, 2**63, 10**4000)}
+    for name, values in wrong.items():
+        for value in values:
+            said = refused(fraud.get("/decisions", params={"request_id": "r", name: str(value)}), 400, "bad-request")
+            assert said.startswith(name)
+            assert len(said) < 300
+
+
+def test_callers_that_chose_the_same_request_id_are_told_apart(start: Start) -> None:
+    """Page by page every entry is reached, and one caller's alone where that is asked for."""
+    client = start(decision_log="required")
+    register(client, network(2), classes=CLASSES)
+    for _ in range(2):
+        said = client.post("/predict", json={"model": "fraud", "inputs": ROWS}, headers={"X-Request-ID": "case-17"})
+        assert said.status_code == 200
+    found: list[dict[str, Any]] = []
+    query: dict[str, Any] = {}
+    while page := client.get("/decisions", params={"request_id": "case-17", "limit": 1, **query}).json():
+        found += page
+        query = {"first_row": page[0]["row"], "after": page[0]["number"]}
+    assert [each["row"] for each in found] == [0, 0, 1, 1, 2, 2]
+    assert len({each["number"] for each in found}) == 6
+    assert logged(client, "case-17", principal="local") == found
+    assert client.get("/decisions", params={"request_id": "case-17", "principal": "x"}).json() == []
 
 
 def test_the_log_out_of_the_store(start: Start, tmp_path: Path) -> None:
@@ -142,7 +165,7 @@ def test_what_is_required_is_kept_before_the_answer(
     register(client, network(2), classes=CLASSES)
     reply = decide(client, inputs=ROWS[:1])
     database = Database(sqlite_address(tmp_path / "data" / "setpoint.db"))
-    assert len(SqlDecisions(database).of_request(reply["request_id"], None, 0, 10)) == 1
+    assert len(SqlDecisions(database).of_request(DecisionPage(reply["request_id"]), None)) == 1
     database.close()
 
     def fails(*_: Any) -> None:
@@ -167,7 +190,7 @@ class Store:
         self.gate = threading.Event()
         self.gate.set()
 
-    def add(self, entries: Sequence[Decision], most_rows: int) -> None:  # noqa: ARG002
+    def add(self, entries: Iterable[Decision], most_rows: int) -> None:  # noqa: ARG002
         """Keeps entries when the gate opens."""
         self.gate.wait(10)
         if self.fails:
@@ -251,8 +274,78 @@ def test_required_refuses_when_it_cannot_keep_up(monkeypatch: pytest.MonkeyPatch
     log.stop()
 
 
+@pytest.mark.parametrize("mode", ["best_effort", "required"])
+def test_a_store_that_fails_halfway_has_neither_half_nor_twice(
+    tmp_path: Path, mode: Literal["best_effort", "required"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is tried again is kept once; what is refused is not kept at all."""
+    database = Database(sqlite_address(tmp_path / "setpoint.db"))
+    store, made, tries = SqlDecisions(database), module._entries, iter(range(100))
+
+    def breaks(answered: Answered, key: bytes | None) -> Iterator[Decision]:
+        fails = next(tries) == 0
+        for entry in made(answered, key):
+            if fails and entry.row == 7_000:
+                raise StorageFailed("locked")
+            yield entry
+
+    monkeypatch.setattr(module, "_entries", breaks)
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    log = DecisionLog(store, mode, 100_000)
+    log.start()
+    kept = log.put(answered(12_000))
+    if kept is None:
+        wait_for(lambda: log.kept_rows == 12_000)
+    else:
+        with pytest.raises(StorageFailed, match="locked"):
+            kept.result(20)
+    log.stop()
+    rows = [entry.row for entry in store.between(None, None)]
+    database.close()
+    assert rows == ([] if kept else list(range(12_000)))
+
+
+def test_an_answer_that_waited_in_vain_leaves_no_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the store does not take longer than the next one waits; that one is kept and answered."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    database = Database(sqlite_address(tmp_path / "setpoint.db"))
+    store = SqlDecisions(database)
+    other = sqlite3.connect(tmp_path / "setpoint.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    log = DecisionLog(store, "required", 100_000)
+    log.start()
+    kept = log.put(answered(10, "late"))
+    assert kept is not None
+    with pytest.raises(StorageFailed, match="nothing is answered or kept"):
+        wait_until_kept(kept)
+    other.execute("ROLLBACK")
+    other.close()
+    kept = log.put(answered(10, "next"))
+    assert kept is not None
+    kept.result(20)
+    log.stop()
+    found = {entry.request_id for entry in store.between(None, None)}
+    database.close()
+    assert found == {"next"}
+    assert (log.kept_rows, log.dropped_rows) == (10, 10)
+
+
+def test_an_answer_is_not_refused_while_its_entries_are_being_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for what becomes of them, however long it has waited; not for ever."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    kept = answered().kept
+    assert kept.set_running_or_notify_cancel()
+    threading.Timer(0.3, kept.set_result, [None]).start()
+    wait_until_kept(kept)
+    monkeypatch.setattr(module, "_KEEPING_S", 0.1)
+    kept = answered().kept
+    assert kept.set_running_or_notify_cancel()
+    with pytest.raises(StorageFailed, match="may have kept"):
+        wait_until_kept(kept)
+
+
 def test_a_large_answer_is_kept_whole() -> None:
-    """In several steps of the store."""
+    """In one step of the store."""
     store = Store()
     log = DecisionLog(store, "required", 100_000)  # type: ignore[arg-type]
     log.start()

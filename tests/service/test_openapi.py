@@ -92,3 +92,22 @@ def test_every_reply_is_as_described(fraud: TestClient) -> None:
         assert json.loads(kind.model_validate(reply).model_dump_json()) == reply
     problem = fraud.get("/nope").json()
     assert schemas.Problem.model_validate(problem).model_dump(exclude_none=True) == problem
+
+
+def test_no_number_in_an_address_is_too_large_to_be_answered(fraud: TestClient) -> None:
+    """Wherever one may stand: it is refused or leads to nothing, and is no fault of the server's."""
+    names = {"model": "fraud", "version": "1", "point": "argmax@0", "job": "x", "alias": "x"}
+    asked = set()
+    for path, verbs in fraud.get("/openapi.json").json()["paths"].items():
+        for told in verbs.get("get", {}).get("parameters", []):
+            name, kinds = told["name"], told["schema"].get("anyOf", [told["schema"]])
+            if name != "version" and not any(kind.get("type") == "integer" for kind in kinds):
+                continue
+            for number in (-1, 2**31, 2**63, 2**64, 10**4000):
+                query = {"request_id": "r"} if path == "/decisions" else {}
+                if told["in"] == "query":
+                    query[name] = str(number)
+                said = fraud.get(path.format(**{**names, name: number}), params=query)
+                assert said.status_code < 500, (path, query)
+            asked.add(name)
+    assert asked == {"version", "model_version", "limit", "before", "first_row", "after"}

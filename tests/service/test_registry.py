@@ -609,3 +609,28 @@ def test_a_model_larger_than_all_may_take_is_served_alone(start: Start) -> None:
     for name in ("a", "b", "a"):
         assert client.post("/predict", json={"model": name, "inputs": [[1, 2, 3, 4]]}).status_code == 200
         assert len(client.app._parts.registry._sessions) == 1  # type: ignore[attr-defined]
+
+
+def test_evidence_from_elsewhere_is_no_longer_than_anybody_reads(fraud: TestClient) -> None:
+    """A thousand numbers of a kind, with names of 200 characters; the field is named, and nothing is kept."""
+    interval = {"value": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "rows": 60, "kind": "held_out"}
+    point = {"classes": ["clear", "fraud"], "scale": [1.0, 1.0], "bias": [0.0, 0.5]}
+    names = [f"n{i}".ljust(200, "x") for i in range(1001)]
+    for field in ("evidence", "before", "gain", "model_scores"):
+        for given in (dict.fromkeys(names, interval), {"n" * 201: interval}):
+            body = {"name": "big", "point": point, "details": {field: given}}
+            said = refused(fraud.post("/models/fraud/operating-points", json=body), 400, "bad-request")
+            assert said.startswith(f"details.{field}")
+    assert fraud.get("/models/fraud").json()["operating_points"] == ["argmax@1"]
+    whole = publish(fraud, "big", 0.5, details={"evidence": dict.fromkeys(names[:1000], interval)})
+    assert fraud.get("/models/fraud/operating-points/big@1").json() == whole
+
+
+def test_a_model_cannot_have_a_name_that_addresses_take(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`GET /v2/models/stats` tells of all models; one that an older release let in goes on."""
+    form: dict[str, Any] = {"data": {"name": "stats"}, "files": {"file": ("m.onnx", network(2))}}
+    assert "GET /v2/models/stats" in refused(client.post("/models", **form), 422, "bad-name")
+    with monkeypatch.context() as patch:
+        patch.setattr("service.registry.TAKEN", ())
+        register(client, network(2), "stats")
+    assert register(client, network(2), "stats")["model_version"] == 2

@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.decisions import Answered
+from service.decisions import Answered, wait_until_kept
 from service.domain import Model, ModelVersion, PointRecord, Principal
 from service.errors import BadRequest, TimedOut
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
 from service.monitoring.monitor import Call
 from service.ports import Ran
-from service.web.decisions import wait_until_kept
 from service.web.hot import HotCall, Reply
 from service.web.oip.codec import HEADER_LENGTH, InferRequest, InferResponse, read_request, write_response
 from service.web.oip.outputs import answering_points, make_outputs, wanted_outputs
