@@ -22,6 +22,7 @@ from service.web.state import actor, parts
 
 log = logging.getLogger(__name__)
 
+MOST_EVIDENCE = 1000  # numbers of each kind, beside those of the classes
 MOST_DETAILS_BYTES = 64 * 2**10
 MOST_DETAILS_DEPTH = 20
 
@@ -99,7 +100,13 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
 
 
 def _check_evidence(details: PointDetails, classes: Sequence[str]) -> None:
-    """Raises `BadPoint` for measured numbers that none can be: evidence speaks for a point when it is approved."""
+    """Raises `BadPoint` for more numbers than are read, which are told with the point each time, and for those that
+    none can be: evidence speaks for a point when it is approved.
+    """
+    most = MOST_EVIDENCE + 2 * len(classes)  # a fit measures one number for each class
+    for field in ("evidence", "before", "gain", "model_scores"):
+        if (count := len(getattr(details, field))) > most:
+            raise BadPoint(f"details.{field} may have {most} numbers for {len(classes)} classes, got {count}")
     for field, measured in (("evidence", details.evidence), ("before", details.before)):
         for name, each in measured.items():
             at = f"details.{field}.{name[:100]}"

@@ -350,17 +350,16 @@ class CurveReply(BaseModel):
     columns: dict[str, list[Number | None]]
 
 
-MOST_EVIDENCE = 1000
 _Measured = Annotated[str, Field(max_length=200)]
 
 
 class SubmittedDetails(PointDetails):
-    """What may be said of a point that was fitted elsewhere: no more than is read, since it is told with the point."""
+    """What may be said of a point that was fitted elsewhere."""
 
-    evidence: dict[_Measured, Interval] = Field({}, max_length=MOST_EVIDENCE)
-    before: dict[_Measured, Interval] = Field({}, max_length=MOST_EVIDENCE)
-    gain: dict[_Measured, Interval] = Field({}, max_length=MOST_EVIDENCE)
-    model_scores: dict[_Measured, Interval | Number | None] = Field({}, max_length=MOST_EVIDENCE)
+    evidence: dict[_Measured, Interval] = {}
+    before: dict[_Measured, Interval] = {}
+    gain: dict[_Measured, Interval] = {}
+    model_scores: dict[_Measured, Interval | Number | None] = {}
 
 
 class PublishRequest(Wire):

@@ -612,17 +612,20 @@ def test_a_model_larger_than_all_may_take_is_served_alone(start: Start) -> None:
 
 
 def test_evidence_from_elsewhere_is_no_longer_than_anybody_reads(fraud: TestClient) -> None:
-    """A thousand numbers of a kind, with names of 200 characters; the field is named, and nothing is kept."""
+    """A thousand numbers of a kind, two a class, names of 200 characters; the field is named, and nothing is kept."""
     interval = {"value": 0.8, "low": 0.7, "high": 0.9, "confidence": 0.95, "rows": 60, "kind": "held_out"}
     point = {"classes": ["clear", "fraud"], "scale": [1.0, 1.0], "bias": [0.0, 0.5]}
-    names = [f"n{i}".ljust(200, "x") for i in range(1001)]
+    names = [f"n{i}".ljust(200, "x") for i in range(1005)]
     for field in ("evidence", "before", "gain", "model_scores"):
-        for given in (dict.fromkeys(names, interval), {"n" * 201: interval}):
+        for given, how in (
+            (dict.fromkeys(names, interval), (422, "bad-point")),
+            ({"n" * 201: interval}, (400, "bad-request")),
+        ):
             body = {"name": "big", "point": point, "details": {field: given}}
-            said = refused(fraud.post("/models/fraud/operating-points", json=body), 400, "bad-request")
+            said = refused(fraud.post("/models/fraud/operating-points", json=body), *how)
             assert said.startswith(f"details.{field}")
     assert fraud.get("/models/fraud").json()["operating_points"] == ["argmax@1"]
-    whole = publish(fraud, "big", 0.5, details={"evidence": dict.fromkeys(names[:1000], interval)})
+    whole = publish(fraud, "big", 0.5, details={"evidence": dict.fromkeys(names[:1004], interval)})
     assert fraud.get("/models/fraud/operating-points/big@1").json() == whole
 
 
