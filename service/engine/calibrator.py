@@ -104,13 +104,13 @@ class ProcessCalibration:
                     return self._talk(ours, answers, tell)
                 finally:
                     self._let_go()
-        except (OSError, EOFError):
+        except (OSError, EOFError) as error:
             if not self._killed and time.monotonic() - started >= self._limits["seconds"]:
                 raise OverLimit(
                     f"the calibration took more than {self._limits['seconds']:g} s, which is all that one may take "
                     "(SETPOINT_JOB_S): send fewer rows, or have that set higher"
                 ) from None
-            raise WorkerGone("its process ended before it had answered") from None
+            raise WorkerGone(f"its process ended before it had answered ({error or type(error).__name__})") from None
 
     def kill(self) -> None:
         """Ends the process now; one that has not begun will not."""
