@@ -32,12 +32,6 @@ from tests.databases import KINDS, new_database, raw
 FILES = [b"a model", b"its graph", b"rows of a job"]
 
 
-@pytest.fixture(params=KINDS)
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """Where an empty database is."""
-    return new_database(request.param, tmp_path)
-
-
 @pytest.fixture
 def artifacts(tmp_path: Path) -> FolderArtifacts:
     """Where the files of the store are."""

@@ -22,7 +22,7 @@ from service.storage.keys import SqlKeys
 from service.storage.spool import FolderSpool
 from service.storage.sql import SqlStore
 from tests.contracts.test_store import promoted, record, version
-from tests.databases import KINDS, new_database, raw
+from tests.databases import raw
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -32,12 +32,6 @@ def asked(number: int = 1, **fields: Any) -> Job:
     spec = {"spec": {"name": "p"}, "data": {"spool": "s", "file": f"o/{number}"}, "model_version": 1}
     made = Job(f"job{number}", "calibrate", "queued", "m", "ann", None, "r" * 64, spec, "d" * 64, NOW)
     return replace(made, created_at=NOW + timedelta(seconds=number), **fields)
-
-
-@pytest.fixture(params=KINDS)
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """Where an empty database is."""
-    return new_database(request.param, tmp_path)
 
 
 @pytest.fixture

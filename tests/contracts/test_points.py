@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, text
@@ -24,15 +23,9 @@ from service.points import Asked, Decide, first_state, to_alias, to_default, to_
 from service.storage.database import Database
 from service.storage.sql import SqlStore
 from tests.contracts.test_store import record, version
-from tests.databases import KINDS, new_database, raw
+from tests.databases import raw
 
 GOOD = {"metric": "f1", "evidence": {"f1": {"value": 0.8, "low": 0.7, "high": 0.9}}}
-
-
-@pytest.fixture(params=KINDS)
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """Where an empty database is."""
-    return new_database(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from service.registry import LAST
 from service.storage.database import LATEST_MIGRATION, Database, sqlite_address
 from service.storage.sql import SqlStore
 from service.storage.tables import metadata
-from tests.databases import KINDS, new_database, raw
+from tests.databases import raw
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 CLASSES = ("clear", "Betrug ü")
@@ -63,12 +63,6 @@ def move(store: Store, default: Default, actor: str, reason: str) -> Model:
     """Moves the default past every rule."""
     said = {"to": default.said, "reason": reason}
     return store.change("m", lambda _: Change("set default", said, default=default), actor)
-
-
-@pytest.fixture(params=KINDS)
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """Where an empty database is."""
-    return new_database(request.param, tmp_path)
 
 
 @pytest.fixture

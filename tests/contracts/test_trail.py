@@ -1,7 +1,6 @@
 """The audit trail is whole, or says where it is not, on every database."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, Connection, text
@@ -13,13 +12,7 @@ from service.storage.database import Database
 from service.storage.sql import SqlStore
 from service.storage.trail import Head
 from tests.contracts.test_store import move, promoted, record, version
-from tests.databases import KINDS, new_database, raw
-
-
-@pytest.fixture(params=KINDS)
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """Where an empty database is."""
-    return new_database(request.param, tmp_path)
+from tests.databases import raw
 
 
 @pytest.fixture
