@@ -83,7 +83,6 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     traces = open_traces(settings.traces)
     artifacts = opening.open_artifacts(settings.artifacts, settings.data)
     database = open_database(settings)
-    opening.warn_of_readers(settings.data)
     store, shadows = SqlStore(database), Shadows(SqlShadowBook(database))
     ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
     try:
@@ -102,7 +101,12 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     registry = Registry(store, artifacts, measured, settings.classes, settings.approval, settings.models_bytes)
     metrics.watch(registry)
     calibrating = make_calibrating(settings, database, store, registry, metrics)
-    lifecycle = Lifecycle(registry, then=calibrating.start)
+
+    def begin() -> None:
+        opening.warn_of_readers(settings.data)  # once the log is the server's own
+        calibrating.start()
+
+    lifecycle = Lifecycle(registry, then=begin)
     metrics.audit_length = lambda: lifecycle.audit_entries
     metrics.shadow_rows = shadows.totals
     monitor = Monitor(metrics, lines, traces, settings.log_requests)
