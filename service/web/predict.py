@@ -56,7 +56,7 @@ async def predict(call: HotCall) -> Reply:
     """
     service, body = call.parts, call.body
     came = time.monotonic()
-    in_thread = service.lanes.predictions.run
+    in_thread = call.in_thread
     with service.monitor.step("parse"):
         if len(body) <= (_SHORT_NPY_BYTES if body.startswith(NPY_MAGIC) else _SHORT_BYTES):
             ask = _read(call)

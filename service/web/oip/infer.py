@@ -76,7 +76,7 @@ async def infer(call: HotCall) -> Reply:
 
     Raises: what `read`, `find_logits` and `write` raise, `StorageFailed` where decisions must be logged and cannot be.
     """
-    service, in_thread = call.parts, call.parts.lanes.predictions.run
+    service, in_thread = call.parts, call.in_thread
     headers = {name: given.decode("latin-1") for key, name in _HEADERS if (given := call.headers.get(key)) is not None}
     names = call.names
     asked = Asked(service, call.principal, call.told, names["model"], names.get("version"), headers, call.body)
