@@ -21,7 +21,7 @@ answered so per read, so that no connection takes the loop for itself.
 
 from asyncio import TimerHandle, Transport
 from collections.abc import MutableMapping
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -151,16 +151,21 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """A part of the address."""
-        self._count(len(url))
-        super().on_url(url)
+        self._counted += len(url)
+        if self._counted > self.head_bytes:
+            self._end_head()
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; one after the body is counted and left out."""
         self._counted += len(name) + len(value) + 4
         if self._counted > self.head_bytes:
-            self._count(0)
+            self._end_head()
         if self._in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is there."""
@@ -191,14 +196,14 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         held, self._held = self._held, None
         body = held.pieces[0] if len(held.pieces) == 1 else b"".join(held.pieces)
-        said = self.in_place.answer(held.found, cast(Scope, self.scope), body)
+        said = self.in_place.answer(held.found, self.scope, body)  # type: ignore[arg-type]  # a dictionary, as asked for
         if said is None:
             self._hand_over(held)
             super().on_message_complete()
             return
         self._has_answered = True
-        lines = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-        self.transport.write(b"".join((STATUS_LINE[said.status], lines, said.headers, b"\r\n", said.body)))
+        lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        self.transport.write(b"".join((STATUS_LINE[said.status], *lines, said.headers, b"\r\n", said.body)))
         self.server_state.total_requests += 1
         self._is_idle, self._until = True, self.loop.time() + self.timeout_keep_alive
 
@@ -230,11 +235,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._has_told:
             super().send_400_response(msg)
 
-    def _count(self, size: int) -> None:
-        self._counted += size
-        if self._counted > self.head_bytes:
-            self._refuse(*_LARGE, self.head_bytes)
-            raise ValueError("the head is too large")  # ends the parser, which then asks for the answer above
+    def _end_head(self) -> NoReturn:
+        self._refuse(*_LARGE, self.head_bytes)
+        raise ValueError("the head is too large")  # ends the parser, which then asks for the answer above
 
     def _wait(self) -> None:
         if self._until is None:

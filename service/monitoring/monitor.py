@@ -76,7 +76,8 @@ class Monitor:
             metrics.problem(call.problem)
         if call.rows is not None and status < 400 and call.model is not None:
             metrics.predicted(call.model, call.model_version or 0, call.rows)
-        if self.lines is not None and self._is_told(call, status, scope["path"]):
+        is_most = call.rows is not None and status < 400 and not self._all  # of which there are the most by far
+        if self.lines is not None and not is_most and self._is_told(status, scope["path"]):
             principal = scope["state"].get("principal")
             self.lines.write(
                 "error" if status >= 500 else "info",
@@ -102,10 +103,8 @@ class Monitor:
         """A step of a request as a span of its own, where there are traces."""
         return NOTHING if self.traces is None else self.traces.step(name, **attributes)
 
-    def _is_told(self, call: Call, status: int, path: str) -> bool:
-        if _is_health(path):
-            return False
-        return self._all or status >= 400 or not (self._errors or call.rows is not None)
+    def _is_told(self, status: int, path: str) -> bool:
+        return not _is_health(path) and (self._all or status >= 400 or not self._errors)
 
 
 def _is_health(path: str) -> bool:

@@ -35,7 +35,7 @@ _SECURITY = [
 ]
 # What a model says of somebody stays out of caches.
 _SECURITY_NOT_KEPT = [*_SECURITY, (b"cache-control", b"no-store")]
-_LINES_NOT_KEPT = b"".join(b"%b: %b\r\n" % header for header in _SECURITY_NOT_KEPT)
+_LINES = b"".join(b"%b: %b\r\n" % header for header in [(b"x-request-id", b"%b"), *_SECURITY_NOT_KEPT])
 _IDS_AT_ONCE = 256
 _BEGUN = "begun"
 
@@ -149,17 +149,17 @@ class Doorway:
 
 
 def _say(reply: Reply, call: Call) -> Said:
-    call.status = reply.status
-    given = [(b"content-type", reply.media_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
-    return Said(reply.status, _lines(given, call.request_id), reply.body)
+    call.status = status = reply.status
+    body, lines = reply.body, b"content-type: %b\r\ncontent-length: %d\r\n"
+    own = _lines(reply.headers, call.request_id) if reply.headers else _LINES % call.request_id.encode()
+    return Said(status, lines % (reply.media_type, len(body)) + own, body)
 
 
 def _lines(headers: Sequence[tuple[bytes, bytes]], request_id: str) -> bytes:
     """The headers of an answer from here, as they are sent. Raises: `ValueError`: one would end before its end."""
     if _CONTROL.search(b"".join([value for _, value in headers])):
         raise ValueError("a header holds a control character")
-    given = b"".join([b"%b: %b\r\n" % header for header in headers])
-    return b"%bx-request-id: %b\r\n%b" % (given, request_id.encode(), _LINES_NOT_KEPT)
+    return b"".join([b"%b: %b\r\n" % header for header in headers]) + _LINES % request_id.encode()
 
 
 class _Marked:
