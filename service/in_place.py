@@ -19,7 +19,7 @@ from service.connections import GuardedProtocol
 
 CLOSE = (b"connection", b"close")
 _END = b"\r\n\r\n"
-_MOST_KNOWN, _KNOWN_BYTES = 16, 2048  # heads of one connection, and of each
+_MOST_KNOWN, _KNOWN_BYTES = 8, 1024  # heads of one connection, and of each
 _MOST_NEW = 64  # heads in a row that were not known: this client sends no head twice
 
 Scope = MutableMapping[str, Any]
@@ -60,11 +60,12 @@ class _Held(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What a head says; `size` is that of its body."""
+    """What a head says; `size` is that of its body, `status` that of its first answer."""
 
     found: Any
     scope: Scope
     size: int
+    status: int
 
 
 class InPlaceProtocol(GuardedProtocol):
@@ -138,8 +139,8 @@ class InPlaceProtocol(GuardedProtocol):
         if self._held is not None:
             (found, scope, pieces), held, self._held = self._held, self._held, None
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if self._answer(found, scope, body):
-                self._answered = _Known(found, scope, len(body))
+            if status := self._answer(found, scope, body):
+                self._answered = _Known(found, scope, len(body), status)
                 return
             self._hand_over(held)
         super().on_message_complete()
@@ -163,16 +164,16 @@ class InPlaceProtocol(GuardedProtocol):
             and CLOSE not in self.server_state.default_headers
         )
 
-    def _answer(self, found: Any, scope: Scope, body: bytes) -> bool:
-        """Whether a request was answered; else its scope's state is what the application is to go on with."""
+    def _answer(self, found: Any, scope: Scope, body: bytes) -> int:
+        """The status that a request was answered with; 0 where the application is to go on with its scope's state."""
         said = self.in_place.answer(found, scope, body)
         if said is None:
-            return False
+            return 0
         lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         self.transport.write(b"".join((STATUS_LINE[said.status], *lines, said.headers, b"\r\n", said.body)))
         self.server_state.total_requests += 1
         self.be_idle()
-        return True
+        return said.status
 
     def _hand_over(self, held: _Held) -> None:
         """Has uvicorn answer a request, as far as it came."""
@@ -182,12 +183,12 @@ class InPlaceProtocol(GuardedProtocol):
             super().on_body(piece)
 
     def _learn(self, answered: _Known, data: bytes) -> None:
-        """Keeps what a head says, where one request and nothing else was read."""
+        """Keeps what a head says, where one request and nothing else was read, and was not refused."""
         end = data.find(_END) + len(_END)
         if len(data) != end + answered.size:
             return
         self._is_between = True
-        if end <= _KNOWN_BYTES:
+        if end <= _KNOWN_BYTES and answered.status < 400:
             self._left -= 1
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
