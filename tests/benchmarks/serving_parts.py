@@ -24,8 +24,9 @@ from service.main import make_app
 from service.settings import Settings
 from tests.benchmarks.bare_apps import asgi, open_session
 from tests.benchmarks.networks import mlp
-from tests.benchmarks.serving import POINTS, TOKEN, WIDTH, npy, rows_of
+from tests.benchmarks.serving import POINTS, TOKEN, WIDTH, infer_body, npy, rows_of
 
+INFER = "/v2/models/m/infer"
 _KEY = {"authorization": f"Bearer {TOKEN}"}
 
 
@@ -104,6 +105,15 @@ def _pairs(ours: Callable[..., Any], bare: Callable[..., Any]) -> dict[str, tupl
         rows, query = rows_of(n), "model=m&operating_point=p3"
         binary = Called(ours, "/predict", npy(rows), query, accept="application/x-npy", **_KEY)
         pairs[f"{n} rows binary, bare"] = binary, Called(bare, "/binary", rows.tobytes())
+    one = {"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": rows_of(1).ravel().tolist()}
+    asked = orjson.dumps({"parameters": {"operating_point": "p3"}, "inputs": [one]})
+    its = Called(bare, "/", orjson.dumps({"inputs": rows_of(1).tolist()}))
+    pairs["1 rows v2 JSON, bare"] = Called(ours, INFER, asked, **_KEY), its
+    for n in (64, 256):
+        rows = rows_of(n)
+        head, body = infer_body(rows)
+        told = {"inference-header-content-length": str(head), **_KEY}
+        pairs[f"{n} rows v2 binary, bare"] = Called(ours, INFER, body, **told), Called(bare, "/binary", rows.tobytes())
     for n in (1, 64):
         pairs[f"{n} rows, ten compared, one"] = json(n, compare=POINTS), json(n)
     return pairs

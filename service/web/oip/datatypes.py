@@ -5,6 +5,7 @@ made of it, because numpy refuses some shapes of no elements and a product may b
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -33,6 +34,7 @@ MOST_AXES = 16
 MOST_ELEMENTS = 2**31
 
 
+@lru_cache(maxsize=64)
 def datatype_of(dtype: str) -> str:
     """The protocol's name of a model input's numpy type; "str" is BYTES."""
     if dtype == "str":
@@ -55,7 +57,7 @@ def read_shape(value: Any, what: str) -> tuple[int, ...]:
     for axis, length in enumerate(value):
         if type(length) is not int or length < 0:
             raise BadRequest(f"{what}: shape[{axis}] must be a whole number from 0 up, got {_shown(length)}")
-    if prod(max(length, 1) for length in value) > MOST_ELEMENTS:
+    if prod([length or 1 for length in value]) > MOST_ELEMENTS:
         raise BadRequest(f"{what}: a tensor may have at most {MOST_ELEMENTS} elements, shape tells of more")
     return tuple(value)
 

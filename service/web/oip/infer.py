@@ -8,7 +8,6 @@ knows what it holds.
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from service.ports import Ran
 from service.web.hot import HotCall, Reply
 from service.web.oip.codec import HEADER_LENGTH, InferRequest, InferResponse, read_request, write_response
 from service.web.oip.outputs import answering_points, make_outputs, wanted_outputs
-from service.web.oip.rows import POINT, POINT_HEADER, to_references, to_rows, whole_body
+from service.web.oip.rows import POINT, POINT_HEADER, split_point, to_references, to_rows, whole_body
 from service.web.oip.statistics import Times
 from service.web.state import Parts
 
@@ -77,8 +76,7 @@ async def infer(call: HotCall) -> Reply:
     Raises: what `read`, `find_logits` and `write` raise, `StorageFailed` where decisions must be logged and cannot be.
     """
     service, in_thread = call.parts, call.parts.lanes.predictions.run
-    headers = {name: given.decode("latin-1") for key, name in _HEADERS if (given := call.headers.get(key)) is not None}
-    names = call.names
+    headers, names = _headers(call), call.names
     asked = Asked(service, call.principal, call.told, names["model"], names.get("version"), headers, call.body)
     with service.monitor.step("parse"):
         ask = read(asked) if _is_short(asked) else await in_thread(lambda: read(asked))
@@ -119,8 +117,8 @@ def read(asked: Asked) -> Ask:
     try:
         request = read_request(asked.body, asked.headers, asked.service.settings.body_bytes)
         wanted_outputs(request)
-        tensors = dict(request.inputs) if request.raw is None else whole_body(request.raw, version)
-        own = None if any(port.name == POINT for port in version.inputs) else tensors.pop(POINT, None)
+        tensors = request.inputs if request.raw is None else whole_body(request.raw, version)
+        own, tensors = split_point(tensors, version)
         rows, n = to_rows(tensors, version, most_rows(asked.service, version))
         references = to_references(own, n, request, asked.headers, model, version)
         ready = time.perf_counter()
@@ -150,14 +148,18 @@ def write(asked: Asked, ask: Ask, found: Found, decided: Answer) -> Reply:
         parameters={POINT: ",".join(answering_points(decided)), "model_digest": ask.version.digest},
         outputs=make_outputs(ask.request, decided, found.logits),
     )
-    headers, body = write_response(reply, asked.headers.get("accept-encoding", ""))
+    media_type, headers, body = write_response(reply, asked.headers.get("accept-encoding", ""))
     asked.told.rows = ask.n
-    moments = (asked.told.began, ask.begun, ask.ready, found.at, time.perf_counter())
-    came, given, ran, made = (round((after - before) * 1e9) for before, after in pairwise(moments))
-    spent = min(ran, round(found.spent_s * 1e9))
-    asked.service.statistics.succeeded(name, number, ask.n, Times(came + ran - spent, given, spent, made), found.run)
-    media_type = headers.pop("content-type").encode()
-    return Reply(body, media_type, tuple((key.encode(), value.encode()) for key, value in headers.items()))
+    came, given, ran, made = (
+        round(1e9 * (ask.begun - asked.told.began)),
+        round(1e9 * (ask.ready - ask.begun)),
+        round(1e9 * (found.at - ask.ready)),
+        round(1e9 * (time.perf_counter() - found.at)),
+    )
+    spent = min(ran, round(1e9 * found.spent_s))
+    times = Times(came + ran - spent, given, spent, made)
+    asked.service.statistics.succeeded(name, number, ask.n, times, found.run)
+    return Reply(body, media_type, headers)
 
 
 def failed(asked: Asked, version: ModelVersion) -> None:
@@ -178,6 +180,16 @@ def read_version(text: str | None) -> int | None:
 def most_rows(service: Parts, version: ModelVersion) -> int:
     """The most rows of one call."""
     return min(service.settings.predict_rows, MOST_NUMBERS // len(version.classes))
+
+
+def _headers(call: HotCall) -> dict[str, str]:
+    """Those that are looked at, by their names in lower case."""
+    found = {}
+    for key, name in _HEADERS:
+        given = call.headers.get(key)
+        if given is not None:
+            found[name] = given.decode("latin-1")
+    return found
 
 
 def _is_short(asked: Asked) -> bool:

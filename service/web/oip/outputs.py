@@ -10,8 +10,9 @@ import numpy as np
 
 from service.errors import BadRequest
 from service.inference import Answer
-from service.web.oip.codec import InferRequest, Output, WantedOutput
+from service.web.oip.codec import InferRequest, Output
 from service.web.oip.datatypes import BYTES
+from service.web.oip.heads import WantedOutput
 from service.web.oip.tensors import Texts
 
 # Name, datatype, and whether a row has a column per class.
@@ -23,6 +24,7 @@ OUTPUTS = {
     "logits": ("FP64", True),
     "operating_point": (BYTES, False),
 }
+_ALL_RAW, _ALL_JSON = (tuple(WantedOutput(name, binary) for name in OUTPUTS) for binary in (True, False))
 
 
 def make_outputs(request: InferRequest, found: Answer, logits: np.ndarray) -> list[Output]:
@@ -30,22 +32,16 @@ def make_outputs(request: InferRequest, found: Answer, logits: np.ndarray) -> li
 
     Raises: `BadRequest` for an output that there is not, or that cannot be told as a classification.
     """
-    wanted = wanted_outputs(request)
     return [
-        Output(
-            output.name,
-            BYTES if output.classes else OUTPUTS[output.name][0],
-            _values(output, found, logits),
-            output.binary,
-        )
-        for output in wanted
+        Output(name, BYTES if classes else OUTPUTS[name][0], _values(name, classes, found, logits), binary)
+        for name, binary, classes in wanted_outputs(request)
     ]
 
 
 def wanted_outputs(request: InferRequest) -> Sequence[WantedOutput]:
     """The outputs to answer, checked. Raises: `BadRequest`."""
     if request.outputs is None:
-        return [WantedOutput(name, request.binary) for name in OUTPUTS]
+        return _ALL_RAW if request.binary else _ALL_JSON
     for output in request.outputs:
         if output.name not in OUTPUTS:
             raise BadRequest(f"there is no output {output.name[:100]!r}, only {', '.join(OUTPUTS)}")
@@ -57,18 +53,18 @@ def wanted_outputs(request: InferRequest) -> Sequence[WantedOutput]:
 
 def answering_points(found: Answer) -> tuple[str, ...]:
     """The points that answered, `name@version`, each once and in the order of the rows."""
+    if len(found.points) == 1:
+        return (found.points[0].label,)
     return tuple(dict.fromkeys(record.label for record in found.points))
 
 
-def _values(output: WantedOutput, found: Answer, logits: np.ndarray) -> np.ndarray | Texts:
-    if output.name == "label":
+def _values(name: str, most: int, found: Answer, logits: np.ndarray) -> np.ndarray | Texts:
+    if name == "label":
         return Texts(found.decided, found.version.classes)
-    if output.name == "operating_point":
+    if name == "operating_point":
         return _points(found)
-    if output.name == "margin":
-        return found.margin
-    numbers = {"probabilities": found.probabilities, "adjusted": found.adjusted, "logits": logits}[output.name]
-    return _classification(numbers, output.classes, found.version.classes) if output.classes else _float64(numbers)
+    numbers: np.ndarray = logits if name == "logits" else getattr(found, name)
+    return _classification(numbers, most, found.version.classes) if most else _float64(numbers)
 
 
 def _float64(numbers: np.ndarray) -> np.ndarray:

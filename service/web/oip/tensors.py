@@ -6,9 +6,8 @@ FP32 and FP64, as in `POST /predict`; FP16 comes as raw bytes only, since the pr
 """
 
 import struct
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -20,8 +19,7 @@ _LENGTH = struct.Struct("<I")
 _MOST_PACKED = 2**18  # numbers, that are arguments of a call for a moment
 
 
-@dataclass(frozen=True, eq=False)
-class Texts:
+class Texts(NamedTuple):
     """A BYTES tensor as codes into a few words, so that a word is encoded once however many rows have it."""
 
     codes: Int[np.ndarray, "..."]
@@ -52,7 +50,8 @@ def from_bytes(data: memoryview, datatype: str, shape: tuple[int, ...], what: st
     array = np.frombuffer(data, dtype)
     if datatype == "BOOL" and (found := np.flatnonzero(array.view(np.uint8) > 1)).size:
         raise BadRequest(f"{what}: element {found[0]} of a BOOL must be 0 or 1, got {array.view(np.uint8)[found[0]]}")
-    return np.require(array.reshape(shape), requirements="A")
+    array = array.reshape(shape)
+    return array if array.flags.aligned else array.copy()
 
 
 def _texts_from_bytes(data: memoryview, count: int, what: str) -> np.ndarray:
@@ -159,7 +158,7 @@ def to_bytes(values: np.ndarray | Texts) -> bytes | memoryview:
     if isinstance(values, Texts):
         pieces = [_LENGTH.pack(len(word)) + word for word in (word.encode() for word in values.words)]
         return b"".join(map(pieces.__getitem__, values.codes.ravel().tolist()))
-    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).ravel().data
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data
 
 
 def to_json(values: np.ndarray | Texts) -> list[str] | np.ndarray:
