@@ -4,7 +4,6 @@ Decided here: whether a body holds raw tensors is told by `Inference-Header-Cont
 any content type or none; a message names the tensor and the element. What the JSON says is read by `heads`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from service.web.oip.tensors import Texts, from_bytes, from_json, to_bytes, to_j
 
 HEADER_LENGTH = "inference-header-content-length"
 _HEADER_LENGTH = HEADER_LENGTH.encode()
-_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
+_MOST_DIGITS = 18
 Headers = tuple[tuple[bytes, bytes], ...]
 _NO_BYTES, _NO_HEADERS = memoryview(b""), Headers()
 
@@ -54,24 +53,15 @@ class Output(NamedTuple):
     binary: bool
 
 
-class InferResponse(NamedTuple):
-    """What a client is answered."""
-
-    model: str
-    version: str
-    id: str | None
-    parameters: Parameters
-    outputs: Sequence[Output]
-
-
 def read_request(body: bytes, headers: Mapping[str, str], most_bytes: int) -> InferRequest:
     """A request from its body; `headers` are looked up in lower case.
 
     Raises: `BadRequest`, `TooLarge` where it unpacks to more than `most_bytes`, `Unsupported` for shared memory and
     sequences.
     """
-    body = decompress(body, headers.get("content-encoding", ""), most_bytes)
-    told = headers.get(HEADER_LENGTH)
+    encoding, told = headers.get("content-encoding"), headers.get(HEADER_LENGTH)
+    if encoding is not None:
+        body = decompress(body, encoding, most_bytes)
     if told is None:
         head, raw = read_head(body), _NO_BYTES
     else:
@@ -106,23 +96,26 @@ def read_raw(raw: memoryview, datatype: str, shape: Sequence[int | None], name: 
     return Tensor(datatype, from_bytes(raw, datatype, (1, *(length or 0 for length in inner)), what))
 
 
-def write_response(response: InferResponse, accepted: str = "") -> tuple[bytes, Headers, bytes]:
+def write_response(
+    model: str, version: str, call_id: str | None, parameters: Parameters, outputs: Sequence[Output], accepted: str = ""
+) -> tuple[bytes, Headers, bytes]:
     """Media type, further headers and body of an answer; `accepted` is the request's `Accept-Encoding`."""
     described: list[dict[str, Any]] = []
     pieces: list[bytes | memoryview] = [b""]
-    for name, datatype, values, binary in response.outputs:
+    for name, datatype, values, binary in outputs:
+        said: dict[str, Any] = {"name": name, "datatype": datatype, "shape": values.shape}
         if binary:
             data = to_bytes(values)
-            size = {"binary_data_size": data.nbytes if isinstance(data, memoryview) else len(data)}
-            described.append({"name": name, "datatype": datatype, "shape": values.shape, "parameters": size})
+            said["parameters"] = {"binary_data_size": memoryview(data).nbytes}
             pieces.append(data)
         else:
-            described.append({"name": name, "datatype": datatype, "shape": values.shape, "data": to_json(values)})
-    said: dict[str, Any] = {"model_name": response.model, "model_version": response.version}
-    if response.id is not None:
-        said["id"] = response.id
-    said["parameters"], said["outputs"] = response.parameters, described
-    pieces[0] = head = orjson.dumps(said, option=orjson.OPT_SERIALIZE_NUMPY)
+            said["data"] = to_json(values)
+        described.append(said)
+    answer: dict[str, Any] = {"model_name": model, "model_version": version}
+    if call_id is not None:
+        answer["id"] = call_id
+    answer["parameters"], answer["outputs"] = parameters, described
+    pieces[0] = head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     media_type, headers = b"application/json", _NO_HEADERS
     if len(pieces) > 1:
         media_type, headers = b"application/octet-stream", ((_HEADER_LENGTH, b"%d" % len(head)),)
@@ -133,7 +126,7 @@ def write_response(response: InferResponse, accepted: str = "") -> tuple[bytes, 
 
 
 def _header_length(given: str, size: int) -> int:
-    if not _DIGITS.fullmatch(given) or int(given) > size:
+    if not (given.isascii() and given.isdigit() and len(given) <= _MOST_DIGITS) or int(given) > size:
         raise BadRequest(
             f"Inference-Header-Content-Length must be a whole number from 0 to the {size} bytes of the body, "
             f"got {given[:50]!r}"
@@ -145,8 +138,7 @@ def _tensors(told: Sequence[ToldTensor], raw: memoryview) -> dict[str, Tensor]:
     """The inputs, those without data from the bytes behind the JSON. Raises: `BadRequest`."""
     found: dict[str, Tensor] = {}
     at = 0
-    for name, datatype, shape, size, data in told:
-        what = f"input {name[:100]!r}"
+    for name, what, datatype, shape, size, data in told:
         if data is not None:
             found[name] = Tensor(datatype, from_json(data, datatype, shape, what))
             continue

@@ -39,9 +39,12 @@ class Schedule(NamedTuple):
 
 
 class ToldTensor(NamedTuple):
-    """An input as the JSON tells of it: its `data`, or else how many bytes behind the JSON it says that it has."""
+    """An input as the JSON tells of it: its `data`, or else how many bytes behind the JSON it says that it has; `what`
+    messages call it.
+    """
 
     name: str
+    what: str
     datatype: str
     shape: tuple[int, ...]
     size: Parameter | None
@@ -127,7 +130,7 @@ def _inputs(value: Any) -> tuple[ToldTensor, ...]:
             raise BadRequest(f"{what} has neither data nor binary_data_size")
         if size is not None and data is not None:
             raise BadRequest(f"{what} has both data and binary_data_size")
-        found[name] = ToldTensor(name, datatype, shape, size, data)
+        found[name] = ToldTensor(name, what, datatype, shape, size, data)
     return tuple(found.values())
 
 

@@ -40,25 +40,31 @@ def split_point(tensors: Mapping[str, Tensor], version: ModelVersion) -> tuple[T
 
 def to_rows(tensors: Mapping[str, Tensor], version: ModelVersion, most: int) -> tuple[Rows, int]:
     """What the model is to decide, and how many rows it is. Raises: `BadRequest`, `TooLarge`."""
-    names = [port.name for port in version.inputs]
-    if len(tensors) == 1 and (alone := next(iter(tensors))) in ("features", "logits") and alone not in names:
-        tensor = tensors[alone]
-        if tensor.datatype not in ("FP32", "FP64") or tensor.array.ndim != 2:
-            raise BadRequest(
-                f"input '{alone}' must be FP32 or FP64 with 2 axes, got {tensor.datatype} of shape "
-                f"{list(tensor.array.shape)}"
-            )
-        n = _bounded(len(tensor.array), most, version)
-        return Rows(features=tensor.array) if alone == "features" else Rows(logits=tensor.array), n
-    if len(tensors) != len(names) or any(name not in tensors for name in names):
+    ports = version.inputs
+    given = {port.name: tensors.get(port.name) for port in ports}
+    if len(tensors) == 1 and (alone := next(iter(tensors))) in ("features", "logits") and alone not in given:
+        return _scored(alone, tensors[alone], version, most)
+    if len(given) != len(tensors) or None in given.values():
         shown = ", ".join(name[:100] for name in list(tensors)[:_MOST_SHOWN]) or "none"
         more = f" and {len(tensors) - _MOST_SHOWN} more" if len(tensors) > _MOST_SHOWN else ""
-        raise BadRequest(f"the model takes the inputs {', '.join(names)} (and '{POINT}'); got {shown}{more}")
-    inputs = {port.name: _fitting(tensors[port.name], port) for port in version.inputs}
-    lengths = {name: len(array) for name, array in inputs.items()}
-    if len(lengths) > 1 and len(set(lengths.values())) > 1:
+        raise BadRequest(f"the model takes the inputs {', '.join(given)} (and '{POINT}'); got {shown}{more}")
+    inputs = {port.name: _fitting(tensors[port.name], port) for port in ports}
+    n = len(inputs[ports[0].name])
+    if len(ports) > 1 and any(len(array) != n for array in inputs.values()):
+        lengths = {name: len(array) for name, array in inputs.items()}
         raise BadRequest(f"inputs must have the same number of rows, got {lengths}")
-    return Rows(inputs), _bounded(lengths[names[0]], most, version)
+    return Rows(inputs), _bounded(n, most, version)
+
+
+def _scored(kind: str, tensor: Tensor, version: ModelVersion, most: int) -> tuple[Rows, int]:
+    """Features or logits in place of a model's inputs. Raises: `BadRequest`, `TooLarge`."""
+    array = tensor.array
+    if tensor.datatype not in ("FP32", "FP64") or array.ndim != 2:
+        raise BadRequest(
+            f"input '{kind}' must be FP32 or FP64 with 2 axes, got {tensor.datatype} of shape {list(array.shape)}"
+        )
+    n = _bounded(len(array), most, version)
+    return Rows(features=array) if kind == "features" else Rows(logits=array), n
 
 
 def _fitting(tensor: Tensor, port: Port) -> np.ndarray:

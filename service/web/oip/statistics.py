@@ -31,11 +31,11 @@ class Times(NamedTuple):
 class _Counts:
     """One model version's counts."""
 
-    __slots__ = ("answered", "batches", "fail_ns", "failed", "last_ms", "rows", "runs", "times")
+    __slots__ = ("answered", "batches", "fail_ns", "failed", "last_ms", "rows", "runs", "steps_ns")
 
     def __init__(self) -> None:
         self.last_ms = self.rows = self.runs = self.answered = self.failed = self.fail_ns = 0
-        self.times = Times(0, 0, 0, 0)
+        self.steps_ns = [0, 0, 0, 0]
         self.batches: dict[int, _Batch] = {}
 
 
@@ -63,10 +63,11 @@ class Statistics:
             counts.last_ms = time.time_ns() // 1_000_000
             counts.answered += 1
             counts.rows += rows
-            before = counts.times
-            counts.times = Times(
-                before[0] + queue_ns, before[1] + input_ns, before[2] + infer_ns, before[3] + output_ns
-            )
+            steps_ns = counts.steps_ns
+            steps_ns[0] += queue_ns
+            steps_ns[1] += input_ns
+            steps_ns[2] += infer_ns
+            steps_ns[3] += output_ns
             if run is None:
                 return
             counts.runs += run.is_first
@@ -98,9 +99,9 @@ class Statistics:
                 "inference_count": counts.rows,
                 "execution_count": counts.runs,
                 "inference_stats": {
-                    "success": _shown(answered, sum(counts.times)),
+                    "success": _shown(answered, sum(counts.steps_ns)),
                     "fail": _shown(counts.failed, counts.fail_ns),
-                    **{step: _shown(answered, ns) for step, ns in counts.times._asdict().items()},
+                    **{step: _shown(answered, ns) for step, ns in zip(Times._fields, counts.steps_ns, strict=True)},
                     "cache_hit": _shown(0, 0),
                     "cache_miss": _shown(0, 0),
                 },

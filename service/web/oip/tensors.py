@@ -6,6 +6,8 @@ FP32 and FP64, as in `POST /predict`; FP16 comes as raw bytes only, since the pr
 """
 
 import struct
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from service.errors import BadRequest
 from service.web.oip.datatypes import BYTES, DTYPES, elements
 
 _LENGTH = struct.Struct("<I")
+_FEW_WORDS = 16
 _MOST_PACKED = 2**18  # numbers, that are arguments of a call for a moment
 
 
@@ -47,10 +50,9 @@ def from_bytes(data: memoryview, datatype: str, shape: tuple[int, ...], what: st
         )
     if count == 0:
         return np.empty(shape, dtype)
-    array = np.frombuffer(data, dtype)
-    if datatype == "BOOL" and (found := np.flatnonzero(array.view(np.uint8) > 1)).size:
-        raise BadRequest(f"{what}: element {found[0]} of a BOOL must be 0 or 1, got {array.view(np.uint8)[found[0]]}")
-    array = array.reshape(shape)
+    if datatype == "BOOL" and (found := np.flatnonzero((bits := np.frombuffer(data, np.uint8)) > 1)).size:
+        raise BadRequest(f"{what}: element {found[0]} of a BOOL must be 0 or 1, got {bits[found[0]]}")
+    array: np.ndarray = np.ndarray(shape, dtype, data)
     return array if array.flags.aligned else array.copy()
 
 
@@ -156,9 +158,21 @@ def _wholes(flat: list[Any], dtype: np.dtype[Any], what: str) -> np.ndarray:
 def to_bytes(values: np.ndarray | Texts) -> bytes | memoryview:
     """The raw bytes of a tensor."""
     if isinstance(values, Texts):
-        pieces = [_LENGTH.pack(len(word)) + word for word in (word.encode() for word in values.words)]
-        return b"".join(map(pieces.__getitem__, values.codes.ravel().tolist()))
+        pieces = _few_pieces(values.words) if len(values.words) <= _FEW_WORDS else _pieces(values.words)
+        return b"".join(pieces[values.codes.ravel()].tolist())
     return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data
+
+
+def _pieces(words: Sequence[str]) -> np.ndarray:
+    """Each word behind its length, in an array of objects, which numpy picks from faster than Python from a list."""
+    pieces = np.empty(len(words), dtype=object)
+    for i, word in enumerate(words):
+        data = word.encode()
+        pieces[i] = _LENGTH.pack(len(data)) + data
+    return pieces
+
+
+_few_pieces = lru_cache(maxsize=64)(_pieces)  # of classes and points, the same in every answer
 
 
 def to_json(values: np.ndarray | Texts) -> list[str] | np.ndarray:

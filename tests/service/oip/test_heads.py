@@ -54,7 +54,7 @@ def test_calls_that_differ_in_their_id_are_read_once(write: Any) -> None:
         head = recall_head(write({"id": f"call-{i}", **call}))
         assert head.id == f"call-{i}"
         assert head.schedule.priority == 3
-        assert head.inputs == (ToldTensor("x", "FP32", (2, 3), 24, None),)
+        assert head.inputs == (ToldTensor("x", "input 'x'", "FP32", (2, 3), 24, None),)
     assert recall_head(write(call)).id is None
     assert _remembered.cache_info().misses == 1
 
