@@ -42,9 +42,12 @@ class Called:
             "root_path": "", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in named.items()],
         }  # fmt: skip
-        self.status = 0
+        self.status, self._is_sent = 0, False
 
     async def _receive(self) -> dict[str, Any]:
+        if self._is_sent:  # a client that stays: who waits for it to leave waits
+            await asyncio.Event().wait()
+        self._is_sent = True
         return self._message
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -54,6 +57,7 @@ class Called:
         """Microseconds a call."""
         began = time.thread_time()
         for _ in range(calls):
+            self._is_sent = False
             await self._app({**self._scope, "state": {}}, self._receive, self._send)
         taken = time.thread_time() - began
         assert self.status == 200, self.status

@@ -14,7 +14,7 @@ from service.errors import BadRequest
 from service.web.oip.compression import compress, decompress
 from service.web.oip.datatypes import BYTES, elements
 from service.web.oip.heads import Parameters, Schedule, ToldTensor, WantedOutput, read_head, recall_head
-from service.web.oip.tensors import Texts, from_bytes, from_json, to_bytes, to_json, to_text
+from service.web.oip.tensors import Flat, Texts, from_bytes, from_json, to_bytes, to_json, to_text
 
 HEADER_LENGTH = "inference-header-content-length"
 _HEADER_LENGTH = HEADER_LENGTH.encode()
@@ -45,11 +45,11 @@ class InferRequest(NamedTuple):
 
 
 class Output(NamedTuple):
-    """A tensor of the answer."""
+    """A tensor of the answer; where it is `Flat` it is not told raw."""
 
     name: str
     datatype: str
-    values: np.ndarray | Texts
+    values: np.ndarray | Texts | Flat
     binary: bool
 
 
@@ -104,7 +104,7 @@ def write_response(
     pieces: list[bytes | memoryview] = [b""]
     for name, datatype, values, binary in outputs:
         said: dict[str, Any] = {"name": name, "datatype": datatype, "shape": values.shape}
-        if binary:
+        if binary and not isinstance(values, Flat):
             data = to_bytes(values)
             said["parameters"] = {"binary_data_size": memoryview(data).nbytes}
             pieces.append(data)

@@ -30,6 +30,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
 }
 DATATYPES = (*DTYPES, BYTES)
+_KNOWN = frozenset(DATATYPES)
 MOST_AXES = 16
 MOST_ELEMENTS = 2**31
 
@@ -44,7 +45,7 @@ def datatype_of(dtype: str) -> str:
 
 def read_datatype(value: Any, what: str) -> str:
     """A datatype's name. Raises: `BadRequest`."""
-    if not isinstance(value, str) or value not in DATATYPES:
+    if not isinstance(value, str) or value not in _KNOWN:
         shown = repr(value[:50]) if isinstance(value, str) else "none that is a text"
         raise BadRequest(f"{what}: datatype must be one of {', '.join(DATATYPES)}; got {shown}")
     return value

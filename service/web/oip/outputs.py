@@ -4,16 +4,18 @@ Decided here: `label` is the class's name, as in `POST /predict`, because an ind
 list at hand; numbers are FP64, as everywhere; a classification is sorted by value, ties by the order of the classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
+from calibrate.operating_point import FEW_ROWS
 from service.errors import BadRequest
 from service.inference import Answer
 from service.web.oip.codec import InferRequest, Output
 from service.web.oip.datatypes import BYTES
 from service.web.oip.heads import WantedOutput
-from service.web.oip.tensors import Texts
+from service.web.oip.tensors import Flat, Texts
 
 # Name, datatype, and whether a row has a column per class.
 OUTPUTS = {
@@ -32,9 +34,18 @@ def make_outputs(request: InferRequest, found: Answer, logits: np.ndarray) -> li
 
     Raises: `BadRequest` for an output that there is not, or that cannot be told as a classification.
     """
+    wanted = wanted_outputs(request)
+    few: Mapping[str, Flat] = {}
+    if len(logits) <= FEW_ROWS and not all(output.binary for output in wanted):
+        few = flat_outputs(found, logits)
     return [
-        Output(name, BYTES if classes else OUTPUTS[name][0], _values(name, classes, found, logits), binary)
-        for name, binary, classes in wanted_outputs(request)
+        Output(
+            name,
+            BYTES if classes else OUTPUTS[name][0],
+            few[name] if few and not binary and not classes else array_output(name, classes, found, logits),
+            binary,
+        )
+        for name, binary, classes in wanted
     ]
 
 
@@ -58,13 +69,30 @@ def answering_points(found: Answer) -> tuple[str, ...]:
     return tuple(dict.fromkeys(record.label for record in found.points))
 
 
-def _values(name: str, most: int, found: Answer, logits: np.ndarray) -> np.ndarray | Texts:
+def array_output(name: str, most: int, found: Answer, logits: np.ndarray) -> np.ndarray | Texts:
+    """An output's numbers or words; the `most` largest of each row as a classification, where that is above 0."""
     if name == "label":
         return Texts(found.decided, found.version.classes)
     if name == "operating_point":
         return _points(found)
     numbers: np.ndarray = logits if name == "logits" else getattr(found, name)
     return _classification(numbers, most, found.version.classes) if most else _float64(numbers)
+
+
+def flat_outputs(found: Answer, logits: np.ndarray) -> dict[str, Flat]:
+    """Every output for JSON of a few rows, which mostly are lists already: in a third of the time of arrays."""
+    decided, probabilities, adjusted, margin = found.lists()
+    n, points, classes = len(logits), found.points, found.version.classes
+    one, each = (n,), logits.shape
+    labels = [points[0].label] * n if len(points) == 1 else [record.label for record in points]
+    return {
+        "label": Flat(one, [classes[code] for code in decided]),
+        "probabilities": Flat(each, list(chain.from_iterable(probabilities))),
+        "adjusted": Flat(each, list(chain.from_iterable(adjusted))),
+        "margin": Flat(one, margin),
+        "logits": Flat(each, logits.ravel().tolist()),
+        "operating_point": Flat(one, labels),
+    }
 
 
 def _float64(numbers: np.ndarray) -> np.ndarray:

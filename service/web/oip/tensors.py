@@ -6,7 +6,7 @@ FP32 and FP64, as in `POST /predict`; FP16 comes as raw bytes only, since the pr
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -32,6 +32,13 @@ class Texts(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """That of the codes."""
         return self.codes.shape
+
+
+class Flat(NamedTuple):
+    """A tensor of a few elements row by row, as JSON has them."""
+
+    shape: tuple[int, ...]
+    items: list[Any]
 
 
 def from_bytes(data: memoryview, datatype: str, shape: tuple[int, ...], what: str) -> np.ndarray:
@@ -134,7 +141,7 @@ def _refuse_others(flat: list[Any], kinds: set[type], wanted: str, what: str) ->
 def _floats(flat: list[Any], dtype: np.dtype[Any], what: str) -> np.ndarray:
     if 0 < len(flat) <= _MOST_PACKED:  # in half the time that numpy takes, where every number is one and fits
         try:
-            return np.frombuffer(struct.pack(f"<{len(flat)}{'f' if dtype.itemsize == 4 else 'd'}", *flat), dtype)
+            return np.frombuffer(_packer(len(flat), dtype.itemsize)(*flat), dtype)
         except (struct.error, OverflowError):
             pass
     _refuse_others(flat, {int, float, bool, type(None)}, "a number or null", what)
@@ -144,6 +151,11 @@ def _floats(flat: list[Any], dtype: np.dtype[Any], what: str) -> np.ndarray:
     if (found := np.flatnonzero(np.isinf(array))).size:
         raise BadRequest(f"{what}: element {found[0]} has to fit {dtype.name}, got {wide[found[0]]}")
     return array
+
+
+@lru_cache(maxsize=256)
+def _packer(count: int, itemsize: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{'f' if itemsize == 4 else 'd'}").pack
 
 
 def _wholes(flat: list[Any], dtype: np.dtype[Any], what: str) -> np.ndarray:
@@ -175,8 +187,10 @@ def _pieces(words: Sequence[str]) -> np.ndarray:
 _few_pieces = lru_cache(maxsize=64)(_pieces)  # of classes and points, the same in every answer
 
 
-def to_json(values: np.ndarray | Texts) -> list[str] | np.ndarray:
+def to_json(values: np.ndarray | Texts | Flat) -> list[Any] | np.ndarray:
     """The elements in one flat list, as orjson takes them."""
+    if isinstance(values, Flat):
+        return values.items
     if isinstance(values, Texts):
         return [values.words[code] for code in values.codes.ravel().tolist()]
     return np.ascontiguousarray(values).ravel()
