@@ -60,31 +60,31 @@ async def infer(call: HotCall) -> Reply:
 
     Raises: what `read`, `find_logits` and `write` raise, `StorageFailed` where decisions must be logged and cannot be.
     """
-    service, in_thread, headers = call.parts, call.parts.lanes.predictions.run, _headers(call)
-    with service.monitor.step("parse"):
-        if _is_short(call.body, headers):
-            ask = read(call, headers)
-        else:
-            ask = await in_thread(lambda: read(call, headers))
+    service, in_thread, headers = call.parts, call.in_thread, _headers(call)
+    call.told.step("parse")
+    if _is_short(call.body, headers):
+        ask = read(call, headers)
+    else:
+        ask = await in_thread(lambda: read(call, headers))
     try:
-        with service.monitor.step("run"):
-            found = await _find(call, ask)
+        call.told.step("run")
+        found = await _find(call, ask)
         packs = 8 if "accept-encoding" in headers else 1
         is_short = found.logits.size * packs <= _SHORT_NUMBERS
-        with service.monitor.step("decide"):
-            decided = decide(ask, found) if is_short else await in_thread(lambda: decide(ask, found))
+        call.told.step("decide")
+        decided = decide(ask, found) if is_short else await in_thread(lambda: decide(ask, found))
         if ask.n:
             service.shadows.offer(ask.model, found.logits, decided)
         if service.decisions is not None and ask.n:
-            with service.monitor.step("log"):
-                kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, decided))
-                if kept is not None:
-                    await in_thread(lambda: wait_until_kept(kept))
-        with service.monitor.step("write"):
-            accepted = headers.get("accept-encoding", "")
-            if is_short:
-                return write(call, ask, found, decided, accepted)
-            return await in_thread(lambda: write(call, ask, found, decided, accepted))
+            call.told.step("log")
+            kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, decided))
+            if kept is not None:
+                await in_thread(lambda: wait_until_kept(kept))
+        call.told.step("write")
+        accepted = headers.get("accept-encoding", "")
+        if is_short:
+            return write(call, ask, found, decided, accepted)
+        return await in_thread(lambda: write(call, ask, found, decided, accepted))
     except Exception:
         failed(call, ask.version)
         raise
