@@ -189,7 +189,14 @@ def npy(rows: np.ndarray) -> bytes:
 
 
 def infer_request(rows: np.ndarray, **headers: str) -> bytes:
-    """As `tritonclient` sends one: a JSON head and the raw tensor behind it, with three raw outputs wanted."""
+    """As `tritonclient` sends one."""
+    head, body = infer_body(rows)
+    headers["inference_header_content_length"] = str(head)
+    return request("/v2/models/m/infer", body, **headers)
+
+
+def infer_body(rows: np.ndarray) -> tuple[int, bytes]:
+    """A JSON head, whose length is told, and the raw tensor behind it, with three raw outputs wanted."""
     wanted = [{"name": name, "parameters": {"binary_data": True}} for name in ("label", "probabilities", "margin")]
     tensor = {"name": "x", "shape": list(rows.shape), "datatype": "FP32"}
     head = orjson.dumps({
@@ -197,8 +204,7 @@ def infer_request(rows: np.ndarray, **headers: str) -> bytes:
         "inputs": [{**tensor, "parameters": {"binary_data_size": rows.nbytes}}],
         "outputs": wanted,
     })  # fmt: skip
-    headers["inference_header_content_length"] = str(len(head))
-    return request("/v2/models/m/infer", head + rows.tobytes(), **headers)
+    return len(head), head + rows.tobytes()
 
 
 def rows_of(n: int) -> np.ndarray:

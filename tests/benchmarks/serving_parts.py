@@ -24,8 +24,9 @@ from service.main import make_app
 from service.settings import Settings
 from tests.benchmarks.bare_apps import asgi, open_session
 from tests.benchmarks.networks import mlp
-from tests.benchmarks.serving import POINTS, TOKEN, WIDTH, npy, rows_of
+from tests.benchmarks.serving import POINTS, TOKEN, WIDTH, infer_body, npy, rows_of
 
+INFER = "/v2/models/m/infer"
 _KEY = {"authorization": f"Bearer {TOKEN}"}
 
 
@@ -41,9 +42,12 @@ class Called:
             "root_path": "", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in named.items()],
         }  # fmt: skip
-        self.status = 0
+        self.status, self._is_sent = 0, False
 
     async def _receive(self) -> dict[str, Any]:
+        if self._is_sent:  # a client that stays: who waits for it to leave waits
+            await asyncio.Event().wait()
+        self._is_sent = True
         return self._message
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -53,6 +57,7 @@ class Called:
         """Microseconds a call."""
         began = time.thread_time()
         for _ in range(calls):
+            self._is_sent = False
             await self._app({**self._scope, "state": {}}, self._receive, self._send)
         taken = time.thread_time() - began
         assert self.status == 200, self.status
@@ -104,6 +109,15 @@ def _pairs(ours: Callable[..., Any], bare: Callable[..., Any]) -> dict[str, tupl
         rows, query = rows_of(n), "model=m&operating_point=p3"
         binary = Called(ours, "/predict", npy(rows), query, accept="application/x-npy", **_KEY)
         pairs[f"{n} rows binary, bare"] = binary, Called(bare, "/binary", rows.tobytes())
+    one = {"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": rows_of(1).ravel().tolist()}
+    asked = orjson.dumps({"parameters": {"operating_point": "p3"}, "inputs": [one]})
+    its = Called(bare, "/", orjson.dumps({"inputs": rows_of(1).tolist()}))
+    pairs["1 rows v2 JSON, bare"] = Called(ours, INFER, asked, **_KEY), its
+    for n in (64, 256):
+        rows = rows_of(n)
+        head, body = infer_body(rows)
+        told = {"inference-header-content-length": str(head), **_KEY}
+        pairs[f"{n} rows v2 binary, bare"] = Called(ours, INFER, body, **told), Called(bare, "/binary", rows.tobytes())
     for n in (1, 64):
         pairs[f"{n} rows, ten compared, one"] = json(n, compare=POINTS), json(n)
     return pairs

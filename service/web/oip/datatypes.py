@@ -5,6 +5,7 @@ made of it, because numpy refuses some shapes of no elements and a product may b
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -29,10 +30,12 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
 }
 DATATYPES = (*DTYPES, BYTES)
+_KNOWN = frozenset(DATATYPES)
 MOST_AXES = 16
 MOST_ELEMENTS = 2**31
 
 
+@lru_cache(maxsize=64)
 def datatype_of(dtype: str) -> str:
     """The protocol's name of a model input's numpy type; "str" is BYTES."""
     if dtype == "str":
@@ -42,7 +45,7 @@ def datatype_of(dtype: str) -> str:
 
 def read_datatype(value: Any, what: str) -> str:
     """A datatype's name. Raises: `BadRequest`."""
-    if not isinstance(value, str) or value not in DATATYPES:
+    if not isinstance(value, str) or value not in _KNOWN:
         shown = repr(value[:50]) if isinstance(value, str) else "none that is a text"
         raise BadRequest(f"{what}: datatype must be one of {', '.join(DATATYPES)}; got {shown}")
     return value
@@ -55,7 +58,7 @@ def read_shape(value: Any, what: str) -> tuple[int, ...]:
     for axis, length in enumerate(value):
         if type(length) is not int or length < 0:
             raise BadRequest(f"{what}: shape[{axis}] must be a whole number from 0 up, got {_shown(length)}")
-    if prod(max(length, 1) for length in value) > MOST_ELEMENTS:
+    if prod([length or 1 for length in value]) > MOST_ELEMENTS:
         raise BadRequest(f"{what}: a tensor may have at most {MOST_ELEMENTS} elements, shape tells of more")
     return tuple(value)
 

@@ -8,21 +8,19 @@ knows what it holds.
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from service.decisions import Answered, wait_until_kept
-from service.domain import Model, ModelVersion, PointRecord, Principal
+from service.domain import Model, ModelVersion, PointRecord
 from service.errors import BadRequest, TimedOut
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
-from service.monitoring.monitor import Call
 from service.ports import Ran
 from service.web.hot import HotCall, Reply
-from service.web.oip.codec import HEADER_LENGTH, InferRequest, InferResponse, read_request, write_response
+from service.web.oip.codec import HEADER_LENGTH, InferRequest, read_request, write_response
 from service.web.oip.outputs import answering_points, make_outputs, wanted_outputs
-from service.web.oip.rows import POINT, POINT_HEADER, to_references, to_rows, whole_body
+from service.web.oip.rows import POINT, POINT_HEADER, split_point, to_references, to_rows, whole_body
 from service.web.oip.statistics import Times
 from service.web.state import Parts
 
@@ -31,20 +29,6 @@ MOST_TIMEOUT_S = 3600  # nothing waits longer, whatever a request says
 _HEADERS = tuple((name.encode(), name) for name in ("content-encoding", "accept-encoding", HEADER_LENGTH, POINT_HEADER))
 _SHORT_BYTES, _SHORT_JSON_BYTES, _SHORT_RAW_BYTES = 2**13, 2**16, 2**22  # each read in about a millisecond
 _SHORT_NUMBERS = 2**12  # of an answer, written in about a millisecond; compressed, an eighth of it
-
-
-class Asked(NamedTuple):
-    """A call as it came: `model` and `version` are of its address, `headers` are looked up in lower case, `told` is
-    what is told of it when it ends, and knows when it began.
-    """
-
-    service: Parts
-    who: Principal
-    told: Call
-    model: str
-    version: str | None
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Ask(NamedTuple):
@@ -76,12 +60,12 @@ async def infer(call: HotCall) -> Reply:
 
     Raises: what `read`, `find_logits` and `write` raise, `StorageFailed` where decisions must be logged and cannot be.
     """
-    service, in_thread = call.parts, call.in_thread
-    headers = {name: given.decode("latin-1") for key, name in _HEADERS if (given := call.headers.get(key)) is not None}
-    names = call.names
-    asked = Asked(service, call.principal, call.told, names["model"], names.get("version"), headers, call.body)
+    service, in_thread, headers = call.parts, call.in_thread, _headers(call)
     call.told.step("parse")
-    ask = read(asked) if _is_short(asked) else await in_thread(lambda: read(asked))
+    if _is_short(call.body, headers):
+        ask = read(call, headers)
+    else:
+        ask = await in_thread(lambda: read(call, headers))
     try:
         call.told.step("run")
         found = await _find(call, ask)
@@ -97,38 +81,40 @@ async def infer(call: HotCall) -> Reply:
             if kept is not None:
                 await in_thread(lambda: wait_until_kept(kept))
         call.told.step("write")
+        accepted = headers.get("accept-encoding", "")
         if is_short:
-            return write(asked, ask, found, decided)
-        return await in_thread(lambda: write(asked, ask, found, decided))
+            return write(call, ask, found, decided, accepted)
+        return await in_thread(lambda: write(call, ask, found, decided, accepted))
     except Exception:
-        failed(asked, ask.version)
+        failed(call, ask.version)
         raise
 
 
-def read(asked: Asked) -> Ask:
-    """A call, checked against the model that it is for.
+def read(call: HotCall, headers: Mapping[str, str]) -> Ask:
+    """A call, checked against the model that it is for; `headers` are looked up in lower case.
 
     Raises: `Forbidden`, `UnknownModel`, `UnknownVersion`, `BadRequest`, `TooLarge`, `Unsupported`, and `TimedOut` where
     the time that the request gave itself is over.
     """
-    begun = time.perf_counter()
-    asked.who.check_model(asked.model)
-    model = asked.service.registry.model(asked.model)
-    version = model.version(read_version(asked.version))
-    asked.told.of(model.name, version.version)
+    begun, service, told = time.perf_counter(), call.parts, call.told
+    name = call.names["model"]
+    call.principal.check_model(name)
+    model = service.registry.model(name)
+    version = model.version(read_version(call.names.get("version")))
+    told.of(model.name, version.version)
     try:
-        request = read_request(asked.body, asked.headers, asked.service.settings.body_bytes)
+        request = read_request(call.body, headers, service.settings.body_bytes)
         wanted_outputs(request)
-        tensors = dict(request.inputs) if request.raw is None else whole_body(request.raw, version)
-        own = None if any(port.name == POINT for port in version.inputs) else tensors.pop(POINT, None)
-        rows, n = to_rows(tensors, version, most_rows(asked.service, version))
-        references = to_references(own, n, request, asked.headers, model, version)
+        tensors = request.inputs if request.raw is None else whole_body(request.raw, version)
+        own, tensors = split_point(tensors, version)
+        rows, n = to_rows(tensors, version, most_rows(service, version))
+        references = to_references(own, n, request, headers, model, version)
         ready = time.perf_counter()
         timeout_us = request.schedule.timeout_us
-        if timeout_us and ready - asked.told.began > timeout_us / 1e6:
+        if timeout_us and ready - told.began > timeout_us / 1e6:
             raise TimedOut(f"the request's timeout of {timeout_us} microseconds was over before it could run")
     except Exception:
-        failed(asked, version)
+        failed(call, version)
         raise
     return Ask(model, version, request, rows, n, references, begun, ready)
 
@@ -140,30 +126,31 @@ def decide(ask: Ask, found: Found) -> Answer:
     return answer(found.logits, ask.model, ask.version, ask.references)
 
 
-def write(asked: Asked, ask: Ask, found: Found, decided: Answer) -> Reply:
+def write(call: HotCall, ask: Ask, found: Found, decided: Answer, accepted: str) -> Reply:
     """The answer as it is sent; it is counted as given."""
-    name, number = ask.model.name, ask.version.version
-    reply = InferResponse(
-        model=name,
-        version=str(number),
-        id=ask.request.id,
-        parameters={POINT: ",".join(answering_points(decided)), "model_digest": ask.version.digest},
-        outputs=make_outputs(ask.request, decided, found.logits),
+    model, version, request, _, n, _, begun, ready = ask
+    number, told = version.version, call.told
+    media_type, headers, body = write_response(
+        model.name,
+        str(number),
+        request.id,
+        {POINT: ",".join(answering_points(decided)), "model_digest": version.digest},
+        make_outputs(request, decided, found.logits),
+        accepted,
     )
-    headers, body = write_response(reply, asked.headers.get("accept-encoding", ""))
-    asked.told.rows = ask.n
-    moments = (asked.told.began, ask.begun, ask.ready, found.at, time.perf_counter())
-    came, given, ran, made = (round((after - before) * 1e9) for before, after in pairwise(moments))
-    spent = min(ran, round(found.spent_s * 1e9))
-    asked.service.statistics.succeeded(name, number, ask.n, Times(came + ran - spent, given, spent, made), found.run)
-    media_type = headers.pop("content-type").encode()
-    return Reply(body, media_type, tuple((key.encode(), value.encode()) for key, value in headers.items()))
+    told.rows = n
+    came, given = round(1e9 * (begun - told.began)), round(1e9 * (ready - begun))
+    ran, made = round(1e9 * (found.at - ready)), round(1e9 * (time.perf_counter() - found.at))
+    spent = min(ran, round(1e9 * found.spent_s))
+    times = Times(came + ran - spent, given, spent, made)
+    call.parts.statistics.succeeded(model.name, number, n, times, found.run)
+    return Reply(body, media_type, headers)
 
 
-def failed(asked: Asked, version: ModelVersion) -> None:
+def failed(call: HotCall, version: ModelVersion) -> None:
     """Counts a call that was refused or broke."""
-    spent = time.perf_counter() - asked.told.began
-    asked.service.statistics.failed(version.model, version.version, round(spent * 1e9))
+    spent = time.perf_counter() - call.told.began
+    call.parts.statistics.failed(version.model, version.version, round(spent * 1e9))
 
 
 def read_version(text: str | None) -> int | None:
@@ -180,9 +167,18 @@ def most_rows(service: Parts, version: ModelVersion) -> int:
     return min(service.settings.predict_rows, MOST_NUMBERS // len(version.classes))
 
 
-def _is_short(asked: Asked) -> bool:
+def _headers(call: HotCall) -> dict[str, str]:
+    """Those that are looked at, by their names in lower case."""
+    found = {}
+    for key, name in _HEADERS:
+        given = call.headers.get(key)
+        if given is not None:
+            found[name] = given.decode("latin-1")
+    return found
+
+
+def _is_short(body: bytes, headers: Mapping[str, str]) -> bool:
     """Whether reading a call takes about a millisecond at most, whatever it holds."""
-    body, headers = asked.body, asked.headers
     if "content-encoding" in headers or len(body) > _SHORT_RAW_BYTES:
         return False
     if len(body) <= _SHORT_BYTES:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from calibrate.io.model import Port
 from service.domain import Model, ModelVersion
 from service.errors import BadRequest, TooLarge
 from service.inference import Rows
@@ -30,36 +31,60 @@ def whole_body(raw: memoryview, version: ModelVersion) -> dict[str, Tensor]:
     return {port.name: read_raw(raw, datatype_of(port.dtype), port.shape, port.name)}
 
 
+def split_point(tensors: Mapping[str, Tensor], version: ModelVersion) -> tuple[Tensor | None, Mapping[str, Tensor]]:
+    """The input `operating_point`, where it is not the model's own, and the others."""
+    if POINT not in tensors or any(port.name == POINT for port in version.inputs):
+        return None, tensors
+    return tensors[POINT], {name: tensor for name, tensor in tensors.items() if name != POINT}
+
+
 def to_rows(tensors: Mapping[str, Tensor], version: ModelVersion, most: int) -> tuple[Rows, int]:
     """What the model is to decide, and how many rows it is. Raises: `BadRequest`, `TooLarge`."""
-    names = [port.name for port in version.inputs]
-    if len(tensors) == 1 and (alone := next(iter(tensors))) in ("features", "logits") and alone not in names:
-        tensor = tensors[alone]
-        if tensor.datatype not in ("FP32", "FP64") or tensor.array.ndim != 2:
-            raise BadRequest(
-                f"input '{alone}' must be FP32 or FP64 with 2 axes, got {tensor.datatype} of shape "
-                f"{list(tensor.array.shape)}"
-            )
-        n = _bounded(len(tensor.array), most, version)
-        return Rows(features=tensor.array) if alone == "features" else Rows(logits=tensor.array), n
-    if tensors.keys() != set(names):
+    ports = version.inputs
+    given = {port.name: tensors.get(port.name) for port in ports}
+    if len(tensors) == 1 and (alone := next(iter(tensors))) in ("features", "logits") and alone not in given:
+        return _scored(alone, tensors[alone], version, most)
+    if len(given) != len(tensors) or None in given.values():
         shown = ", ".join(name[:100] for name in list(tensors)[:_MOST_SHOWN]) or "none"
         more = f" and {len(tensors) - _MOST_SHOWN} more" if len(tensors) > _MOST_SHOWN else ""
-        raise BadRequest(f"the model takes the inputs {', '.join(names)} (and '{POINT}'); got {shown}{more}")
-    for port in version.inputs:
-        tensor, wanted = tensors[port.name], datatype_of(port.dtype)
-        if tensor.datatype != wanted:
-            raise BadRequest(f"input '{port.name}' must be {wanted}, got {tensor.datatype}")
-        if tensor.array.ndim != len(port.shape) or any(
-            length not in (None, got) for length, got in zip(port.shape, tensor.array.shape, strict=True)
-        ):
-            shown = ", ".join("-1" if length is None else str(length) for length in port.shape)
-            raise BadRequest(f"input '{port.name}' must have shape [{shown}], got {list(tensor.array.shape)}")
-    lengths = {name: len(tensors[name].array) for name in names}
-    if len(set(lengths.values())) > 1:
+        raise BadRequest(f"the model takes the inputs {', '.join(given)} (and '{POINT}'); got {shown}{more}")
+    inputs = {port.name: _fitting(tensors[port.name], port) for port in ports}
+    n = len(inputs[ports[0].name])
+    if len(ports) > 1 and any(len(array) != n for array in inputs.values()):
+        lengths = {name: len(array) for name, array in inputs.items()}
         raise BadRequest(f"inputs must have the same number of rows, got {lengths}")
-    n = _bounded(lengths[names[0]], most, version)
-    return Rows(inputs={name: tensors[name].array for name in names}), n
+    return Rows(inputs), _bounded(n, most, version)
+
+
+def _scored(kind: str, tensor: Tensor, version: ModelVersion, most: int) -> tuple[Rows, int]:
+    """Features or logits in place of a model's inputs. Raises: `BadRequest`, `TooLarge`."""
+    array = tensor.array
+    if tensor.datatype not in ("FP32", "FP64") or array.ndim != 2:
+        raise BadRequest(
+            f"input '{kind}' must be FP32 or FP64 with 2 axes, got {tensor.datatype} of shape {list(array.shape)}"
+        )
+    n = _bounded(len(array), most, version)
+    return Rows(features=array) if kind == "features" else Rows(logits=array), n
+
+
+def _fitting(tensor: Tensor, port: Port) -> np.ndarray:
+    """The array of an input. Raises: `BadRequest` where it is not of the model's type and shape."""
+    wanted, shape = datatype_of(port.dtype), tensor.array.shape
+    if tensor.datatype != wanted:
+        raise BadRequest(f"input '{port.name}' must be {wanted}, got {tensor.datatype}")
+    if not _has_shape(shape, port.shape):
+        shown = ", ".join("-1" if length is None else str(length) for length in port.shape)
+        raise BadRequest(f"input '{port.name}' must have shape [{shown}], got {list(shape)}")
+    return tensor.array
+
+
+def _has_shape(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    if len(shape) != len(wanted):
+        return False
+    for got, length in zip(shape, wanted, strict=True):  # noqa: SIM110  # of few axes, as in all() in half the time
+        if length is not None and length != got:
+            return False
+    return True
 
 
 def _bounded(rows: int, most: int, version: ModelVersion) -> int:

@@ -73,6 +73,26 @@ def test_json_and_raw_tensors_both_ways(
         assert same, name
 
 
+def test_json_that_came_before_is_checked_with_each_body(start: Start) -> None:
+    """Its tensors, its address and the model behind it may be others."""
+    client = start()
+    register(client, network(2), classes=CLASSES)
+    register(client, network(3), "three", classes='["a", "b", "c"]')
+    content, headers = written(tensor("x", X, binary=True), outputs=[{"name": "logits"}])
+    for _ in range(2):
+        for name, rows in (("fraud", X), ("three", X), ("fraud", 2 * X)):
+            asked = content[: -X.nbytes] + rows.tobytes()
+            _, found = read(client.post(f"/v2/models/{name}/infer", content=asked, headers=headers))
+            expected = forward(weights(3 if name == "three" else 2), rows)[1]
+            assert np.allclose(found["logits"], expected, atol=1e-5)
+        said = refused_v2(client.post(INFER, content=content[:-4], headers=headers), 400)
+        assert f"at most the {X.nbytes - 4} that are left behind the JSON; got {X.nbytes}" in said
+        assert "4 bytes are left behind" in refused_v2(
+            client.post(INFER, content=content + b"1234", headers=headers), 400
+        )
+        assert "nope" in refused_v2(client.post("/v2/models/nope/infer", content=content, headers=headers), 404)
+
+
 def test_the_answer_is_that_of_predict(fraud: TestClient) -> None:
     """To the last bit, also from features and logits."""
     publish(fraud, "p", 1 / 3)
