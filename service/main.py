@@ -155,7 +155,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
         ring,
     )  # fmt: skip
     web, rules = make_web(parts, lifespan)
-    hot = HotRoutes(route for route in ROUTES if route.hot)
+    hot: HotRoutes = {(route.verb, route.path): route.handler for route in ROUTES if route.hot}
     return Doorway(web, parts, Admission(settings, ring, rules), hot)
 
 

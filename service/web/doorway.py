@@ -20,7 +20,7 @@ from service.web.admission import Admission, Asking
 from service.web.begun import Begun
 from service.web.bounded import Bounded, check_head
 from service.web.errors import problem, to_fact
-from service.web.hot import Hot, HotCall, HotRoutes, Message, Receive, Reply, Said, read_body
+from service.web.hot import Handler, HotCall, HotRoutes, Message, Receive, Reply, Said, read_body
 from service.web.state import Parts
 
 Send = Callable[[Message], Awaitable[None]]
@@ -46,7 +46,7 @@ _BEGUN = "begun"
 class Addressed(NamedTuple):
     """What the head of a request to a hot route says."""
 
-    hot: Hot
+    handler: Handler
     headers: Headers
     asking: Asking
     given_id: str
@@ -88,32 +88,28 @@ class Doorway:
 
     def find(self, scope: Message) -> Addressed | None:
         """What the head of a request says, where it is to a hot route and nothing is out of the ordinary."""
-        hot = self._hot.match(scope["method"], scope["path"])
-        if hot is None or self.monitor.traces is not None:
-            return None
         headers: Headers = dict(reversed(scope["headers"]))
-        if not _NOT_PLAIN.isdisjoint(headers):
+        if self.monitor.traces is not None or not _NOT_PLAIN.isdisjoint(headers):
             return None
         try:
+            asking = self._admission.read(scope, headers)
+            handler = self._handler(asking)
             check_head(scope, headers, self._body_bytes)
-            return Addressed(hot, headers, self._admission.read(scope, headers), _given_id(headers))
         except SetpointError:  # it is told of where it is answered
             return None
+        return None if handler is None else Addressed(handler, headers, asking, _given_id(headers))
 
     def answer(self, addressed: Addressed, scope: Message, body: bytes) -> Said | None:
         """What is said to a whole request, of an ASGI scope, where nothing has to be waited for.
 
         None where it must: it is answered by calling this with its state, and then goes on where it stopped.
         """
-        hot, headers, asking, given_id = addressed
+        handler, headers, asking, given_id = addressed
         call = self._open(scope, given_id)
         try:
-            principal = self._admit(scope, asking)
-            call.route, call.received = hot.path, len(body)
-            asked = HotCall(
-                self._parts, principal, call.request_id, body, headers, scope["query_string"], hot.names, call
-            )
-            begun = hot.handler(asked)
+            principal, query = self._admit(scope, asking, call), scope["query_string"]
+            call.received = len(body)
+            begun = handler(HotCall(self._parts, principal, call.request_id, body, headers, query, asking.given, call))
             try:
                 begun.send(None)
             except StopIteration as through:
@@ -135,25 +131,31 @@ class Doorway:
         scope["state"]["request_id"] = call.request_id = given_id or next(self._ids)
         return call
 
-    def _admit(self, scope: Message, asking: Asking) -> Principal:
+    def _handler(self, asking: Asking) -> Handler | None:
+        """What answers, where the address is that of a hot route."""
+        return None if asking.rule is None else self._hot.get((asking.rule.verb, asking.rule.path))
+
+    def _admit(self, scope: Message, asking: Asking, call: Call) -> Principal:
         """Who calls. Raises: `Starting`, and what admission raises."""
         self.lifecycle.check(scope["path"])
         scope["state"]["principal"] = principal = self._admission.admit(asking, scope)
+        if asking.rule is not None:
+            call.route = asking.rule.path
         return principal
 
     async def _pass(self, scope: Message, headers: Headers, call: Call, receive: Receive, marked: "_Marked") -> None:
         """Has a request answered, by a hot route or by the framework."""
-        principal = self._admit(scope, self._admission.read(scope, headers))
+        asking = self._admission.read(scope, headers)
+        principal = self._admit(scope, asking, call)
         check_head(scope, headers, self._body_bytes)
         body_of = Bounded(receive, self._body_bytes, self._body_s, call)
-        hot = self._hot.match(scope["method"], scope["path"])
-        if hot is None:
+        handler = self._handler(asking)
+        if handler is None:
             await self._app(scope, body_of, marked)
             return
-        call.route = hot.path
         body, query = await read_body(body_of), scope["query_string"]
-        asked = HotCall(self._parts, principal, call.request_id, body, headers, query, hot.names, call, body_of)
-        await marked.answer(await hot.handler(asked))
+        asked = HotCall(self._parts, principal, call.request_id, body, headers, query, asking.given, call, body_of)
+        await marked.answer(await handler(asked))
 
     def _problem(self, error: Exception, scope: Message, call: Call) -> Response:
         return problem(to_fact(error, Request(scope)), call.request_id, call, scope["path"])

@@ -10,11 +10,11 @@ is described there, and other verbs on it are refused there.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Parameter, Signature
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -102,52 +102,7 @@ class Said(NamedTuple):
 Handler = Callable[[HotCall], Coroutine[Any, Any, Reply]]
 
 
-class HotRoute(Protocol):
-    """What is asked of a row of the table of routes."""
-
-    @property
-    def verb(self) -> str:
-        """Of HTTP."""
-
-    @property
-    def path(self) -> str:
-        """With `{name}` where it names something."""
-
-    @property
-    def handler(self) -> Callable[..., Any]:
-        """What answers."""
-
-
-class Hot(NamedTuple):
-    """A hot route that fits a request."""
-
-    handler: Handler
-    path: str
-    names: Mapping[str, str]
-
-
-class HotRoutes:
-    """The hot routes by verb and path."""
-
-    def __init__(self, routes: Iterable[HotRoute]) -> None:
-        self._whole: dict[tuple[str, str], Hot] = {}
-        self._patterns: list[tuple[str, re.Pattern[str], HotRoute]] = []
-        for route in routes:
-            if "{" in route.path:
-                pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path)))
-                self._patterns.append((route.verb, pattern, route))
-            else:
-                self._whole[route.verb, route.path] = Hot(route.handler, route.path, {})
-
-    def match(self, verb: str, path: str) -> Hot | None:
-        """The route for a request, None where it is not a hot one."""
-        found = self._whole.get((verb, path))
-        if found is not None or not self._patterns:
-            return found
-        for known, pattern, route in self._patterns:
-            if known == verb and (match := pattern.fullmatch(path)):
-                return Hot(route.handler, route.path, match.groupdict())
-        return None
+HotRoutes = Mapping[tuple[str, str], Handler]  # by verb and path, with `{name}` where that names something
 
 
 async def read_body(receive: Receive) -> bytes:

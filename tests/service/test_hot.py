@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 from service.main import make_app
 from service.settings import Settings
 from service.web.doorway import Doorway
-from service.web.hot import HotRoutes
+from service.web.routes import ROUTES
+from service.web.rules import Rules
 from tests.contracts.test_batching import Gated, in_line
 from tests.models import network
 from tests.service.conftest import CLASSES, Start, publish, refused, register
@@ -31,7 +32,7 @@ def test_the_framework_would_answer_alike(fraud: TestClient) -> None:
     hot = app._hot
     for ask in ASKS:
         replies = []
-        for routes in (hot, HotRoutes([])):
+        for routes in (hot, {}):
             app._hot = routes
             replies.append(fraud.post("/predict", json=ask, headers={"x-request-id": "same"}))
         assert replies[0].status_code == replies[1].status_code
@@ -41,18 +42,13 @@ def test_the_framework_would_answer_alike(fraud: TestClient) -> None:
 
 def test_a_path_that_names_something_is_matched_whole() -> None:
     """A name ends at a slash; another verb is not it."""
-    from service.web.routes import ROUTES, Route
-
-    async def handler(_: object) -> None:
-        """Nothing."""
-
-    routes = HotRoutes([Route("POST", "/v2/models/{model}/infer", handler, "predict", None), ROUTES[0]])
-    found = routes.match("POST", "/v2/models/a.b/infer")
-    assert found
-    assert (found.names, found.path) == ({"model": "a.b"}, "/v2/models/{model}/infer")
-    assert routes.match("POST", "/predict")
+    rules = Rules(ROUTES)
+    rule, given = rules.find("POST", "/v2/models/a.b/infer")
+    assert rule
+    assert (given, rule.path) == ({"model": "a.b"}, "/v2/models/{model}/infer")
+    assert rules.find("POST", "/predict")[0]
     for verb, path in (("POST", "/v2/models/a/b/infer"), ("POST", "/v2xmodels/a/infer"), ("GET", "/predict")):
-        assert routes.match(verb, path) is None
+        assert rules.find(verb, path) == (None, {})
 
 
 def test_rows_that_wait_too_long_are_504(fraud: TestClient) -> None:

@@ -11,7 +11,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.web.doorway import Doorway
-from service.web.hot import HotRoutes
 from service.web.oip.infer import _is_short
 from tests.contracts.test_batching import Gated, in_line
 from tests.models import WIDTH, network
@@ -64,8 +63,7 @@ def test_the_framework_would_answer_alike(fraud: TestClient) -> None:
     publish(fraud, "p", 0.5)
     app, raw = doorway(fraud), tensor("x", X, binary=True)
     hot = app._hot
-    assert hot.match("POST", INFER)
-    assert hot.match("POST", VERSION)
+    assert {("POST", "/v2/models/{model}/infer"), ("POST", "/v2/models/{model}/versions/{version}/infer")} <= hot.keys()
     for path, inputs, call in (
         (INFER, [raw], {"parameters": {"binary_data_output": True, "operating_point": "p"}}),
         (VERSION, [raw, tensor("operating_point", ["p", "argmax", "p"], "BYTES")], {"id": "1"}),
@@ -76,7 +74,7 @@ def test_the_framework_would_answer_alike(fraud: TestClient) -> None:
         ("/v2/models/fraud/versions/7/infer", [raw], {}),
     ):
         replies = []
-        for routes in (hot, HotRoutes([])):
+        for routes in (hot, {}):
             app._hot = routes
             headers = {"x-request-id": "same", "accept-encoding": "gzip"}
             replies.append(infer(fraud, *inputs, path=path, headers=headers, **call))
