@@ -16,7 +16,7 @@ from calibrate.errors import NoRows, NotFinite, WrongShape
 # The smallest normal float32: log of it, -87.3, stands for a probability of exactly zero, which trees give.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 _CHUNK_ROWS = 65_536
-_FEW = 64  # numbers that Python looks through faster than numpy does
+_FEW = 16  # numbers that Python looks through faster than numpy does
 
 
 def to_array(values: ArrayLike, name: str, axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
@@ -55,7 +55,7 @@ def is_finite(array: Float[np.ndarray, "..."]) -> bool:
     """Whether no number is NaN or infinite; quick for a few numbers, as one row of a request has."""
     if array.size <= _FEW:
         return all(map(math.isfinite, array.ravel().tolist()))
-    return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
+    return bool(np.count_nonzero(np.isfinite(array)) == array.size)  # a reduction of truth values takes twice as long
 
 
 def to_columns(logits: ArrayLike, name: str = "logits") -> Float[np.ndarray, "n k"]:

@@ -8,7 +8,7 @@ Decided here: runs are the runner's to order, which may run rows of several call
 where a run is short.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from calibrate.errors import WrongShape
 from calibrate.io.model import Head
 from calibrate.logits import head_logits, to_array, to_columns
-from calibrate.operating_point import FewJudged, Judged, decide_under, judge_rows
+from calibrate.operating_point import FEW_ROWS, FewJudged, Judged, decide_few_under, decide_under, judge_rows
 from service.domain import Model, ModelVersion, PointRecord
 from service.errors import BadRequest
 from service.ports import Ran, Runner
@@ -51,7 +51,7 @@ class Answer:
         probabilities: Float64[np.ndarray, "n k"] | list[list[float]],
         adjusted: Float64[np.ndarray, "n k"] | list[list[float]],
         margin: Float64[np.ndarray, "n"] | list[float],
-        compared: Mapping[str, Int[np.ndarray, "n"]],
+        compared: Mapping[str, Int[np.ndarray, "n"] | list[int]],
     ) -> None:
         self.version, self.points, self.compared = version, points, compared
         self._judged = decided, probabilities, adjusted, margin
@@ -175,28 +175,27 @@ def answer(
     if references is None or isinstance(references, str):
         record = model.point(version, references)
         points: tuple[PointRecord, ...] = (record,)
-        judged: Judged | FewJudged = record.judge_few(logits) or record.judge(logits)
+        judged: Judged | FewJudged = (record.judge_few(logits) if n <= FEW_ROWS else None) or record.judge(logits)
     else:
         if len(references) != n:
             raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
         asked = {reference: model.point(version, reference) for reference in dict.fromkeys(references)}
         points = tuple([asked[reference] for reference in references])
-        judged = _judge_each(logits, points)
-    compared: dict[str, Int[np.ndarray, "n"]] = {}
+        judged = _judge_each(logits, points, asked.values())
+    compared: dict[str, Int[np.ndarray, "n"] | list[int]] = {}
     if compare:
-        records = [model.compared(version, reference) for reference in compare]
-        compared = dict(zip(compare, decide_under([record.point for record in records], logits), strict=True))
+        others = [model.compared(version, reference).point for reference in compare]
+        compared = dict(zip(compare, decide_few_under(others, logits) or decide_under(others, logits), strict=True))
     decided, probabilities, adjusted, margin = judged
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)
 
 
-def _judge_each(logits: Float[np.ndarray, "n k"], points: Sequence[PointRecord]) -> Judged:
+def _judge_each(
+    logits: Float[np.ndarray, "n k"], points: Sequence[PointRecord], distinct: Iterable[PointRecord]
+) -> Judged:
     """Each row under its own point."""
     judged = judge_rows([record.point for record in points], logits)
-    rows: dict[str, tuple[PointRecord, list[int]]] = {}
-    for i, record in enumerate(points):
-        if record.calibration is not None:
-            rows.setdefault(record.label, (record, []))[1].append(i)
-    for record, own in rows.values():
+    for record in {record.label: record for record in distinct if record.calibration is not None}.values():
+        own = [i for i, each in enumerate(points) if each is record]
         judged.probabilities[own] = record.probabilities(logits[own])
     return judged

@@ -174,8 +174,10 @@ def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
         ],
     }
     if found.compared:
+        names = np.array(classes, dtype=object)
         reply["compare"] = {
-            reference: [classes[label] for label in decided.tolist()] for reference, decided in found.compared.items()
+            reference: [classes[label] for label in decided] if type(decided) is list else names[decided].tolist()
+            for reference, decided in found.compared.items()
         }
     reply["request_id"] = request_id
     return orjson.dumps(reply)
