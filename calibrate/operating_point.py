@@ -10,10 +10,10 @@ the earlier class. The value holds no name and no metric: those belong to the re
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, repeat
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
@@ -194,22 +194,7 @@ class OperatingPoint:
         """
         if not self._is_binary or not _are_pairs(logits) or len(logits) > FEW_ROWS:
             return None
-        given = logits.tolist()
-        seen = given if mapped is None else mapped.tolist()
-        scale0, scale1, bias0, bias1, shift = self._numbers
-        margins: list[float] = []
-        decided: list[int] = []
-        scores: list[list[float]] = []
-        for left, right in given:
-            left, right = left * scale0, right * scale1
-            margin = (right - left) + shift
-            margins.append(margin)
-            decided.append(1 if margin > 0 else 0)
-            scores.append([left + bias0, right + bias1])
-        if not all(map(isfinite, chain(margins, *scores, *(() if mapped is None else seen)))):
-            return None
-        both = softmax_pairs(seen + scores)
-        return FewJudged(decided, both[: len(margins)], both[len(margins) :], margins)
+        return _judge_few_pairs(logits, repeat(self._numbers, len(logits)), mapped)
 
     def _columns(self, logits: ArrayLike) -> Float[np.ndarray, "n k"]:
         columns = to_columns(logits)
@@ -315,28 +300,34 @@ class OperatingPoint:
         return hash(self.to_json())
 
 
-def judge_rows(points: Sequence[OperatingPoint], logits: ArrayLike) -> Judged:
-    """`judge` with a point for each row, all of the same classes.
+def judge_rows(points: Sequence[OperatingPoint], which: Sequence[int], logits: ArrayLike) -> Judged:
+    """`judge` with a point for each row, `points[which[i]]` for row i; all points are of the same classes.
 
     Raises: `WrongShape`, `NoRows`, `NotFinite`; which row overflows is told of affine points in two classes alone.
     """
-    distinct = {id(point): point for point in points}
-    if len(distinct) == 1:
+    if len(points) == 1:
         return points[0].judge(logits)
     columns = points[0]._columns(logits)
-    place = dict(zip(distinct, range(len(distinct)), strict=True))
-    index = [place[id(point)] for point in points]
-    if all(point._is_binary for point in distinct.values()):
-        numbers = np.array([point._numbers for point in distinct.values()]).T[:, index]
+    if all(point._is_binary for point in points):
+        numbers = np.array([point._numbers for point in points]).T[:, which]
         return _judge_pairs(columns, numbers[:2], numbers[2:4], numbers[4])
     n = len(columns)
     found = Judged(np.empty(n, np.intp), np.empty(columns.shape), np.empty(columns.shape), np.empty(n))
-    order = np.argsort(index, kind="stable")
-    ends = np.cumsum(np.bincount(index, minlength=len(distinct)))
-    for point, rows in zip(distinct.values(), np.split(order, ends[:-1]), strict=True):
+    order = np.argsort(which, kind="stable")
+    ends = np.cumsum(np.bincount(which, minlength=len(points)))
+    for point, rows in zip(points, np.split(order, ends[:-1]), strict=True):
+        if not len(rows):
+            continue
         for whole, part in zip(found, point.judge(columns[rows]), strict=True):
             whole[rows] = part
     return found
+
+
+def judge_few_rows(points: Sequence[OperatingPoint], which: Sequence[int], logits: ArrayLike) -> FewJudged | None:
+    """`judge_rows` of an array of a few rows, None where `judge_few` would be."""
+    if not _are_pairs(logits) or len(logits) > FEW_ROWS or not all(point._is_binary for point in points):
+        return None
+    return _judge_few_pairs(logits, [points[i]._numbers for i in which])
 
 
 def _are_pairs(logits: ArrayLike) -> TypeGuard[np.ndarray]:
@@ -352,22 +343,27 @@ def decide_under(points: Sequence[OperatingPoint], logits: ArrayLike) -> Int[np.
 
     Raises: `WrongShape`, `NoRows`, `NotFinite`.
     """
-    columns = points[0]._columns(logits).astype(np.float64)
+    columns = logits if _are_pairs(logits) else points[0]._columns(logits)
     decided = np.empty((len(points), len(columns)), np.intp)
     if not all(point._is_binary for point in points):
         for i, point in enumerate(points):
             decided[i] = point.decide(logits)
         return decided
-    scale0, scale1, _, _, shift = np.array([point._numbers for point in points]).T[..., np.newaxis]
-    left, right = np.ascontiguousarray(columns.T)  # products with a row of each are several times as fast as with pairs
+    numbers = np.array([point._numbers for point in points])
+    scale0, scale1, shift = numbers[:, :1], numbers[:, 1:2], numbers[:, 4:]
+    left, right = columns.T.astype(np.float64, "C")  # rows, whose products are several times as fast as those of pairs
     step = max(1, _AT_ONCE // len(columns))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for i in range(0, len(points), step):
-            some = slice(i, i + step)
-            margins = right * scale1[some]
-            margins -= left * scale0[some]
-            margins += shift[some]
-            decided[some] = _finite(margins, "margin") > 0
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i in range(0, len(points), step):
+                some = slice(i, i + step)
+                margins = right * scale1[some]
+                margins -= left * scale0[some]
+                margins += shift[some]
+                decided[some] = _finite(margins, "margin") > 0
+    except NotFinite:
+        to_columns(logits)  # where it is the logits that are not finite, says so
+        raise
     return decided
 
 
@@ -392,6 +388,27 @@ def decide_few_under(points: Sequence[OperatingPoint], logits: ArrayLike) -> lis
     return decided
 
 
+def _judge_few_pairs(
+    columns: Float[np.ndarray, "n 2"], numbers: Iterable[list[float]], mapped: Float[np.ndarray, "n 2"] | None = None
+) -> FewJudged | None:
+    """A few rows of two classes, each under its own scale, bias and shift."""
+    given = columns.tolist()
+    seen = given if mapped is None else mapped.tolist()
+    margins: list[float] = []
+    decided: list[int] = []
+    scores: list[list[float]] = []
+    for (left, right), (scale0, scale1, bias0, bias1, shift) in zip(given, numbers, strict=True):
+        left, right = left * scale0, right * scale1
+        margin = (right - left) + shift
+        margins.append(margin)
+        decided.append(1 if margin > 0 else 0)
+        scores.append([left + bias0, right + bias1])
+    if not all(map(isfinite, chain(margins, *scores, *(() if mapped is None else seen)))):
+        return None
+    both = softmax_pairs(seen + scores)
+    return FewJudged(decided, both[: len(margins)], both[len(margins) :], margins)
+
+
 def _judge_pairs(
     columns: Float[np.ndarray, "n 2"],
     scale: Float64[np.ndarray, "2 m"],
@@ -407,7 +424,7 @@ def _judge_pairs(
     """
     made = np.empty((5, len(columns)))
     both, margin = made[:4].reshape(2, 2, -1), made[4]
-    own, scores = both
+    own, scores, left, right = made[:2], made[2:4], both[:, :1], both[:, 1:]
     with np.errstate(over="ignore", invalid="ignore"):
         own[:] = columns.T
         np.multiply(own, scale, out=scores)
@@ -420,9 +437,9 @@ def _judge_pairs(
         if not are_finite:
             _finite(margin, "margin")
             _finite(scores.T, "score")
-        both -= np.maximum(both[:, :1], both[:, 1:])
+        both -= np.maximum(left, right)
         np.exp(both, out=both)
-        both /= both[:, :1] + both[:, 1:]
+        both /= left + right
         if not are_finite:
             _finite(own.T, "probability")
     return Judged((margin > 0).astype(np.intp), own.T, scores.T, margin)

@@ -8,7 +8,7 @@ Decided here: runs are the runner's to order, which may run rows of several call
 where a run is short.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,15 @@ from numpy.typing import ArrayLike
 from calibrate.errors import WrongShape
 from calibrate.io.model import Head
 from calibrate.logits import head_logits, to_array, to_columns
-from calibrate.operating_point import FEW_ROWS, FewJudged, Judged, decide_few_under, decide_under, judge_rows
+from calibrate.operating_point import (
+    FEW_ROWS,
+    FewJudged,
+    Judged,
+    decide_few_under,
+    decide_under,
+    judge_few_rows,
+    judge_rows,
+)
 from service.domain import Model, ModelVersion, PointRecord
 from service.errors import BadRequest
 from service.ports import Ran, Runner
@@ -31,6 +39,16 @@ class Rows(NamedTuple):
     inputs: Mapping[str, np.ndarray] | None = None
     features: ArrayLike | None = None
     logits: ArrayLike | None = None
+
+
+class Compared(NamedTuple):
+    """What m other points would say: the references to them, and class indices, (m, n)."""
+
+    references: Sequence[str] = ()
+    decided: Int[np.ndarray, "m n"] | Sequence[list[int]] = ()
+
+
+NOT_COMPARED = Compared()
 
 
 class Answer:
@@ -51,7 +69,7 @@ class Answer:
         probabilities: Float64[np.ndarray, "n k"] | list[list[float]],
         adjusted: Float64[np.ndarray, "n k"] | list[list[float]],
         margin: Float64[np.ndarray, "n"] | list[float],
-        compared: Mapping[str, Int[np.ndarray, "n"] | list[int]],
+        compared: Compared = NOT_COMPARED,
     ) -> None:
         self.version, self.points, self.compared = version, points, compared
         self._judged = decided, probabilities, adjusted, margin
@@ -181,21 +199,26 @@ def answer(
             raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
         asked = {reference: model.point(version, reference) for reference in dict.fromkeys(references)}
         points = tuple([asked[reference] for reference in references])
-        judged = _judge_each(logits, points, asked.values())
-    compared: dict[str, Int[np.ndarray, "n"] | list[int]] = {}
+        place = dict(zip(asked, range(len(asked)), strict=True))
+        judged = _judge_each(logits, list(asked.values()), [place[reference] for reference in references])
+    compared = NOT_COMPARED
     if compare:
         others = [model.compared(version, reference).point for reference in compare]
-        compared = dict(zip(compare, decide_few_under(others, logits) or decide_under(others, logits), strict=True))
+        compared = Compared(compare, decide_few_under(others, logits) or decide_under(others, logits))
     decided, probabilities, adjusted, margin = judged
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)
 
 
 def _judge_each(
-    logits: Float[np.ndarray, "n k"], points: Sequence[PointRecord], distinct: Iterable[PointRecord]
-) -> Judged:
-    """Each row under its own point."""
-    judged = judge_rows([record.point for record in points], logits)
-    for record in {record.label: record for record in distinct if record.calibration is not None}.values():
-        own = [i for i, each in enumerate(points) if each is record]
-        judged.probabilities[own] = record.probabilities(logits[own])
+    logits: Float[np.ndarray, "n k"], records: Sequence[PointRecord], which: Sequence[int]
+) -> Judged | FewJudged:
+    """Each row under its own point, `records[which[i]]` for row i."""
+    points = [record.point for record in records]
+    if all(record.calibration is None for record in records):
+        return judge_few_rows(points, which, logits) or judge_rows(points, which, logits)
+    judged = judge_rows(points, which, logits)
+    for i, record in enumerate(records):
+        if record.calibration is not None:
+            own = [row for row, place in enumerate(which) if place == i]
+            judged.probabilities[own] = record.probabilities(logits[own])
     return judged
