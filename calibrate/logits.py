@@ -110,7 +110,8 @@ def head_logits(
 
 def softmax_pairs(logits: Sequence[Sequence[float]]) -> list[list[float]]:
     """`softmax` of a few rows of two finite logits, to the last bit, in a fraction of the time of numpy's calls."""
-    exps = np.exp([right - left if left > right else left - right for left, right in logits]).tolist()  # of the lesser
+    gaps = [right - left if left > right else left - right for left, right in logits]  # from the larger to the lesser
+    exps = np.exp(gaps).tolist() if len(gaps) > 2 else [float(np.exp(gap)) for gap in gaps]
     return [
         [1.0 / (1.0 + exp), exp / (1.0 + exp)] if left > right else [exp / (exp + 1.0), 1.0 / (exp + 1.0)]
         for (left, right), exp in zip(logits, exps, strict=True)
