@@ -19,14 +19,16 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from socket import socket
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from calibrate.errors import InputError
-from service.connections import guarded
+from service.connections import CLOSE, InPlace, Said, guarded
 from service.lifecycle import Lifecycle
 from service.settings import Settings
 from service.web.doorway import Doorway
@@ -34,7 +36,6 @@ from service.web.doorway import Doorway
 log = logging.getLogger(__name__)
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
-_CLOSE = (b"connection", b"close")
 _TIDY_S = 3.0  # beyond the limit: for the store to be closed and traces to be sent
 _HSTS = ("strict-transport-security", "max-age=31536000")
 
@@ -77,10 +78,10 @@ class Server(uvicorn.Server):
         """Every answer from here on closes its connection; the list is shared with answers that are being made."""
         if not self._is_told:
             self._is_told = True
-            self.config.encoded_headers.append(_CLOSE)
+            self.config.encoded_headers.append(CLOSE)
             log.info("stopping: not ready any more, answering for %g s more", self._drain_s)
-        if _CLOSE not in self.server_state.default_headers:
-            self.server_state.default_headers.append(_CLOSE)
+        if CLOSE not in self.server_state.default_headers:
+            self.server_state.default_headers.append(CLOSE)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -104,11 +105,38 @@ class Server(uvicorn.Server):
         _leave(1)
 
 
+class Forwarded:
+    """Answers in place what proxies forward, as uvicorn has the application answer it: they say who called, and how."""
+
+    def __init__(self, application: InPlace, proxies: list[str] | str) -> None:
+        self._application = application
+        self._read_headers = ProxyHeadersMiddleware(_nothing, proxies)
+
+    def find(self, method: str, path: str) -> Any:
+        """The application knows."""
+        return self._application.find(method, path)
+
+    def answer(self, found: Any, scope: MutableMapping[str, Any], body: bytes) -> Said | None:
+        """The application's answer to the one who called the proxy."""
+        as_it_came = {"client": scope["client"], "scheme": scope["scheme"]}
+        with contextlib.suppress(StopIteration):
+            self._read_headers(scope, None, None).send(None)  # type: ignore[arg-type]  # it waits for nothing
+        said = self._application.answer(found, scope, body)
+        if said is None:
+            scope.update(as_it_came)  # they will be read once more
+        return said
+
+
+async def _nothing(*_: object) -> None:
+    """What is called with what the headers say."""
+
+
 def serve(application: Doorway, settings: Settings, sockets: list[socket]) -> None:
     """Answers until it is told to stop. Raises: what stood in the way of the start-up."""
+    in_place: InPlace = Forwarded(application, settings.proxies) if settings.proxies else application
     config = uvicorn.Config(
         application,
-        http=guarded(settings.head_bytes, settings.head_s),
+        http=guarded(settings.head_bytes, settings.head_s, in_place),
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=settings.proxies,
         log_config=None,

@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import onnxruntime
 from prometheus_client import (
@@ -26,7 +26,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from service.monitoring.tallies import Tallies, Tally
+from service.monitoring.tallies import Count, Counts, Tallies, Tally
 from service.registry import Registry
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,6 +36,7 @@ _FAST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 _LONG_S = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16384, 65536)
 _MODEL = ("model", "model_version")
+Kept = TypeVar("Kept", bound=Collector)
 
 
 class Metrics:
@@ -50,7 +51,9 @@ class Metrics:
         self.shadow_rows: Callable[[], dict[tuple[str, str, bool], int]] | None = None
         self.decisions: Callable[[], dict[str, int]] | None = None  # rows kept and dropped
         counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
-        self._requests = counter("setpoint_http_requests", "Requests answered.", ("method", "route", "status"))
+        self._requests = self._kept(
+            Counts("setpoint_http_requests", "Requests answered.", ("method", "route", "status"))
+        )
         self._request_s = self._tallies(
             "setpoint_http_request_duration_seconds",
             "Seconds from a request's arrival to the end of its answer.",
@@ -60,7 +63,7 @@ class Metrics:
         self._problems = counter(
             "setpoint_problems", "Requests refused or failed, by the type of the problem that they got.", ("type",)
         )
-        self._predicted = counter("setpoint_predict_rows", "Rows decided.", _MODEL)
+        self._predicted = self._kept(Counts("setpoint_predict_rows", "Rows decided.", _MODEL))
         self._run_s = self._tallies(
             "setpoint_model_run_duration_seconds",
             "Seconds that a run of a model took.",
@@ -83,8 +86,8 @@ class Metrics:
         self._calibration_s = histogram(
             "setpoint_calibration_duration_seconds", "Seconds that a calibration took.", buckets=_LONG_S
         )
-        self._answered: dict[tuple[str, str, int], tuple[Callable[[], None], Callable[[float], None]]] = {}
-        self._rows: dict[tuple[str, int], Counter] = {}
+        self._answered: dict[tuple[str, str, int], tuple[Count, Tally]] = {}
+        self._rows: dict[tuple[str, int], Count] = {}
         self._ran: dict[tuple[str, int], tuple[Tally, Tally]] = {}
         gauge = partial(Gauge, registry=self.registry)
         gauge("setpoint_http_requests_in_flight", "Requests being answered.").set_function(lambda: self.in_flight)
@@ -103,28 +106,28 @@ class Metrics:
         return generate_latest(self.registry)
 
     def request_ended(self, verb: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered; `route` is a template of the table, or `OTHER`."""
+        """A request was answered; `route` is a template of the table, or `OTHER`. Of one thread."""
         key = (verb, route, status)
         child = self._answered.get(key)
         if child is None:
             method = verb if verb in _VERBS else OTHER
-            child = self._requests.labels(method, route, str(status)).inc, self._request_s.of(method, route).observe
+            child = self._requests.of(method, route, str(status)), self._request_s.of(method, route)
             if method is not OTHER:  # a verb that a client made up is not kept
                 self._answered[key] = child
-        child[0]()
-        child[1](seconds)
+        child[0].total += 1
+        child[1].observe(seconds)
 
     def problem(self, kind: str) -> None:
         """A request was refused or failed with a problem of that type."""
         self._problems.labels(kind).inc()
 
     def predicted(self, model: str, model_version: int, rows: int) -> None:
-        """Rows were decided by a model that is registered."""
+        """Rows were decided by a model that is registered. Of one thread."""
         key = (model, model_version)
         child = self._rows.get(key)
         if child is None:
-            child = self._rows[key] = self._predicted.labels(model, str(model_version))
-        child.inc(rows)
+            child = self._rows[key] = self._predicted.of(model, str(model_version))
+        child.total += rows
 
     def model_ran(self, model: str, model_version: int, rows: int, seconds: float) -> None:
         """A model ran once, on all the rows of a batch."""
@@ -155,7 +158,9 @@ class Metrics:
         self._ready.set(ready)
 
     def _tallies(self, *given: Any) -> Tallies:
-        made = Tallies(*given)
+        return self._kept(Tallies(*given))
+
+    def _kept(self, made: Kept) -> Kept:
         self.registry.register(made)
         return made
 

@@ -7,12 +7,11 @@ line: `most` leaves out predictions that were answered, of which the metrics tel
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from service.monitoring.logs import Lines
 from service.monitoring.metrics import OTHER, Metrics
-from service.monitoring.traces import NOTHING, Traces, trace_id
+from service.monitoring.traces import Traced, Traces
 
 LogRequests = Literal["all", "most", "errors"]
 
@@ -34,11 +33,16 @@ class Call:
         self.model_version: int | None = None
         self.rows: int | None = None
         self.received = self.sent = self.status = 0
-        self.span: Any = None
+        self.span: Traced | None = None
 
     def of(self, model: str, model_version: int) -> None:
         """The registered model that it is about."""
         self.model, self.model_version = model, model_version
+
+    def step(self, name: str) -> None:
+        """The next step of it begins, and the one before is over: a span each, where there are traces."""
+        if self.span is not None:
+            self.span.step(name)
 
 
 class Monitor:
@@ -76,7 +80,8 @@ class Monitor:
             metrics.problem(call.problem)
         if call.rows is not None and status < 400 and call.model is not None:
             metrics.predicted(call.model, call.model_version or 0, call.rows)
-        if self.lines is not None and self._is_told(call, status, scope["path"]):
+        is_most = call.rows is not None and status < 400 and not self._all  # of which there are the most by far
+        if self.lines is not None and not is_most and self._is_told(status, scope["path"]):
             principal = scope["state"].get("principal")
             self.lines.write(
                 "error" if status >= 500 else "info",
@@ -93,19 +98,13 @@ class Monitor:
                 received_bytes=call.received,
                 sent_bytes=call.sent,
                 problem=call.problem or None,
-                trace_id=None if call.span is None else trace_id(call.span),
+                trace_id=None if call.span is None else call.span.trace_id,
             )
-        if call.span is not None and self.traces is not None:
-            self.traces.end(call.span, f"{verb} {route}", _attributes(call, verb, route, status), status >= 500)
+        if call.span is not None:
+            call.span.end(f"{verb} {route}", _attributes(call, verb, route, status), call.problem, status >= 500)
 
-    def step(self, name: str, **attributes: Any) -> AbstractContextManager[None]:
-        """A step of a request as a span of its own, where there are traces."""
-        return NOTHING if self.traces is None else self.traces.step(name, **attributes)
-
-    def _is_told(self, call: Call, status: int, path: str) -> bool:
-        if _is_health(path):
-            return False
-        return self._all or status >= 400 or not (self._errors or call.rows is not None)
+    def _is_told(self, status: int, path: str) -> bool:
+        return not _is_health(path) and (self._all or status >= 400 or not self._errors)
 
 
 def _is_health(path: str) -> bool:

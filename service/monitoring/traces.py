@@ -6,17 +6,15 @@ never what a user sent.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from calibrate.errors import InputError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
 
-NOTHING: AbstractContextManager[None] = nullcontext()  # the step of a server without traces
 STANDARD = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -37,33 +35,12 @@ class Traces:
         self._propagator = TraceContextTextMapPropagator()
         self._context, self._trace = context, trace
 
-    def begin(self, headers: Mapping[str, str]) -> "tuple[Span, Any]":
-        """The span of a request, current from here to `end`."""
+    def begin(self, headers: Mapping[str, str]) -> "Traced":
+        """The span of a request, current from here to its end."""
         parent = self._propagator.extract(headers)
         span = self._tracer.start_span("request", parent, kind=self._trace.SpanKind.SERVER)
-        return span, self._context.attach(self._trace.set_span_in_context(span, parent))
-
-    def end(self, begun: "tuple[Span, Any]", name: str, attributes: Mapping[str, Any], failed: bool) -> None:
-        """Ends a request's span."""
-        span, token = begun
-        span.update_name(name)
-        span.set_attributes({key: value for key, value in attributes.items() if value is not None})
-        if failed:
-            span.set_status(self._trace.StatusCode.ERROR)
-        self._context.detach(token)
-        span.end()
-
-    @contextmanager
-    def step(self, name: str, **attributes: Any) -> Iterator[None]:
-        """A span within the current one; an exception is told by its type alone."""
-        with self._tracer.start_as_current_span(
-            name, attributes=attributes, record_exception=False, set_status_on_exception=False
-        ) as span:
-            try:
-                yield
-            except Exception as error:
-                span.set_status(self._trace.StatusCode.ERROR, type(error).__name__)
-                raise
+        token = self._context.attach(self._trace.set_span_in_context(span, parent))
+        return Traced(self._tracer, span, lambda: self._context.detach(token), self._trace.StatusCode.ERROR)
 
     def close(self) -> None:
         """Sends what is left, for a few seconds at most."""
@@ -71,9 +48,36 @@ class Traces:
         self._provider.shutdown()
 
 
-def trace_id(begun: "tuple[Span, Any]") -> str:
-    """The trace that a request's span belongs to, as in `traceparent`."""
-    return f"{begun[0].get_span_context().trace_id:032x}"
+class Traced:
+    """A request's span, and in it that of the step that the request is at."""
+
+    def __init__(self, tracer: "Tracer", span: "Span", detach: Callable[[], None], error: Any) -> None:
+        self._tracer, self._span, self._detach, self._error = tracer, span, detach, error
+        self._step: Span | None = None
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that it belongs to, as in `traceparent`."""
+        return f"{self._span.get_span_context().trace_id:032x}"
+
+    def step(self, name: str) -> None:
+        """The next step begins, and the one before is over."""
+        if self._step is not None:
+            self._step.end()
+        self._step = self._tracer.start_span(name)
+
+    def end(self, name: str, attributes: Mapping[str, Any], problem: str, failed: bool) -> None:
+        """Ends both; the step says which problem ended it."""
+        if self._step is not None:
+            if problem:
+                self._step.set_status(self._error, problem)
+            self._step.end()
+        self._span.update_name(name)
+        self._span.set_attributes({key: value for key, value in attributes.items() if value is not None})
+        if failed:
+            self._span.set_status(self._error)
+        self._detach()
+        self._span.end()
 
 
 def open_traces(collector: str | None) -> Traces | None:

@@ -59,7 +59,8 @@ class Admission:
             return NOBODY
         told = headers if len(headers) == len(scope["headers"]) else _told(scope["headers"])
         guarded = self._ring.guarded
-        self._refuse_other_sites(told, scope, guarded)
+        if not guarded or b"origin" in told or b"sec-fetch-site" in told or self._named_hosts:
+            self._refuse_other_sites(told, scope, guarded)
         principal = self._identify(told, scope) if guarded else self._local
         if rule is None:
             self._refuse_unknown(scope["method"], path)
@@ -96,8 +97,6 @@ class Admission:
 
     def _refuse_other_sites(self, told: Mapping[bytes, bytes], scope: Mapping[str, Any], guarded: bool) -> None:
         origin, site = told.get(b"origin"), told.get(b"sec-fetch-site", b"none")
-        if guarded and origin is None and site == b"none" and not self._named_hosts:
-            return  # no browser, and any host will do
         host = told.get(b"host", b"").decode("latin-1").lower()
         named = _PORT.sub("", host)
         if (not guarded and named not in LOOPBACK_NAMES and named not in self._named_hosts) or (

@@ -6,8 +6,7 @@ what it unpacks to; elsewhere it is 415, and `.npz` is the compact form. One tha
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, MutableMapping
-from types import CoroutineType
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 from service.errors import BadRequest, TooLarge, TooSlow, UnknownEncoding
@@ -54,10 +53,7 @@ def check_head(scope: Message, headers: Mapping[bytes, bytes], most_bytes: int) 
 
 
 class Bounded:
-    """The messages of a body, as long as it stays within its limits; `counted` is told how much came.
-
-    One that is already there, as that of a small body mostly is, needs no clock.
-    """
+    """The messages of a body, as long as it stays within its limits; `counted` is told how much came."""
 
     __slots__ = ("_counted", "_ends_at", "_is_whole", "_most_bytes", "_most_s", "_pieces", "_receive")
 
@@ -72,16 +68,10 @@ class Bounded:
         """
         if self._is_whole:
             return await self._receive()  # only the client's leaving is left to come
-        asked: Any = self._receive()
-        if type(asked) is CoroutineType:
-            try:
-                asked = _Rest(asked, asked.send(None))
-            except StopIteration as there:
-                return self._check(there.value)
         self._ends_at = self._ends_at or asyncio.get_running_loop().time() + self._most_s
         try:
             async with asyncio.timeout_at(self._ends_at):
-                message = await asked
+                message = await self._receive()
         except TimeoutError:
             came = self._counted.received
             raise TooSlow(f"the body must come within {self._most_s:g} s; {came} bytes came") from None
@@ -100,28 +90,6 @@ class Bounded:
             )
         self._is_whole = not message.get("more_body", False)
         return message
-
-
-class _Rest:
-    """What is left of a coroutine that has begun to wait."""
-
-    def __init__(self, begun: Coroutine[Any, Any, Message], waits_for: Any) -> None:
-        self._begun, self._waits_for = begun, waits_for
-
-    def __await__(self) -> Generator[Any, Any, Message]:
-        """Waits on, and hands on what the waiting brings, an end before its time too."""
-        waits_for = self._waits_for
-        while True:
-            try:
-                try:
-                    got = yield waits_for
-                except BaseException as error:  # a cancellation, which is the coroutine's to hear
-                    waits_for = self._begun.throw(error)
-                else:
-                    waits_for = self._begun.send(got)
-            except StopIteration as through:
-                message: Message = through.value
-                return message
 
 
 def _too_large(most_bytes: int) -> TooLarge:

@@ -35,11 +35,7 @@ async def calibrate(request: Request) -> Response:
     `Prefer: respond-async`, the answer is 202 with the job, whose address is in `Location`.
     """
     service = parts(request)
-    with service.monitor.step("calibrate"):
-        return await _calibrate(request, service)
-
-
-async def _calibrate(request: Request, service: Parts) -> Response:
+    call(request).step("calibrate")
     key = request.headers.get("idempotency-key")
     at_once = "respond-async" in request.headers.get("prefer", "").lower()
     if key is None:  # else there may be a job already, which is not refused

@@ -1,21 +1,24 @@
-"""The doorway: what every request passes before any route sees it, as plain ASGI.
+"""The doorway: what every request passes before any route sees it.
 
 It gives the request an id, lets the caller in (`admission`), bounds the body, and answers whatever falls out of the
 application as a problem. Hot routes are answered from here, the others by the framework; all of this is the same for
-both.
+both, and for a whole request to a hot route that a connection hands over without a task (`answer`).
 """
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
+from service.domain import Principal
 from service.monitoring.monitor import Call
 from service.web.admission import Admission
+from service.web.begun import Begun
 from service.web.bounded import Bounded, check_head
 from service.web.errors import problem, to_fact
-from service.web.hot import HotCall, HotRoutes, Message, Receive, Reply, read_body
+from service.web.hot import Hot, HotCall, HotRoutes, Message, Receive, Reply, Said, read_body
 from service.web.state import Parts
 
 Send = Callable[[Message], Awaitable[None]]
@@ -23,6 +26,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 Headers = Mapping[bytes, bytes]  # the first of each name
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,100}")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in a header it would end that, and begin another
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -31,7 +35,9 @@ _SECURITY = [
 ]
 # What a model says of somebody stays out of caches.
 _SECURITY_NOT_KEPT = [*_SECURITY, (b"cache-control", b"no-store")]
+_LINES = b"".join(b"%b: %b\r\n" % header for header in [(b"x-request-id", b"%b"), *_SECURITY_NOT_KEPT])
 _IDS_AT_ONCE = 256
+_BEGUN = "begun"
 
 
 class Doorway:
@@ -48,40 +54,112 @@ class Doorway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        call = self.monitor.begin(scope)
+        begun = scope.setdefault("state", {}).pop(_BEGUN, None)
         headers: Headers = dict(reversed(scope["headers"]))
-        given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else next(self._ids)
-        state = scope["state"]
-        state["request_id"] = call.request_id = request_id
+        call: Call = self._open(scope, headers) if begun is None else scope["state"]["call"]
         marked = _Marked(send, call)
         try:
-            self.lifecycle.check(scope["path"])
-            state["principal"] = principal = self._admission.admit(scope, headers)
-            check_head(scope, headers, self._body_bytes)
-            body_of = Bounded(receive, self._body_bytes, self._body_s, call)
-            hot = self._hot.match(scope["method"], scope["path"])
-            if hot is None:
-                await self._app(scope, body_of, marked)
+            if begun is None:
+                await self._pass(scope, headers, call, receive, marked)
             else:
-                call.route = hot.path
-                body = await read_body(body_of)
-                query = scope["query_string"]
-                asked = HotCall(self._parts, principal, request_id, body, headers, query, hot.names, body_of, call)
-                await marked.answer(await hot.handler(asked))
+                await marked.answer(await Begun[Reply](begun, receive))
         except ClientDisconnect:
             return
         except Exception as error:  # the outermost edge: nothing leaves it unanswered
-            request = Request(scope)
             if marked.is_started:
-                if not getattr(request.state, "told", False):
+                if not getattr(Request(scope).state, "told", False):
                     raise
                 return
-            await problem(to_fact(error, request), request_id, call, scope["path"])(scope, receive, marked)
+            await self._problem(error, scope, call)(scope, receive, marked)
         finally:
-            self.monitor.end(call, scope)
-            if call.problem == "storage-failed":
-                self.lifecycle.doubt()
+            self._close(call, scope)
+
+    def find(self, method: str, path: str) -> Hot | None:
+        """The hot route at an address, for `answer`; None where there is none, and while calls are traced."""
+        return None if self.monitor.traces is not None else self._hot.match(method, path)
+
+    def answer(self, hot: Hot, scope: Message, body: bytes) -> Said | None:
+        """What is said to a whole request, of an ASGI scope, where nothing has to be waited for.
+
+        None where it must, or where the request is not a plain one: it is answered by calling this with that scope,
+        and then goes on where it stopped.
+        """
+        headers: Headers = dict(reversed(scope["headers"]))
+        if b"transfer-encoding" in headers or b"expect" in headers:
+            return None
+        call = self._open(scope, headers)
+        try:
+            principal = self._admit(scope, headers)
+            call.route, call.received = hot.path, len(body)
+            asked = HotCall(
+                self._parts, principal, call.request_id, body, headers, scope["query_string"], hot.names, call
+            )
+            begun = hot.handler(asked)
+            try:
+                begun.send(None)
+            except StopIteration as through:
+                said = _say(through.value, call)
+            else:
+                scope["state"][_BEGUN] = begun
+                return None
+        except Exception as error:  # as above
+            response = self._problem(error, scope, call)
+            body, call.status = bytes(response.body), response.status_code
+            said = Said(response.status_code, _lines(response.raw_headers, call.request_id), body)
+        call.sent = len(said.body)
+        self._close(call, scope)
+        return said
+
+    def _open(self, scope: Message, headers: Headers) -> Call:
+        """A request came in."""
+        call = self.monitor.begin(scope)
+        given = headers.get(b"x-request-id", b"")
+        call.request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else next(self._ids)
+        scope["state"]["request_id"] = call.request_id
+        return call
+
+    def _admit(self, scope: Message, headers: Headers) -> Principal:
+        """Who calls. Raises: `Starting`, and what admission and the head of the body raise."""
+        self.lifecycle.check(scope["path"])
+        scope["state"]["principal"] = principal = self._admission.admit(scope, headers)
+        check_head(scope, headers, self._body_bytes)
+        return principal
+
+    async def _pass(self, scope: Message, headers: Headers, call: Call, receive: Receive, marked: "_Marked") -> None:
+        """Has a request answered, by a hot route or by the framework."""
+        principal = self._admit(scope, headers)
+        body_of = Bounded(receive, self._body_bytes, self._body_s, call)
+        hot = self._hot.match(scope["method"], scope["path"])
+        if hot is None:
+            await self._app(scope, body_of, marked)
+            return
+        call.route = hot.path
+        body, query = await read_body(body_of), scope["query_string"]
+        asked = HotCall(self._parts, principal, call.request_id, body, headers, query, hot.names, call, body_of)
+        await marked.answer(await hot.handler(asked))
+
+    def _problem(self, error: Exception, scope: Message, call: Call) -> Response:
+        return problem(to_fact(error, Request(scope)), call.request_id, call, scope["path"])
+
+    def _close(self, call: Call, scope: Message) -> None:
+        """The request was answered, or its client is gone."""
+        self.monitor.end(call, scope)
+        if call.problem == "storage-failed":
+            self.lifecycle.doubt()
+
+
+def _say(reply: Reply, call: Call) -> Said:
+    call.status = status = reply.status
+    body, lines = reply.body, b"content-type: %b\r\ncontent-length: %d\r\n"
+    own = _lines(reply.headers, call.request_id) if reply.headers else _LINES % call.request_id.encode()
+    return Said(status, lines % (reply.media_type, len(body)) + own, body)
+
+
+def _lines(headers: Sequence[tuple[bytes, bytes]], request_id: str) -> bytes:
+    """The headers of an answer from here, as they are sent. Raises: `ValueError`: one would end before its end."""
+    if _CONTROL.search(b"".join([value for _, value in headers])):
+        raise ValueError("a header holds a control character")
+    return b"".join([b"%b: %b\r\n" % header for header in headers]) + _LINES % request_id.encode()
 
 
 class _Marked:

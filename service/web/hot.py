@@ -1,15 +1,18 @@
-"""Routes that are answered ahead of the framework, as plain ASGI: the doorway has let the caller in and bounded the
-body, and the handler gets bytes and gives bytes.
+"""Routes that are answered ahead of the framework: the doorway has let the caller in and bounded the body, and the
+handler gets bytes and gives bytes.
 
 Decided here: a row of a small model is decided in a few tens of microseconds, and the framework's own middleware,
-request and response take several times that. A handler of a hot route knows neither; the same function also stands
-in the framework's table, so that the route is described there, and other verbs on it are refused there.
+request and response take several times that, and so does a task of the event loop. A handler of a hot route knows none
+of them. It begins where the request was read (`begin`), and what waits for nothing is through there; where it has to
+wait, it asks for a task and goes on in that. The same function also stands in the framework's table, so that the route
+is described there, and other verbs on it are refused there.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -28,9 +31,11 @@ _NAMED = re.compile(r"\{(\w+)\}")
 _WATCH_AFTER_S = 0.02  # most calls are through by then, and need nobody to look whether their client still waits
 
 
-class HotCall(NamedTuple):
-    """A call whose caller was let in: the whole body, headers by their lower-case names,
-    what the path names, and what is told of the call when it ends."""
+@dataclass(eq=False, slots=True)
+class HotCall:
+    """A call whose caller was let in: the whole body, headers by their lower-case names, what the path names, and what
+    is told of the call when it ends. Without `receive` the handler runs outside of a task, until it asks for one.
+    """
 
     parts: Parts
     principal: Principal
@@ -39,14 +44,14 @@ class HotCall(NamedTuple):
     headers: Mapping[bytes, bytes]
     query: bytes
     names: Mapping[str, str]
-    receive: Receive
     told: Call
+    receive: Receive | None = None
 
     async def wait_for(self, work: Awaitable[T]) -> T:
         """What the work gives, which is cancelled when the client leaves. For what waits; what is done in place need
         not look whether somebody still waits. Raises: `ClientDisconnect`.
         """
-        watch = _Watch(self.receive)
+        watch = _Watch(self.receive or await _Task(self))
         try:
             return await work
         except asyncio.CancelledError:
@@ -55,6 +60,26 @@ class HotCall(NamedTuple):
             raise
         finally:
             watch.close()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """What the work gives, in a thread of predictions. Raises: `Busy`, and what the work raises."""
+        if self.receive is None:
+            await _Task(self)
+        return await self.parts.lanes.predictions.run(work)
+
+
+class _Task:
+    """Has a handler that is to wait go on in a task, which brings `receive` along."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: HotCall) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator["_Task", Receive, Receive]:
+        """What the one who began the handler hands in."""
+        self._call.receive = receive = yield self
+        return receive
 
 
 class Reply(NamedTuple):
@@ -66,7 +91,15 @@ class Reply(NamedTuple):
     status: int = 200
 
 
-Handler = Callable[[HotCall], Awaitable[Reply]]
+class Said(NamedTuple):
+    """An answer as it is sent, but for its first line: the lines of its headers, and the body."""
+
+    status: int
+    headers: bytes
+    body: bytes
+
+
+Handler = Callable[[HotCall], Coroutine[Any, Any, Reply]]
 
 
 class HotRoute(Protocol):
@@ -173,8 +206,8 @@ def as_endpoint(handler: Handler, path: str) -> Callable[..., Awaitable[Response
                 dict(reversed(request.headers.raw)),
                 request.scope.get("query_string", b""),
                 request.path_params,
-                request.receive,
                 call(request),
+                request.receive,
             )
         )
         response = Response(reply.body, reply.status, media_type=reply.media_type.decode())

@@ -54,37 +54,38 @@ async def predict(call: HotCall) -> Reply:
     `compare` (once for each), `priority` and `timeout_ms` in the query, with `rows` as `inputs`, `features` or
     `logits`. `Accept: application/x-npy` asks for such an answer without `compare`: a record for each row.
     """
-    service, body = call.parts, call.body
+    service, body, told = call.parts, call.body, call.told
     came = time.monotonic()
-    in_thread = service.lanes.predictions.run
-    with service.monitor.step("parse"):
-        if len(body) <= (_SHORT_NPY_BYTES if body.startswith(NPY_MAGIC) else _SHORT_BYTES):
-            ask = _read(call)
-        else:
-            ask = await in_thread(partial(_read, call))
-    call.told.of(ask.model.name, ask.version.version)
-    with service.monitor.step("run"):
-        given = ask.rows, ask.version, service.registry, service.runner
-        logits = find_logits_now(*given)
-        if logits is None:
-            until = None if ask.timeout_ms is None else came + ask.timeout_ms / 1000
-            logits = await call.wait_for(find_logits(*given, in_thread, priority=ask.priority, until=until))
-    call.told.rows = len(logits)
+    in_thread = call.in_thread
+    told.step("parse")
+    if len(body) <= (_SHORT_NPY_BYTES if body.startswith(NPY_MAGIC) else _SHORT_BYTES):
+        ask = _read(call)
+    else:
+        ask = await in_thread(partial(_read, call))
+    told.of(ask.model.name, ask.version.version)
+    told.step("run")
+    given = ask.rows, ask.version, service.registry, service.runner
+    logits = find_logits_now(*given)
+    if logits is None:
+        until = None if ask.timeout_ms is None else came + ask.timeout_ms / 1000
+        work = find_logits(*given, call.in_thread, priority=ask.priority, until=until)
+        logits = await call.wait_for(work)
+    told.rows = len(logits)
     is_short = logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS
-    with service.monitor.step("decide"):
-        found = _decide(ask, logits) if is_short else await in_thread(partial(_decide, ask, logits))
+    told.step("decide")
+    found = _decide(ask, logits) if is_short else await in_thread(partial(_decide, ask, logits))
     service.shadows.offer(ask.model, logits, found)
     if service.decisions is not None:
-        with service.monitor.step("log"):
-            kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, found))
-            if kept is not None:
-                await in_thread(partial(wait_until_kept, kept))
-    with service.monitor.step("write"):
-        if ask.as_npy:
-            return npy_reply(found)
-        if is_short:
-            return Reply(_reply(ask, found, call.request_id))
-        return Reply(await in_thread(partial(_reply, ask, found, call.request_id)))
+        told.step("log")
+        kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, found))
+        if kept is not None:
+            await in_thread(partial(wait_until_kept, kept))
+    told.step("write")
+    if ask.as_npy:
+        return npy_reply(found)
+    if is_short:
+        return Reply(_reply(ask, found, call.request_id))
+    return Reply(await in_thread(partial(_reply, ask, found, call.request_id)))
 
 
 def _decide(ask: Ask, logits: Float[np.ndarray, "n k"]) -> Answer:

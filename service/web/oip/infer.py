@@ -76,30 +76,30 @@ async def infer(call: HotCall) -> Reply:
 
     Raises: what `read`, `find_logits` and `write` raise, `StorageFailed` where decisions must be logged and cannot be.
     """
-    service, in_thread = call.parts, call.parts.lanes.predictions.run
+    service, in_thread = call.parts, call.in_thread
     headers = {name: given.decode("latin-1") for key, name in _HEADERS if (given := call.headers.get(key)) is not None}
     names = call.names
     asked = Asked(service, call.principal, call.told, names["model"], names.get("version"), headers, call.body)
-    with service.monitor.step("parse"):
-        ask = read(asked) if _is_short(asked) else await in_thread(lambda: read(asked))
+    call.told.step("parse")
+    ask = read(asked) if _is_short(asked) else await in_thread(lambda: read(asked))
     try:
-        with service.monitor.step("run"):
-            found = await _find(call, ask)
+        call.told.step("run")
+        found = await _find(call, ask)
         packs = 8 if "accept-encoding" in headers else 1
         is_short = found.logits.size * packs <= _SHORT_NUMBERS
-        with service.monitor.step("decide"):
-            decided = decide(ask, found) if is_short else await in_thread(lambda: decide(ask, found))
+        call.told.step("decide")
+        decided = decide(ask, found) if is_short else await in_thread(lambda: decide(ask, found))
         if ask.n:
             service.shadows.offer(ask.model, found.logits, decided)
         if service.decisions is not None and ask.n:
-            with service.monitor.step("log"):
-                kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, decided))
-                if kept is not None:
-                    await in_thread(lambda: wait_until_kept(kept))
-        with service.monitor.step("write"):
-            if is_short:
-                return write(asked, ask, found, decided)
-            return await in_thread(lambda: write(asked, ask, found, decided))
+            call.told.step("log")
+            kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, decided))
+            if kept is not None:
+                await in_thread(lambda: wait_until_kept(kept))
+        call.told.step("write")
+        if is_short:
+            return write(asked, ask, found, decided)
+        return await in_thread(lambda: write(asked, ask, found, decided))
     except Exception:
         failed(asked, ask.version)
         raise
