@@ -133,9 +133,9 @@ def test_few_rows_are_answered_as_among_many(fraud: TestClient) -> None:
         publish(fraud, name, i - 1.5)
     one, each = "p1", names * 10
     for all_points, first_points in ((one, one), (each, each[:5])):
-        many = ask(fraud, logits=LOGITS.tolist(), operating_point=all_points, compare=names)
+        many: Any = ask(fraud, logits=LOGITS.tolist(), operating_point=all_points, compare=names)
         assert len({tuple(labels) for labels in many["compare"].values()}) > 1
-        few = ask(fraud, logits=LOGITS[:5].tolist(), operating_point=first_points, compare=names)
+        few: Any = ask(fraud, logits=LOGITS[:5].tolist(), operating_point=first_points, compare=names)
         assert few["compare"] == {name: labels[:5] for name, labels in many["compare"].items()}
         assert few["predictions"] == many["predictions"][:5]
 
