@@ -12,73 +12,28 @@ HTTP, is refused.
 
 Headers that come after a body (trailers) are left out: they would join those that were judged when the caller was let
 in.
-
-A request that is whole when it is read, and that can be answered where it stands, is: uvicorn's own way, a task and a
-cycle of messages, takes longer than a small model. It is held back from uvicorn while it is read, and handed over as it
-came where it is not whole, comes behind another in one read, has to wait, or is in any way out of the ordinary. One is
-answered so per read, so that no connection takes the loop for itself.
 """
 
 from asyncio import TimerHandle, Transport
-from collections.abc import MutableMapping
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-CLOSE = (b"connection", b"close")
 _LARGE = b"431 Request Header Fields Too Large", b"the head of a request may have at most LIMIT bytes"
 _TUNNEL = b"501 Not Implemented", b"CONNECT is not taken"
 _SLOW = b"408 Request Timeout", b"the head of a request must come within LIMIT s"
 
 
-Scope = MutableMapping[str, Any]
-
-
-class Said(Protocol):
-    """An answer as it is sent, but for its first line and the headers of every answer."""
-
-    @property
-    def status(self) -> int:
-        """Of HTTP."""
-
-    @property
-    def headers(self) -> bytes:
-        """Lines."""
-
-    @property
-    def body(self) -> bytes:
-        """The whole of it."""
-
-
-class InPlace(Protocol):
-    """Answers requests where they are read."""
-
-    def find(self, method: str, path: str) -> Any:
-        """What may answer at an address, None where nothing does."""
-
-    def answer(self, found: Any, scope: Scope, body: bytes, /) -> Said | None:
-        """The answer to a whole request, of an ASGI scope; None where the application is to answer."""
-
-
-class _Held(NamedTuple):
-    """A request that uvicorn does not know of yet."""
-
-    found: Any
-    pieces: list[bytes]
-
-
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection; `head_bytes` and `head_s` are its limits, `in_place` answers what can be answered at once."""
+    """One connection; `head_bytes` and `head_s` are its limits."""
 
     head_bytes = 32 * 2**10
     head_s = 20.0
-    in_place: InPlace | None = None
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._held: _Held | None = None
-        self._has_answered, self._is_idle = False, False
+        self._is_idle = False  # since an answer that uvicorn knows nothing of
         self._in_head, self._has_told, self._counted, self._came = False, False, 0, 0
         self._until: float | None = None  # what it waits for must come by then
         self._timer: TimerHandle | None = None  # goes off at that time or before
@@ -100,11 +55,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Something came: it is a whole head, or the wait goes on."""
         was_in_head = self._in_head
         self._unset_keepalive_if_required()
-        self._has_answered = False
         try:
             self._feed(data)
-            if self._held is not None:
-                self._hand_over(self._held)  # not whole
         except HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
             self.send_400_response("Invalid HTTP request received.")
@@ -169,65 +121,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        self.head_is_there()
+        super().on_headers_complete()
+
+    def head_is_there(self) -> None:
+        """It is waited for no more."""
         self._in_head = False
         self._until = None
-        if self.in_place is not None and self._is_plain():
-            path, _, query = self.url.partition(b"?")
-            method, plain_path = self.parser.get_method().decode(), path.decode("latin-1")
-            found = None if b"%" in path or b"#" in query else self.in_place.find(method, plain_path)
-            if found is not None:
-                self.scope["method"], self.scope["path"], self.scope["raw_path"] = method, plain_path, path
-                self.scope["query_string"] = query
-                self._held = _Held(found, [])
-                return
-        super().on_headers_complete()
 
-    def on_body(self, body: bytes) -> None:
-        """A piece of a body."""
-        if self._held is None:
-            super().on_body(body)
-        else:
-            self._held.pieces.append(body)
-
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        if self._held is None or self.in_place is None:
-            super().on_message_complete()
-            return
-        held, self._held = self._held, None
-        body = held.pieces[0] if len(held.pieces) == 1 else b"".join(held.pieces)
-        said = self.in_place.answer(held.found, self.scope, body)  # type: ignore[arg-type]  # a dictionary, as asked for
-        if said is None:
-            self._hand_over(held)
-            super().on_message_complete()
-            return
-        self._has_answered = True
-        lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
-        self.transport.write(b"".join((STATUS_LINE[said.status], *lines, said.headers, b"\r\n", said.body)))
-        self.server_state.total_requests += 1
+    def be_idle(self) -> None:
+        """An answer was sent that uvicorn knows nothing of: the connection may be idle for as long as after its own."""
         self._is_idle, self._until = True, self.loop.time() + self.timeout_keep_alive
-
-    def _is_plain(self) -> bool:
-        """Whether a request may be answered in place as far as its connection goes: nothing is before it, what was
-        written was read, and the connection stays.
-        """
-        return (
-            not self._has_answered
-            and (self.cycle is None or self.cycle.response_complete)
-            and not self.flow.write_paused
-            and self.parser.should_keep_alive()
-            and self.parser.get_http_version() == "1.1"
-            and not self.parser.should_upgrade()
-            and not self.transport.is_closing()
-            and CLOSE not in self.server_state.default_headers
-        )
-
-    def _hand_over(self, held: _Held) -> None:
-        """Has uvicorn answer a request, as far as it came."""
-        self._held = None
-        super().on_headers_complete()
-        for piece in held.pieces:
-            super().on_body(piece)
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up, unless it was told to."""
@@ -273,8 +177,3 @@ class GuardedProtocol(HttpToolsProtocol):
             b"connection: close\r\n\r\n%b" % (status, len(said), said)
         )
         self.transport.close()
-
-
-def guarded(head_bytes: int, head_s: float, in_place: InPlace | None = None) -> type[GuardedProtocol]:
-    """The protocol with those limits, for uvicorn's `http`."""
-    return type("Guarded", (GuardedProtocol,), {"head_bytes": head_bytes, "head_s": head_s, "in_place": in_place})

@@ -13,10 +13,9 @@ import logging
 import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from calibrate.cache import check_prior
 from calibrate.errors import BadModel, BadPoint, SetpointError
@@ -24,19 +23,17 @@ from calibrate.io.description import read_description
 from calibrate.io.model import Head
 from calibrate.operating_point import OperatingPoint, check_classes
 from service.domain import AuditEntry, Model, ModelVersion, PointRecord, check_name, check_point_name
-from service.errors import BadName, StorageFailed, UnknownCurve, UnknownModel
+from service.errors import BadName, UnknownCurve, UnknownModel
 from service.job import Claim
+from service.loaded import Key, Loaded
 from service.points import Approval, Asked, check_make_default, first_state, promote
 from service.ports import Artifacts, Change, Engine, Session, Store
 
 log = logging.getLogger(__name__)
 
-MOST_STAGED = 8
 _RETRY_S = 5.0
 LAST = 2**31 - 1  # no audit entry comes after it: the largest that its column takes
 TAKEN = ("stats",)  # what addresses end in where a model's name could stand
-Key = tuple[str, int]
-T = TypeVar("T")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,15 +52,10 @@ class Registry:
         self._most_classes = most_classes
         self._store, self._artifacts, self._engine = store, artifacts, engine
         self.approval: Approval = approval
-        self._changes, self._loading = threading.Lock(), threading.Lock()
+        self._changes = threading.Lock()
         self._models: Mapping[str, Model] = {}
-        self._sessions: OrderedDict[Key, Session] = OrderedDict()
-        self._heads: OrderedDict[Key, Head] = OrderedDict()
-        self._providers: dict[Key, str] = {}
-        self._sizes: dict[Key, int] = {}
         self._most_bytes = most_bytes
-        self._let_go: set[Key] = set()
-        self._keeping = threading.Lock()
+        self._loaded = Loaded(artifacts, engine, most_bytes, self._defaults)
         self._seen = 0
         self._behind: set[str] = set()
         self._failed: dict[str, tuple[str, float]] = {}
@@ -78,7 +70,7 @@ class Registry:
         left = self._most_bytes
         for model in self._models.values():
             if left is not None and (left := left - model.version(None).size_bytes) < 0:
-                self._let_go.add((model.name, model.default.model_version))
+                self._loaded.leave_out(model.version(None))
                 continue
             try:
                 self.session(model.version(None))
@@ -143,16 +135,15 @@ class Registry:
         ]
         return broken + [
             f"model '{name}' is served as it was: its new default version cannot be loaded"
-            if (name, model.default.model_version) in self._sessions
+            if self._loaded.is_held(model.version(None))
             else f"the default version of model '{name}' is not loaded"
             for name, model in self._models.items()
-            if name in self._failed or (name, model.default.model_version) not in self._sessions.keys() | self._let_go
+            if name in self._failed or self._loaded.is_missing(model.version(None))
         ]
 
     def is_missing(self, version: ModelVersion) -> bool:
         """Whether a version is neither loaded nor was let go of, to be loaded by the next call that needs it."""
-        key = (version.model, version.version)
-        return key not in self._sessions and key not in self._let_go
+        return self._loaded.is_missing(version)
 
     def models(self) -> list[Model]:
         """Every model as it stands."""
@@ -167,73 +158,19 @@ class Registry:
 
     def session(self, version: ModelVersion) -> Session:
         """What runs a version, loaded now if it was not. Raises: `StorageFailed`, `BadModel`."""
-        key = (version.model, version.version)
-        found = self._used(self._sessions, key)
-        if found is None:
-            with self._loading:
-                found = self._used(self._sessions, key)
-                if found is None:
-                    data = self._artifacts.get(version.graph_digest)
-                    found = self._engine.load(data, version.output, version.output_kind)
-                    found.warm(version.inputs)
-                    self._keep_session(key, found, len(data))
-                    self._providers[key] = found.provider
-        return found
+        return self._loaded.session(version)
 
     def loaded(self, version: ModelVersion) -> Session | None:
         """What runs a version if it is in memory; never waits."""
-        return self._used(self._sessions, (version.model, version.version))
+        return self._loaded.held(version)
 
     def head(self, version: ModelVersion) -> Head | None:
         """The numbers of a version's linear head, None where it has none. Raises: `StorageFailed`."""
-        key = (version.model, version.version)
-        if version.head is None:
-            return None
-        found = self._used(self._heads, key)
-        if found is None:
-            from calibrate.io.graph import read_model  # onnx takes long to import, and few requests bring features
-
-            found = read_model(self._artifacts.get(version.graph_digest), output=version.output).head
-            if found is None:
-                raise StorageFailed(f"the head of version {version.version} of model '{version.model}' is gone")
-            self._keep(self._heads, key, found)
-        return found
+        return self._loaded.head(version)
 
     def provider(self, version: ModelVersion) -> str | None:
         """What a version really runs on, None where it was not loaded yet."""
-        return self._providers.get((version.model, version.version))
-
-    def _used(self, held: OrderedDict[Key, T], key: Key) -> T | None:
-        with self._keeping:
-            if key in held:
-                held.move_to_end(key)
-            return held.get(key)
-
-    def _keep(self, held: OrderedDict[Key, T], key: Key, value: T) -> None:
-        """Keeps a value, and lets go of those of staged versions that were not used for longest."""
-        with self._keeping:
-            held[key] = value
-            live = {(model.name, model.default.model_version) for model in self._models.values()}
-            staged = [other for other in held if other not in live and other != key]
-            for other in staged[: max(0, len(staged) + 1 - MOST_STAGED)]:
-                del held[other]
-
-    def _keep_session(self, key: Key, session: Session, size_bytes: int) -> None:
-        """Keeps a session, and lets go of those that were not used for longest while all are larger than they may be.
-
-        A call that runs on one holds it until it is through; the next call loads it again.
-        """
-        self._keep(self._sessions, key, session)
-        with self._keeping:
-            self._sizes[key] = size_bytes
-            self._let_go.discard(key)
-            total = sum(self._sizes[other] for other in self._sessions)
-            for other in [other for other in self._sessions if other != key]:
-                if self._most_bytes is None or total <= self._most_bytes:
-                    break
-                del self._sessions[other]
-                total -= self._sizes[other]
-                self._let_go.add(other)
+        return self._loaded.provider(version)
 
     def register(
         self,
@@ -286,10 +223,8 @@ class Registry:
         with self._changes:
             changed = self._store.add_version(version, actor, state)
             version = changed.version(max(changed.versions))
-            key = (name, version.version)
-            self._providers[key] = session.provider
-            if changed.default.model_version == version.version:  # a staged one is loaded when it is asked for
-                self._keep_session(key, session, len(graph.data))
+            is_default = changed.default.model_version == version.version  # a staged one is loaded when asked for
+            self._loaded.take(version, session, len(graph.data), keeps=is_default)
             self._show(changed)
         return version
 
@@ -372,8 +307,11 @@ class Registry:
     def _show(self, changed: Model) -> None:
         _tell_broken(changed, self._models.get(changed.name))
         self._models = {**self._models, changed.name: changed}
-        if (changed.name, changed.default.model_version) in self._sessions:
+        if self._loaded.is_held(changed.version(None)):
             self._failed.pop(changed.name, None)
+
+    def _defaults(self) -> set[Key]:
+        return {(model.name, model.default.model_version) for model in self._models.values()}
 
 
 def _tell_broken(model: Model, before: Model | None) -> None:

@@ -19,7 +19,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from socket import socket
 from types import FrameType
 from typing import Any
@@ -28,7 +28,7 @@ import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from calibrate.errors import InputError
-from service.connections import CLOSE, InPlace, Said, guarded
+from service.in_place import CLOSE, InPlace, Said, Scope, protocol
 from service.lifecycle import Lifecycle
 from service.settings import Settings
 from service.web.doorway import Doorway
@@ -112,19 +112,15 @@ class Forwarded:
         self._application = application
         self._read_headers = ProxyHeadersMiddleware(_nothing, proxies)
 
-    def find(self, method: str, path: str) -> Any:
-        """The application knows."""
-        return self._application.find(method, path)
-
-    def answer(self, found: Any, scope: MutableMapping[str, Any], body: bytes) -> Said | None:
-        """The application's answer to the one who called the proxy."""
-        as_it_came = {"client": scope["client"], "scheme": scope["scheme"]}
+    def find(self, scope: Scope) -> Any:
+        """What the application finds in the head, once it is that of the one who called the proxy."""
         with contextlib.suppress(StopIteration):
             self._read_headers(scope, None, None).send(None)  # type: ignore[arg-type]  # it waits for nothing
-        said = self._application.answer(found, scope, body)
-        if said is None:
-            scope.update(as_it_came)  # they will be read once more
-        return said
+        return self._application.find(scope)
+
+    def answer(self, found: Any, scope: Scope, body: bytes) -> Said | None:
+        """The application's answer."""
+        return self._application.answer(found, scope, body)
 
 
 async def _nothing(*_: object) -> None:
@@ -136,7 +132,7 @@ def serve(application: Doorway, settings: Settings, sockets: list[socket]) -> No
     in_place: InPlace = Forwarded(application, settings.proxies) if settings.proxies else application
     config = uvicorn.Config(
         application,
-        http=guarded(settings.head_bytes, settings.head_s, in_place),
+        http=protocol(in_place, settings.head_bytes, settings.head_s),
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=settings.proxies,
         log_config=None,

@@ -56,6 +56,7 @@ ALLOWED |= {
     "service.terminal": set(),
     "service.cli_jobs": {"service.client", "service.cli_points", "service.terminal"},
     "service.connections": set(),
+    "service.in_place": {"service.connections"},
     "service.keys": {"service.domain", "service.errors"},
     "service.facts": {"service.errors"},
     "service.job": set(),
@@ -64,7 +65,8 @@ ALLOWED |= {
     "service.watcher": set(),
     "service.evidence": {"service.domain", "service.errors"},
     "service.points": {f"service.{name}" for name in ("domain", "errors", "evidence", "keys", "ports")},
-    "service.registry": {f"service.{name}" for name in ("domain", "errors", "job", "points", "ports")},
+    "service.loaded": {"service.domain", "service.errors", "service.ports"},
+    "service.registry": {f"service.{name}" for name in ("domain", "errors", "job", "loaded", "points", "ports")},
     "service.inference": {"service.domain", "service.errors", "service.ports", "service.registry"},
     "service.shadows": {"service.domain", "service.errors", "service.ports", "service.inference"},
     "service.calibration": {"service.domain", "service.errors", "service.ports", "service.inference"},
@@ -76,7 +78,13 @@ ALLOWED |= {
     "service.monitoring": {"service.domain", "service.errors", "service.ports", "service.registry"},
     "service.web": BEHIND_HTTP
     | {f"service.{name}" for name in ("auth", "decisions", "keys", "settings", "lifecycle", "monitoring")},
-    "service.server": {"service.settings", "service.connections", "service.lifecycle", "service.web"},
+    "service.server": {
+        "service.settings",
+        "service.connections",
+        "service.in_place",
+        "service.lifecycle",
+        "service.web",
+    },
     "service.cli": {
         f"service.{name}"
         for name in (

@@ -40,13 +40,12 @@ class KeyRing:
         """Whether callers must say who they are."""
         return self._token is not None or self._has_keys
 
-    def find(self, presented: bytes, *, may_be_token: bool = True) -> Principal | None:
-        """Who presents that key or token, None where it is none, or one that expired or was revoked."""
-        found = digest(presented)
-        held = self._held.get(found)
+    def find(self, presented: str, *, may_be_token: bool = True) -> Principal | None:
+        """Who presents the key or token of that digest, None where it is none, or one that expired or was revoked."""
+        held = self._held.get(presented)
         if held is not None:
             return held[0] if time() < held[1] else None
-        return self._of_token if may_be_token and found == self._token else None
+        return self._of_token if may_be_token and presented == self._token else None
 
     def holds(self, principal: Principal) -> bool:
         """Whether the key of somebody who was let in goes on to hold; who came without one has none to lose."""

@@ -16,13 +16,13 @@ import ipaddress
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.auth.rates import Rates
 from service.auth.ring import KeyRing
 from service.domain import Principal
 from service.errors import BadRequest, Forbidden, ForeignOrigin, TooMany, Unauthorized, UnknownRoute, WrongVerb
-from service.keys import LOCAL
+from service.keys import LOCAL, digest
 from service.settings import Settings
 from service.web.rules import Rule, Rules
 
@@ -31,6 +31,17 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ASKED = frozenset({b"authorization", b"x-api-key", b"host", b"origin", b"sec-fetch-site", b"setpoint-operating-point"})
 _SAME_SITE = (b"same-origin", b"none")
 _PORT = re.compile(r":\d+$")
+
+
+class Asking(NamedTuple):
+    """What the head of a request says to who lets callers in: the rule of its address and what that names, the headers
+    that decide, and the digest of the key or token that came along.
+    """
+
+    rule: Rule | None
+    given: Mapping[str, str]
+    told: Mapping[bytes, bytes]
+    presented: str | None
 
 
 class Admission:
@@ -47,23 +58,30 @@ class Admission:
         if settings.calibrate_per_min is not None:
             self._rates["calibrate"] = Rates(settings.calibrate_per_min / 60, settings.calibrate_per_min)
 
-    def admit(self, scope: MutableMapping[str, Any], headers: Mapping[bytes, bytes]) -> Principal:
-        """Who calls, where the call may be made, of an ASGI HTTP scope; `headers` are the same by name. A model in the
-        address is checked here; one in a body is the handler's to check.
+    def read(self, scope: MutableMapping[str, Any], headers: Mapping[bytes, bytes]) -> Asking:
+        """What the head of a request says, an ASGI HTTP scope; `headers` are the same by name. Raises: `BadRequest`."""
+        rule, given = self._rules.find(scope["method"], scope["path"])
+        if rule is not None and rule.access == "open":
+            return Asking(rule, given, headers, None)
+        told = headers if len(headers) == len(scope["headers"]) else _told(scope["headers"])
+        presented = _presented(told)
+        return Asking(rule, given, told, None if presented is None else digest(presented))
 
-        Raises: `Unauthorized`, `Forbidden`, `ForeignOrigin`, `TooMany`, `UnknownRoute`, `WrongVerb`, `BadRequest`.
+    def admit(self, asking: Asking, scope: MutableMapping[str, Any]) -> Principal:
+        """Who calls, where the call may be made. A model in the address is checked here; one in a body is the handler's
+        to check.
+
+        Raises: `Unauthorized`, `Forbidden`, `ForeignOrigin`, `TooMany`, `UnknownRoute`, `WrongVerb`.
         """
-        path = scope["path"]
-        rule, given = self._rules.find(scope["method"], path)
+        rule, given, told, _ = asking
         if rule is not None and rule.access == "open":
             return NOBODY
-        told = headers if len(headers) == len(scope["headers"]) else _told(scope["headers"])
         guarded = self._ring.guarded
         if not guarded or b"origin" in told or b"sec-fetch-site" in told or self._named_hosts:
             self._refuse_other_sites(told, scope, guarded)
-        principal = self._identify(told, scope) if guarded else self._local
+        principal = self._identify(asking, scope) if guarded else self._local
         if rule is None:
-            self._refuse_unknown(scope["method"], path)
+            self._refuse_unknown(scope["method"], scope["path"])
         else:
             self._permit(principal, rule, given)
         return principal
@@ -79,8 +97,8 @@ class Admission:
         if rates is not None and (wait_s := rates.take(principal.name)):
             raise TooMany(f"{principal.name} calls {rule.path} more often than this server's limit", wait_s)
 
-    def _identify(self, told: Mapping[bytes, bytes], scope: Mapping[str, Any]) -> Principal:
-        presented = _presented(told)
+    def _identify(self, asking: Asking, scope: Mapping[str, Any]) -> Principal:
+        presented = asking.presented
         if presented is None:
             raise Unauthorized(
                 "this call needs a key: the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY', with a key of this "

@@ -8,13 +8,15 @@ both, and for a whole request to a hot route that a connection hands over withou
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from calibrate.errors import SetpointError
 from service.domain import Principal
 from service.monitoring.monitor import Call
-from service.web.admission import Admission
+from service.web.admission import Admission, Asking
 from service.web.begun import Begun
 from service.web.bounded import Bounded, check_head
 from service.web.errors import problem, to_fact
@@ -36,8 +38,18 @@ _SECURITY = [
 # What a model says of somebody stays out of caches.
 _SECURITY_NOT_KEPT = [*_SECURITY, (b"cache-control", b"no-store")]
 _LINES = b"".join(b"%b: %b\r\n" % header for header in [(b"x-request-id", b"%b"), *_SECURITY_NOT_KEPT])
+_NOT_PLAIN = {b"transfer-encoding", b"expect"}  # headers of bodies that do not come at once
 _IDS_AT_ONCE = 256
 _BEGUN = "begun"
+
+
+class Addressed(NamedTuple):
+    """What the head of a request to a hot route says."""
+
+    hot: Hot
+    headers: Headers
+    asking: Asking
+    given_id: str
 
 
 class Doorway:
@@ -56,7 +68,7 @@ class Doorway:
             return
         begun = scope.setdefault("state", {}).pop(_BEGUN, None)
         headers: Headers = dict(reversed(scope["headers"]))
-        call: Call = self._open(scope, headers) if begun is None else scope["state"]["call"]
+        call: Call = self._open(scope, _given_id(headers)) if begun is None else scope["state"]["call"]
         marked = _Marked(send, call)
         try:
             if begun is None:
@@ -74,22 +86,29 @@ class Doorway:
         finally:
             self._close(call, scope)
 
-    def find(self, method: str, path: str) -> Hot | None:
-        """The hot route at an address, for `answer`; None where there is none, and while calls are traced."""
-        return None if self.monitor.traces is not None else self._hot.match(method, path)
+    def find(self, scope: Message) -> Addressed | None:
+        """What the head of a request says, where it is to a hot route and nothing is out of the ordinary."""
+        hot = self._hot.match(scope["method"], scope["path"])
+        if hot is None or self.monitor.traces is not None:
+            return None
+        headers: Headers = dict(reversed(scope["headers"]))
+        if not _NOT_PLAIN.isdisjoint(headers):
+            return None
+        try:
+            check_head(scope, headers, self._body_bytes)
+            return Addressed(hot, headers, self._admission.read(scope, headers), _given_id(headers))
+        except SetpointError:  # it is told of where it is answered
+            return None
 
-    def answer(self, hot: Hot, scope: Message, body: bytes) -> Said | None:
+    def answer(self, addressed: Addressed, scope: Message, body: bytes) -> Said | None:
         """What is said to a whole request, of an ASGI scope, where nothing has to be waited for.
 
-        None where it must, or where the request is not a plain one: it is answered by calling this with that scope,
-        and then goes on where it stopped.
+        None where it must: it is answered by calling this with its state, and then goes on where it stopped.
         """
-        headers: Headers = dict(reversed(scope["headers"]))
-        if b"transfer-encoding" in headers or b"expect" in headers:
-            return None
-        call = self._open(scope, headers)
+        hot, headers, asking, given_id = addressed
+        call = self._open(scope, given_id)
         try:
-            principal = self._admit(scope, headers)
+            principal = self._admit(scope, asking)
             call.route, call.received = hot.path, len(body)
             asked = HotCall(
                 self._parts, principal, call.request_id, body, headers, scope["query_string"], hot.names, call
@@ -110,24 +129,22 @@ class Doorway:
         self._close(call, scope)
         return said
 
-    def _open(self, scope: Message, headers: Headers) -> Call:
+    def _open(self, scope: Message, given_id: str) -> Call:
         """A request came in."""
         call = self.monitor.begin(scope)
-        given = headers.get(b"x-request-id", b"")
-        call.request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else next(self._ids)
-        scope["state"]["request_id"] = call.request_id
+        scope["state"]["request_id"] = call.request_id = given_id or next(self._ids)
         return call
 
-    def _admit(self, scope: Message, headers: Headers) -> Principal:
-        """Who calls. Raises: `Starting`, and what admission and the head of the body raise."""
+    def _admit(self, scope: Message, asking: Asking) -> Principal:
+        """Who calls. Raises: `Starting`, and what admission raises."""
         self.lifecycle.check(scope["path"])
-        scope["state"]["principal"] = principal = self._admission.admit(scope, headers)
-        check_head(scope, headers, self._body_bytes)
+        scope["state"]["principal"] = principal = self._admission.admit(asking, scope)
         return principal
 
     async def _pass(self, scope: Message, headers: Headers, call: Call, receive: Receive, marked: "_Marked") -> None:
         """Has a request answered, by a hot route or by the framework."""
-        principal = self._admit(scope, headers)
+        principal = self._admit(scope, self._admission.read(scope, headers))
+        check_head(scope, headers, self._body_bytes)
         body_of = Bounded(receive, self._body_bytes, self._body_s, call)
         hot = self._hot.match(scope["method"], scope["path"])
         if hot is None:
@@ -146,6 +163,12 @@ class Doorway:
         self.monitor.end(call, scope)
         if call.problem == "storage-failed":
             self.lifecycle.doubt()
+
+
+def _given_id(headers: Headers) -> str:
+    """The caller's own id of a request, where it is a plain one."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if given and _REQUEST_ID.fullmatch(given) else ""
 
 
 def _say(reply: Reply, call: Call) -> Said:

@@ -117,7 +117,7 @@ def gate(app: Doorway) -> Gated:
     registry = app._parts.registry
     version = registry.model("fraud").version(None)
     gated = Gated(registry.session(version), is_batchable=False)  # type: ignore[arg-type]
-    registry._sessions[version.model, version.version] = gated
+    registry._loaded._sessions[version.model, version.version] = gated
     return gated
 
 

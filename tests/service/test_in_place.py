@@ -1,12 +1,18 @@
 """Requests that are answered where they are read, on real connections: as any other way, and never out of turn."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
+import numpy as np
 import pytest
 
 from service.client import Client
@@ -142,6 +148,95 @@ def test_an_answer_in_place_comes_behind_one_that_is_made(connection: socket.soc
         connection.sendall(request(asks(inputs=[ROW])))
         found = read(connection, 2)
         assert [len(json.loads(came.body)["predictions"]) for came in found] == [2, 1]
+
+
+def padded(size: int, **ask: object) -> bytes:
+    """A body of a size."""
+    return asks(**ask).ljust(size)
+
+
+def test_a_head_that_came_before_is_read_as_before(server: Server, connection: socket.socket) -> None:
+    """With other bodies of the same size, of which some have to wait, some are wrong, and some come in pieces or with
+    others; and with other heads in between.
+    """
+    bodies = {
+        1: padded(300, inputs=[ROW]), 3: padded(300, inputs=[ROW] * 3), 2: padded(300, features=[[0.0] * 6] * 2),
+        -1: b"{".ljust(300), -2: padded(300, model="nope", inputs=[ROW]),
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    wanted: list[int] = []
+    with closing(socket.create_connection(connection.getpeername(), timeout=20)) as apart:
+        for _ in range(150):
+            names = rng.choice(list(bodies), rng.choice([1, 1, 1, 1, 2, 3])).tolist()
+            sent = b"".join(request(bodies[name]) for name in names)
+            if rng.random() < 0.1:
+                sent += b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            cut = int(rng.integers(1, len(sent))) if rng.random() < 0.2 else len(sent)
+            connection.sendall(sent[:cut])
+            if cut < len(sent):
+                time.sleep(0.005)
+                connection.sendall(sent[cut:])
+            found = read(connection, len(names) + (b"GET" in sent))
+            for name, came in zip(names, found, strict=False):
+                wanted.append(name)
+                if name > 0:
+                    assert (came.status, len(json.loads(came.body)["predictions"])) == (200, name)
+                else:
+                    assert came.status == {-1: 400, -2: 404}[name]
+            if b"GET" in sent:
+                assert json.loads(found[-1].body)["status"] == "ok"
+        apart.sendall(request(bodies[3]))
+        assert len(json.loads(read(apart)[0].body)["predictions"]) == 3
+    assert set(wanted) == set(bodies)
+    assert server.get("/health/live")["status"] == "ok"
+
+
+def test_a_head_of_which_only_a_part_came_at_once_is_not_taken_for_another(connection: socket.socket) -> None:
+    """The first byte of a verb, ahead of what looks like a whole head of a request by itself."""
+    whole = request(padded(300, inputs=[ROW]))
+    for _ in range(3):
+        connection.sendall(whole)
+        assert read(connection)[0].status == 200
+        connection.sendall(whole[:1])
+        time.sleep(0.02)
+        connection.sendall(whole[1:])
+        assert read(connection)[0].status == 200
+        connection.sendall(b"\r\n")
+        time.sleep(0.02)
+        connection.sendall(whole)
+        assert read(connection)[0].status == 200
+    connection.sendall(whole[1:])
+    assert read(connection)[0].status == 400
+
+
+def test_a_key_that_ends_ends_for_a_head_that_is_known(tmp_path: Path) -> None:
+    """Who calls is asked each time; so is how often."""
+
+    def keys(*command: str) -> str:
+        whole = [sys.executable, "-m", "service", "keys", *command, "--data", str(tmp_path / "data")]
+        return subprocess.run(whole, capture_output=True, text=True, check=True).stdout
+
+    scopes = [word for scope in ("predict", "manage") for word in ("--scope", scope)]
+    key = json.loads(keys("create", "--name", "caller", *scopes, "--json"))
+    with running(tmp_path, until="/health/live", SETPOINT_PREDICT_PER_S="50") as server:
+        (tmp_path / "net.onnx").write_bytes(network(2))
+        with mock.patch.dict(os.environ, {"SETPOINT_TOKEN": key["key"]}), Client(server.address) as client:
+            client.register(tmp_path / "net.onnx", "m", classes='["a", "b"]')
+        port = int(server.address.rsplit(":", 1)[1])
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as connection:
+            one = request(asks(inputs=[ROW]), "/predict", f"Authorization: Bearer {key['key']}")
+            statuses = []
+            for _ in range(70):
+                connection.sendall(one)
+                statuses.append(read(connection)[0].status)
+            assert (statuses[0], set(statuses)) == (200, {200, 429})
+            keys("revoke", key["id"])
+            until = time.monotonic() + 10
+            while statuses[-1] != 401 and time.monotonic() < until:
+                time.sleep(0.05)
+                connection.sendall(one)
+                statuses.append(read(connection)[0].status)
+            assert statuses[-1] == 401
 
 
 def test_a_body_in_chunks_is_read_as_such(connection: socket.socket) -> None:

@@ -15,7 +15,7 @@ from service.auth.rates import Rates
 from service.auth.ring import KeyRing
 from service.cli import app
 from service.errors import StorageFailed
-from service.keys import Key
+from service.keys import Key, digest
 from service.main import make_app
 from service.settings import Settings
 from tests.models import network
@@ -278,7 +278,7 @@ def test_keys_hold_while_the_store_is_away(caplog: pytest.LogCaptureFixture) -> 
     keys = Failing([key])
     ring = KeyRing(keys, every_s=0.01)  # type: ignore[arg-type]
     ring.start()
-    presented = headers["authorization"].split()[1].encode()
+    presented = digest(headers["authorization"].split()[1].encode())
     keys.fails, seen = True, keys.reads
     while keys.reads < seen + 5:
         time.sleep(0.01)

@@ -78,7 +78,7 @@ def test_a_new_default_that_cannot_be_loaded_leaves_the_old_one_answering(
     path = tmp_path / "artifacts" / version.graph_digest[:2] / version.graph_digest
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    one.registry._sessions.clear()
+    one.registry._loaded._sessions.clear()
     with pytest.raises(StorageFailed, match="has changed on disk"):
         one.registry.session(version)
     path.write_bytes(whole)

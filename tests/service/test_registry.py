@@ -583,7 +583,7 @@ def test_models_share_the_memory_that_they_may_take(start: Start) -> None:
     for name in ("a", "b", "c"):
         register(client, network(2), name, classes=CLASSES)
     registry = client.app._parts.registry  # type: ignore[attr-defined]
-    loaded = registry._sessions
+    loaded = registry._loaded._sessions
 
     def ask(name: str) -> None:
         assert client.post("/predict", json={"model": name, "inputs": [[1, 2, 3, 4]]}).status_code == 200
@@ -597,7 +597,7 @@ def test_models_share_the_memory_that_they_may_take(start: Start) -> None:
     ask("c")
     assert [name for name, _ in loaded] == ["a", "c"]
     again = start(models_bytes=int(2.5 * size))
-    assert len(again.app._parts.registry._sessions) == 2  # type: ignore[attr-defined]
+    assert len(again.app._parts.registry._loaded._sessions) == 2  # type: ignore[attr-defined]
     assert again.get("/health/ready").json()["status"] == "ok"
 
 
@@ -608,7 +608,7 @@ def test_a_model_larger_than_all_may_take_is_served_alone(start: Start) -> None:
         register(client, network(2), name, classes=CLASSES)
     for name in ("a", "b", "a"):
         assert client.post("/predict", json={"model": name, "inputs": [[1, 2, 3, 4]]}).status_code == 200
-        assert len(client.app._parts.registry._sessions) == 1  # type: ignore[attr-defined]
+        assert len(client.app._parts.registry._loaded._sessions) == 1  # type: ignore[attr-defined]
 
 
 def test_evidence_from_elsewhere_is_no_longer_than_anybody_reads(fraud: TestClient) -> None:
