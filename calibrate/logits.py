@@ -16,7 +16,7 @@ from calibrate.errors import NoRows, NotFinite, WrongShape
 # The smallest normal float32: log of it, -87.3, stands for a probability of exactly zero, which trees give.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 _CHUNK_ROWS = 65_536
-_FEW = 64  # numbers that Python looks through faster than numpy does
+_FEW = 16  # numbers that Python looks through faster than numpy does
 
 
 def to_array(values: ArrayLike, name: str, axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
@@ -55,7 +55,7 @@ def is_finite(array: Float[np.ndarray, "..."]) -> bool:
     """Whether no number is NaN or infinite; quick for a few numbers, as one row of a request has."""
     if array.size <= _FEW:
         return all(map(math.isfinite, array.ravel().tolist()))
-    return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
+    return bool(np.count_nonzero(np.isfinite(array)) == array.size)  # a reduction of truth values takes twice as long
 
 
 def to_columns(logits: ArrayLike, name: str = "logits") -> Float[np.ndarray, "n k"]:
@@ -110,7 +110,8 @@ def head_logits(
 
 def softmax_pairs(logits: Sequence[Sequence[float]]) -> list[list[float]]:
     """`softmax` of a few rows of two finite logits, to the last bit, in a fraction of the time of numpy's calls."""
-    exps = np.exp([right - left if left > right else left - right for left, right in logits]).tolist()  # of the lesser
+    gaps = [right - left if left > right else left - right for left, right in logits]  # from the larger to the lesser
+    exps = np.exp(gaps).tolist() if len(gaps) > 2 else [float(np.exp(gap)) for gap in gaps]
     return [
         [1.0 / (1.0 + exp), exp / (1.0 + exp)] if left > right else [exp / (exp + 1.0), 1.0 / (exp + 1.0)]
         for (left, right), exp in zip(logits, exps, strict=True)

@@ -18,7 +18,15 @@ from numpy.typing import ArrayLike
 from calibrate.errors import WrongShape
 from calibrate.io.model import Head
 from calibrate.logits import head_logits, to_array, to_columns
-from calibrate.operating_point import FewJudged, Judged, decide_under, judge_rows
+from calibrate.operating_point import (
+    FEW_ROWS,
+    FewJudged,
+    Judged,
+    decide_few_under,
+    decide_under,
+    judge_few_rows,
+    judge_rows,
+)
 from service.domain import Model, ModelVersion, PointRecord
 from service.errors import BadRequest
 from service.ports import Ran, Runner
@@ -31,6 +39,16 @@ class Rows(NamedTuple):
     inputs: Mapping[str, np.ndarray] | None = None
     features: ArrayLike | None = None
     logits: ArrayLike | None = None
+
+
+class Compared(NamedTuple):
+    """What m other points would say: the references to them, and class indices, (m, n)."""
+
+    references: Sequence[str] = ()
+    decided: Int[np.ndarray, "m n"] | Sequence[list[int]] = ()
+
+
+NOT_COMPARED = Compared()
 
 
 class Answer:
@@ -51,7 +69,7 @@ class Answer:
         probabilities: Float64[np.ndarray, "n k"] | list[list[float]],
         adjusted: Float64[np.ndarray, "n k"] | list[list[float]],
         margin: Float64[np.ndarray, "n"] | list[float],
-        compared: Mapping[str, Int[np.ndarray, "n"]],
+        compared: Compared = NOT_COMPARED,
     ) -> None:
         self.version, self.points, self.compared = version, points, compared
         self._judged = decided, probabilities, adjusted, margin
@@ -175,28 +193,32 @@ def answer(
     if references is None or isinstance(references, str):
         record = model.point(version, references)
         points: tuple[PointRecord, ...] = (record,)
-        judged: Judged | FewJudged = record.judge_few(logits) or record.judge(logits)
+        judged: Judged | FewJudged = (record.judge_few(logits) if n <= FEW_ROWS else None) or record.judge(logits)
     else:
         if len(references) != n:
             raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
         asked = {reference: model.point(version, reference) for reference in dict.fromkeys(references)}
         points = tuple([asked[reference] for reference in references])
-        judged = _judge_each(logits, points)
-    compared: dict[str, Int[np.ndarray, "n"]] = {}
+        place = dict(zip(asked, range(len(asked)), strict=True))
+        judged = _judge_each(logits, list(asked.values()), [place[reference] for reference in references])
+    compared = NOT_COMPARED
     if compare:
-        records = [model.compared(version, reference) for reference in compare]
-        compared = dict(zip(compare, decide_under([record.point for record in records], logits), strict=True))
+        others = [model.compared(version, reference).point for reference in compare]
+        compared = Compared(compare, decide_few_under(others, logits) or decide_under(others, logits))
     decided, probabilities, adjusted, margin = judged
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)
 
 
-def _judge_each(logits: Float[np.ndarray, "n k"], points: Sequence[PointRecord]) -> Judged:
-    """Each row under its own point."""
-    judged = judge_rows([record.point for record in points], logits)
-    rows: dict[str, tuple[PointRecord, list[int]]] = {}
-    for i, record in enumerate(points):
+def _judge_each(
+    logits: Float[np.ndarray, "n k"], records: Sequence[PointRecord], which: Sequence[int]
+) -> Judged | FewJudged:
+    """Each row under its own point, `records[which[i]]` for row i."""
+    points = [record.point for record in records]
+    if all(record.calibration is None for record in records):
+        return judge_few_rows(points, which, logits) or judge_rows(points, which, logits)
+    judged = judge_rows(points, which, logits)
+    for i, record in enumerate(records):
         if record.calibration is not None:
-            rows.setdefault(record.label, (record, []))[1].append(i)
-    for record, own in rows.values():
-        judged.probabilities[own] = record.probabilities(logits[own])
+            own = [row for row, place in enumerate(which) if place == i]
+            judged.probabilities[own] = record.probabilities(logits[own])
     return judged

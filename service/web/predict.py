@@ -5,13 +5,13 @@ before a thread would have begun; a body or an answer that is long is read or wr
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from calibrate.io.packed import NPY_MAGIC, is_packed, read_packed
 from service.decisions import Answered, wait_until_kept
@@ -174,12 +174,18 @@ def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
             for label, probabilities, adjusted, margin in zip(*found.lists(), strict=True)
         ],
     }
-    if found.compared:
-        reply["compare"] = {
-            reference: [classes[label] for label in decided.tolist()] for reference, decided in found.compared.items()
-        }
+    if found.compared.references:
+        reply["compare"] = dict(zip(found.compared.references, _labels(found.compared.decided, classes), strict=True))
     reply["request_id"] = request_id
     return orjson.dumps(reply)
+
+
+def _labels(decided: Int[np.ndarray, "m n"] | Sequence[list[int]], classes: Sequence[str]) -> list[list[str]]:
+    """The names of classes, (m, n)."""
+    if isinstance(decided, np.ndarray):  # numpy takes a third of the time of a loop
+        names: list[list[str]] = np.array(classes, dtype=object)[decided].tolist()
+        return names
+    return [[classes[label] for label in row] for row in decided]
 
 
 def _compare(value: Any) -> list[str]:
@@ -213,6 +219,6 @@ def _text(value: Any, field: str) -> str:
 
 
 def _texts(value: Any, field: str, wanted: str = "a list of names") -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or not set(map(type, value)) <= {str}:
         raise BadRequest(f"{field} must be {wanted}, got something else")
     return value

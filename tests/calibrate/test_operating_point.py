@@ -1,7 +1,10 @@
 """The value: what it decides, how it is written, what it refuses."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from calibrate import OperatingPoint
 from calibrate.errors import BadPoint, InputError, NotFinite, WrongShape
 from calibrate.logits import softmax
-from calibrate.operating_point import decide_under, judge_rows
+from calibrate.operating_point import decide_few_under, decide_under, judge_few_rows, judge_rows
 
 LOGITS = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6), elements=st.floats(-50, 50)
@@ -22,6 +25,14 @@ LOGITS = hnp.arrays(
 def point(*bias: float, scale: float = 1.0) -> OperatingPoint:
     """A point with these biases."""
     return OperatingPoint(tuple(f"c{i}" for i in range(len(bias))), np.full(len(bias), scale), np.array(bias))
+
+
+def outcome(made: Callable[[], Any]) -> Any:
+    """What it gives, or what it raises; its `repr` compares to the last bit."""
+    try:
+        return [np.asarray(field).tolist() for field in made()]
+    except InputError as error:
+        return type(error), str(error)
 
 
 @given(LOGITS, st.data())
@@ -79,6 +90,72 @@ def test_judged_at_once_is_judged_as_each_by_itself(logits: np.ndarray, narrow: 
         assert np.array_equal(margin, chosen.margin(logits))
 
 
+def pairs(most: int) -> st.SearchStrategy[np.ndarray]:
+    """Rows of two numbers of either width: ties, denormals, huge ones, and now and then NaN or an infinity."""
+    plain = st.floats(-50, 50, width=32) | st.sampled_from([0.0, -0.0, 0.5, 1.0])
+    wild = plain | st.floats(width=32) | st.sampled_from([1e-45, -1e-45, 3.4e38, -3.4e38])
+    wilder = wild | st.floats() | st.sampled_from([5e-324, -5e-324, 1.7e308, -1.7e308])
+    drawn = [(np.float32, plain), (np.float32, wild), (np.float64, plain), (np.float64, wilder)]
+    shapes = st.tuples(st.integers(1, most), st.just(2))
+    return st.one_of([hnp.arrays(dtype, shapes, elements=each.map(dtype), fill=plain) for dtype, each in drawn])
+
+
+_SCALES = st.just(1.0) | st.floats(0.1, 20) | st.sampled_from([5e-324, 1e-300, 1e300])
+_BIASES = st.just(0.0) | st.floats(-20, 20) | st.sampled_from([-1.7e308, 1.7e308, 5e-324])
+RULES = st.tuples(st.tuples(_SCALES, _SCALES), st.tuples(_BIASES, _BIASES))
+Rule = tuple[tuple[float, float], tuple[float, float]]
+
+
+def binary(rule: Rule) -> OperatingPoint:
+    """A point of two classes with this scale and bias."""
+    return OperatingPoint(("a", "b"), np.array(rule[0]), np.array(rule[1]))
+
+
+@given(pairs(20), RULES, st.none() | pairs(20))
+def test_two_classes_are_judged_as_by_the_single_functions(
+    logits: np.ndarray, rule: Rule, mapped: np.ndarray | None
+) -> None:
+    """To the last bit and the last word, whatever the numbers are."""
+    chosen = binary(rule)
+    if mapped is not None:
+        mapped = np.resize(mapped, logits.shape)
+
+    def alone() -> list[np.ndarray]:
+        margin, adjusted = chosen.margin(logits), chosen.adjusted(logits)
+        with np.errstate(over="ignore", invalid="ignore"):
+            probabilities = softmax(logits if mapped is None else mapped)
+        if not np.isfinite(probabilities).all():
+            row = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))[0]
+            raise NotFinite(f"the probability of row {row} overflows under this operating point")
+        return [chosen.decide(logits), probabilities, adjusted, margin]
+
+    assert repr(outcome(lambda: chosen.judge(logits, mapped))) == repr(outcome(alone))
+
+
+@given(pairs(20), st.lists(RULES, min_size=1, max_size=4), st.data())
+def test_several_points_of_two_classes_are_each_by_itself(
+    logits: np.ndarray, rules: list[Rule], data: st.DataObject
+) -> None:
+    """To the last bit and the last word, for few rows as for many; what overflows is named by its row."""
+    points = [binary(rule) for rule in rules]
+    single = outcome(lambda: [point.decide(logits) for point in points])
+    assert outcome(lambda: decide_under(points, logits)) == single
+    few = decide_few_under(points, logits)
+    assert few == single or (few is None and (len(logits) > 8 or single[0] is NotFinite))
+    which = [data.draw(st.integers(0, len(points) - 1)) for _ in logits]
+    found = outcome(lambda: judge_rows(points, which, logits))
+    alone = [outcome(partial(points[at].judge, logits[i : i + 1])) for i, at in enumerate(which)]
+    few_judged = judge_few_rows(points, which, logits)
+    assert repr(few_judged and list(few_judged)) in (repr(found), "None")
+    assert few_judged or len(logits) > 8 or found[0] is NotFinite
+    broken = [i for i, each in enumerate(alone) if each[0] is NotFinite]
+    if broken:
+        assert found[0] is NotFinite
+        assert any(f"row {i} " in found[1] or f"[{i}, " in found[1] for i in broken)
+    else:
+        assert repr(found) == repr([[row[field][0] for row in alone] for field in range(4)])
+
+
 @given(hnp.arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(2, 3)), elements=st.floats(-50, 50)), st.data())
 def test_several_points_at_once_are_each_by_itself(logits: np.ndarray, data: st.DataObject) -> None:
     """To the last bit: a point for each row, and all points for every row; also where one is not affine."""
@@ -94,9 +171,9 @@ def test_several_points_at_once_are_each_by_itself(logits: np.ndarray, data: st.
         points.append(OperatingPoint(names, drawn(), drawn(), weight=drawn(), offset=drawn()))
     for point, decided in zip(points, decide_under(points, logits), strict=True):
         assert np.array_equal(decided, point.decide(logits))
-    chosen = [points[i] for i in data.draw(hnp.arrays(np.intp, len(logits), elements=st.integers(0, len(points) - 1)))]
-    for i, whole in enumerate(zip(*judge_rows(chosen, logits), strict=True)):
-        for field, alone in zip(whole, chosen[i].judge(logits[i : i + 1]), strict=True):
+    which = data.draw(st.lists(st.integers(0, len(points) - 1), min_size=len(logits), max_size=len(logits)))
+    for i, whole in enumerate(zip(*judge_rows(points, which, logits), strict=True)):
+        for field, alone in zip(whole, points[which[i]].judge(logits[i : i + 1]), strict=True):
             assert np.array_equal(field, alone[0])
 
 

@@ -126,6 +126,20 @@ def test_compare_tells_what_other_points_would_say(fraud: TestClient) -> None:
     assert "compare" not in ask(fraud, inputs=X.tolist())
 
 
+def test_few_rows_are_answered_as_among_many(fraud: TestClient) -> None:
+    """Under one point, under one each, and by every point compared."""
+    names = ["p0", "p1", "p2", "p3"]
+    for i, name in enumerate(names):
+        publish(fraud, name, i - 1.5)
+    one, each = "p1", names * 10
+    for all_points, first_points in ((one, one), (each, each[:5])):
+        many: Any = ask(fraud, logits=LOGITS.tolist(), operating_point=all_points, compare=names)
+        assert len({tuple(labels) for labels in many["compare"].values()}) > 1
+        few: Any = ask(fraud, logits=LOGITS[:5].tolist(), operating_point=first_points, compare=names)
+        assert few["compare"] == {name: labels[:5] for name, labels in many["compare"].items()}
+        assert few["predictions"] == many["predictions"][:5]
+
+
 def test_compare_is_bounded(standing: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that comes again costs nothing; points, and rows times points, have a limit."""
     logits = [[0, 1]] * 5000

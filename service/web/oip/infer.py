@@ -220,4 +220,4 @@ def _nothing(ask: Ask, columns: np.ndarray) -> Answer:
     points: tuple[PointRecord, ...] = ()
     if references is None or isinstance(references, str):
         points = (ask.model.point(ask.version, references),)
-    return Answer(ask.version, points, np.empty(0, dtype=np.intp), columns, columns, np.empty(0), {})
+    return Answer(ask.version, points, np.empty(0, dtype=np.intp), columns, columns, np.empty(0))
