@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain, repeat
 from math import isfinite
 from pathlib import Path
@@ -292,41 +292,94 @@ class OperatingPoint:
         return isinstance(other, OperatingPoint) and self.to_json() == other.to_json()
 
     def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
         return hash(self.to_json())
 
 
-def judge_rows(points: Sequence[OperatingPoint], which: Sequence[int], logits: ArrayLike) -> Judged:
-    """`judge` with a point for each row, `points[which[i]]` for row i; all points are of the same classes.
+class PointSet:
+    """Points of the same classes that are asked together: what takes time to prepare is made once."""
 
-    Raises: `WrongShape`, `NoRows`, `NotFinite`; which row overflows is told of affine points in two classes alone.
-    """
-    if len(points) == 1:
-        return points[0].judge(logits)
-    columns = points[0]._columns(logits)
-    numbers = _stacked(tuple(points))
-    if numbers is not None:
-        return _judge_pairs(columns, numbers.take(which, axis=1))
-    n = len(columns)
-    found = Judged(np.empty(n, np.intp), np.empty(columns.shape), np.empty(columns.shape), np.empty(n))
-    order = np.argsort(which, kind="stable")
-    ends = np.cumsum(np.bincount(which, minlength=len(points)))
-    for point, rows in zip(points, np.split(order, ends[:-1]), strict=True):
-        if not len(rows):
-            continue
-        for whole, part in zip(found, point.judge(columns[rows]), strict=True):
-            whole[rows] = part
-    return found
+    def __init__(self, points: Sequence[OperatingPoint]) -> None:
+        self._points = tuple(points)
+        self._is_binary = all(point._is_binary for point in points)
 
+    def decide(self, logits: ArrayLike) -> Int[np.ndarray, "m n"]:
+        """What each of the m points decides of n rows. Raises: `WrongShape`, `NoRows`, `NotFinite`."""
+        columns = logits if _are_pairs(logits) else self._points[0]._columns(logits)
+        decided = np.empty((len(self._points), len(columns)), np.intp)
+        if not self._is_binary:
+            for i, point in enumerate(self._points):
+                decided[i] = point.decide(logits)
+            return decided
+        scale0, scale1, _, _, shift = self._stacked[..., np.newaxis]
+        left, right = columns.T.astype(np.float64, "C")  # rows, whose products are several times as fast as of pairs
+        step = max(1, _AT_ONCE // len(columns))
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                for i in range(0, len(self._points), step):
+                    some = slice(i, i + step)
+                    margins = right * scale1[some]
+                    margins -= left * scale0[some]
+                    margins += shift[some]
+                    decided[some] = _finite(margins, "margin") > 0
+        except NotFinite:
+            to_columns(logits)  # where it is the logits that are not finite, says so
+            raise
+        return decided
 
-def judge_few_rows(points: Sequence[OperatingPoint], which: Sequence[int], logits: ArrayLike) -> FewJudged | None:
-    """`judge_rows` of an array of a few rows, None where `judge_few` would be."""
-    if not _are_pairs(logits) or len(logits) > FEW_ROWS or not all(point._is_binary for point in points):
-        return None
-    return _judge_few_pairs(logits, [points[i]._numbers for i in which])
+    def decide_few(self, logits: ArrayLike) -> list[list[int]] | None:
+        """`decide` as lists, of a few rows of two classes in plain Python, which takes a tenth of the time.
+
+        None where there are more rows or classes, a rule is not affine, or a number overflows or is not finite.
+        """
+        if not self._is_binary or not _are_pairs(logits) or len(logits) > FEW_ROWS:
+            return None
+        given = logits.tolist()
+        decided: list[list[int]] = []
+        for scale0, scale1, _, _, shift in self._numbers:
+            row: list[int] = []
+            for left, right in given:
+                margin = (right * scale1 - left * scale0) + shift
+                if not isfinite(margin):
+                    return None
+                row.append(1 if margin > 0 else 0)
+            decided.append(row)
+        return decided
+
+    def judge_rows(self, which: Sequence[int], logits: ArrayLike) -> Judged:
+        """`judge` with a point for each row, that at the place `which[i]` for row i.
+
+        Raises: `WrongShape`, `NoRows`, `NotFinite`; which row overflows is told of affine points in two classes alone.
+        """
+        if len(self._points) == 1:
+            return self._points[0].judge(logits)
+        columns = self._points[0]._columns(logits)
+        if self._is_binary:
+            return _judge_pairs(columns, self._stacked.take(which, axis=1))
+        n = len(columns)
+        found = Judged(np.empty(n, np.intp), np.empty(columns.shape), np.empty(columns.shape), np.empty(n))
+        order = np.argsort(which, kind="stable")
+        ends = np.cumsum(np.bincount(which, minlength=len(self._points)))
+        for point, rows in zip(self._points, np.split(order, ends[:-1]), strict=True):
+            if not len(rows):
+                continue
+            for whole, part in zip(found, point.judge(columns[rows]), strict=True):
+                whole[rows] = part
+        return found
+
+    def judge_few_rows(self, which: Sequence[int], logits: ArrayLike) -> FewJudged | None:
+        """`judge_rows` of an array of a few rows, None where `judge_few` would be."""
+        if not self._is_binary or not _are_pairs(logits) or len(logits) > FEW_ROWS:
+            return None
+        return _judge_few_pairs(logits, [self._numbers[i] for i in which])
+
+    @cached_property
+    def _numbers(self) -> list[list[float]]:
+        return [point._numbers for point in self._points]
+
+    @cached_property
+    def _stacked(self) -> Float64[np.ndarray, "5 m"]:
+        """The scales, biases and shifts of points of two classes, a row of each."""
+        return np.array(self._numbers).T.copy()
 
 
 def _are_pairs(logits: ArrayLike) -> TypeGuard[np.ndarray]:
@@ -335,64 +388,6 @@ def _are_pairs(logits: ArrayLike) -> TypeGuard[np.ndarray]:
         return False
     rows, columns = logits.shape
     return bool(columns == 2 and rows > 0)
-
-
-def decide_under(points: Sequence[OperatingPoint], logits: ArrayLike) -> Int[np.ndarray, "m n"]:
-    """What each of m points, all of the same classes, decides of n rows.
-
-    Raises: `WrongShape`, `NoRows`, `NotFinite`.
-    """
-    columns = logits if _are_pairs(logits) else points[0]._columns(logits)
-    decided = np.empty((len(points), len(columns)), np.intp)
-    numbers = _stacked(tuple(points))
-    if numbers is None:
-        for i, point in enumerate(points):
-            decided[i] = point.decide(logits)
-        return decided
-    scale0, scale1, _, _, shift = numbers[..., np.newaxis]
-    left, right = columns.T.astype(np.float64, "C")  # rows, whose products are several times as fast as those of pairs
-    step = max(1, _AT_ONCE // len(columns))
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            for i in range(0, len(points), step):
-                some = slice(i, i + step)
-                margins = right * scale1[some]
-                margins -= left * scale0[some]
-                margins += shift[some]
-                decided[some] = _finite(margins, "margin") > 0
-    except NotFinite:
-        to_columns(logits)  # where it is the logits that are not finite, says so
-        raise
-    return decided
-
-
-@lru_cache(maxsize=64)
-def _stacked(points: tuple[OperatingPoint, ...]) -> Float64[np.ndarray, "5 m"] | None:
-    """The scales, biases and shifts of points of two classes, a row of each; None where not all are such points."""
-    if not all(point._is_binary for point in points):
-        return None
-    return np.array([point._numbers for point in points]).T.copy()
-
-
-def decide_few_under(points: Sequence[OperatingPoint], logits: ArrayLike) -> list[list[int]] | None:
-    """`decide_under` as lists, of a few rows of two classes in plain Python, which takes a tenth of the time.
-
-    None where there are more rows or classes, a rule is not affine, or a number overflows or is not finite.
-    """
-    if not _are_pairs(logits) or len(logits) > FEW_ROWS or not all(point._is_binary for point in points):
-        return None
-    given = logits.tolist()
-    decided: list[list[int]] = []
-    for point in points:
-        scale0, scale1, _, _, shift = point._numbers
-        row: list[int] = []
-        for left, right in given:
-            margin = (right * scale1 - left * scale0) + shift
-            if not isfinite(margin):
-                return None
-            row.append(1 if margin > 0 else 0)
-        decided.append(row)
-    return decided
 
 
 def _judge_few_pairs(

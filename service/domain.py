@@ -25,10 +25,11 @@ from calibrate.io.description import Description
 from calibrate.io.model import OutputKind, Port
 from calibrate.logits import softmax
 from calibrate.maps import CalibrationMap
-from calibrate.operating_point import FewJudged, Judged, OperatingPoint
+from calibrate.operating_point import FewJudged, Judged, OperatingPoint, PointSet
 from service.errors import BadName, Forbidden, NotApproved, StorageFailed, UnknownPoint, UnknownVersion
 
 ARGMAX = "argmax"
+_MOST_TOGETHER = 64  # sets of points that are kept with a model, as it stands
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 Scope = Literal["predict", "calibrate", "approve", "manage", "audit", "metrics"]
@@ -214,6 +215,15 @@ class Default:
         return {"model_version": self.model_version, "operating_point": self.label}
 
 
+class Together:
+    """Several points of one model version, and what they decide."""
+
+    def __init__(self, records: tuple[PointRecord, ...]) -> None:
+        self.records = records
+        self.points = PointSet([record.point for record in records])
+        self.are_mapped = any(record.calibration is not None for record in records)
+
+
 @dataclass(frozen=True)
 class Model:
     """A model with everything published for it. A snapshot: it never changes, the next one takes its place.
@@ -233,6 +243,9 @@ class Model:
     _answers: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
     _drafts: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
     _shadows: dict[int, tuple[PointRecord, ...]] = field(init=False, repr=False, compare=False)
+    _together: dict[tuple[int, bool, tuple[str, ...]], Together] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         ordered = [record for record in sorted(self.points, key=lambda record: record.version) if self._fits(record)]
@@ -298,6 +311,18 @@ class Model:
         """
         key = (version.version, reference)
         return self._answers.get(key) or self._drafts.get(key) or self.point(version, reference)
+
+    def together(self, version: ModelVersion, references: tuple[str, ...], *, answers: bool) -> Together:
+        """Several points at once, that answer or that are only compared. Raises: what `point` raises."""
+        key = (version.version, answers, references)
+        found = self._together.get(key)
+        if found is None:
+            find = self.point if answers else self.compared
+            found = Together(tuple([find(version, reference) for reference in references]))
+            if len(self._together) >= _MOST_TOGETHER:
+                self._together.clear()
+            self._together[key] = found
+        return found
 
     def shadows(self, version: ModelVersion) -> tuple[PointRecord, ...]:
         """The points of a version that are computed in the shadow."""

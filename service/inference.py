@@ -22,12 +22,8 @@ from calibrate.operating_point import (
     FEW_ROWS,
     FewJudged,
     Judged,
-    decide_few_under,
-    decide_under,
-    judge_few_rows,
-    judge_rows,
 )
-from service.domain import Model, ModelVersion, PointRecord
+from service.domain import Model, ModelVersion, PointRecord, Together
 from service.errors import BadRequest
 from service.ports import Ran, Runner
 from service.registry import Registry
@@ -197,27 +193,26 @@ def answer(
     else:
         if len(references) != n:
             raise BadRequest(f"operating_point: wanted one name, or one per row ({n}), got {len(references)}")
-        asked = {reference: model.point(version, reference) for reference in dict.fromkeys(references)}
-        points = tuple([asked[reference] for reference in references])
-        place = dict(zip(asked, range(len(asked)), strict=True))
-        judged = _judge_each(logits, list(asked.values()), [place[reference] for reference in references])
+        names = tuple(dict.fromkeys(references))
+        asked = model.together(version, names, answers=True)
+        place = dict(zip(names, range(len(names)), strict=True))
+        which = [place[reference] for reference in references]
+        points = tuple([asked.records[i] for i in which])
+        judged = _judge_each(logits, asked, which)
     compared = NOT_COMPARED
     if compare:
-        others = [model.compared(version, reference).point for reference in compare]
-        compared = Compared(compare, decide_few_under(others, logits) or decide_under(others, logits))
+        others = model.together(version, tuple(compare), answers=False).points
+        compared = Compared(compare, others.decide_few(logits) or others.decide(logits))
     decided, probabilities, adjusted, margin = judged
     return Answer(version, points, decided, probabilities, adjusted, margin, compared)
 
 
-def _judge_each(
-    logits: Float[np.ndarray, "n k"], records: Sequence[PointRecord], which: Sequence[int]
-) -> Judged | FewJudged:
-    """Each row under its own point, `records[which[i]]` for row i."""
-    points = [record.point for record in records]
-    if all(record.calibration is None for record in records):
-        return judge_few_rows(points, which, logits) or judge_rows(points, which, logits)
-    judged = judge_rows(points, which, logits)
-    for i, record in enumerate(records):
+def _judge_each(logits: Float[np.ndarray, "n k"], asked: Together, which: Sequence[int]) -> Judged | FewJudged:
+    """Each row under its own point, that at the place `which[i]` for row i."""
+    if not asked.are_mapped:
+        return asked.points.judge_few_rows(which, logits) or asked.points.judge_rows(which, logits)
+    judged = asked.points.judge_rows(which, logits)
+    for i, record in enumerate(asked.records):
         if record.calibration is not None:
             own = [row for row, place in enumerate(which) if place == i]
             judged.probabilities[own] = record.probabilities(logits[own])

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from calibrate import OperatingPoint
 from calibrate.errors import BadPoint, InputError, NotFinite, WrongShape
 from calibrate.logits import softmax
-from calibrate.operating_point import decide_few_under, decide_under, judge_few_rows, judge_rows
+from calibrate.operating_point import PointSet
 
 LOGITS = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6), elements=st.floats(-50, 50)
@@ -139,13 +139,13 @@ def test_several_points_of_two_classes_are_each_by_itself(
     """To the last bit and the last word, for few rows as for many; what overflows is named by its row."""
     points = [binary(rule) for rule in rules]
     single = outcome(lambda: [point.decide(logits) for point in points])
-    assert outcome(lambda: decide_under(points, logits)) == single
-    few = decide_few_under(points, logits)
+    assert outcome(lambda: PointSet(points).decide(logits)) == single
+    few = PointSet(points).decide_few(logits)
     assert few == single or (few is None and (len(logits) > 8 or single[0] is NotFinite))
     which = [data.draw(st.integers(0, len(points) - 1)) for _ in logits]
-    found = outcome(lambda: judge_rows(points, which, logits))
+    found = outcome(lambda: PointSet(points).judge_rows(which, logits))
     alone = [outcome(partial(points[at].judge, logits[i : i + 1])) for i, at in enumerate(which)]
-    few_judged = judge_few_rows(points, which, logits)
+    few_judged = PointSet(points).judge_few_rows(which, logits)
     assert repr(few_judged and list(few_judged)) in (repr(found), "None")
     assert few_judged or len(logits) > 8 or found[0] is NotFinite
     broken = [i for i, each in enumerate(alone) if each[0] is NotFinite]
@@ -169,10 +169,10 @@ def test_several_points_at_once_are_each_by_itself(logits: np.ndarray, data: st.
     points.append(OperatingPoint.argmax(names))
     if data.draw(st.booleans()):
         points.append(OperatingPoint(names, drawn(), drawn(), weight=drawn(), offset=drawn()))
-    for point, decided in zip(points, decide_under(points, logits), strict=True):
+    for point, decided in zip(points, PointSet(points).decide(logits), strict=True):
         assert np.array_equal(decided, point.decide(logits))
     which = data.draw(st.lists(st.integers(0, len(points) - 1), min_size=len(logits), max_size=len(logits)))
-    for i, whole in enumerate(zip(*judge_rows(points, which, logits), strict=True)):
+    for i, whole in enumerate(zip(*PointSet(points).judge_rows(which, logits), strict=True)):
         for field, alone in zip(whole, points[which[i]].judge(logits[i : i + 1]), strict=True):
             assert np.array_equal(field, alone[0])
 
