@@ -1,15 +1,17 @@
 """Connections whose requests are answered where they are read.
 
-Decided here: a request that is whole when it is read, and waits for nothing, is answered at once, because uvicorn's own
-way, a task and a cycle of messages, takes longer than a small model. It is held back from uvicorn while it is read, and
-handed over as it came where it is not whole, comes behind another in one read, has to wait, or is in any way out of the
-ordinary. One is answered so per read, so that no connection takes the loop for itself.
+Decided here: a request that is soon whole, and waits for nothing, is answered at once, because uvicorn's own way, a
+task and a cycle of messages, takes longer than a small model, and copies a body several times. It is held back from
+uvicorn while it is read, and handed over as it came where it takes long to come, comes behind another in one read, has
+to wait, or is in any way out of the ordinary. One is answered so per read, so that no connection takes the loop for
+itself.
 
 A client that keeps its connection sends the same head again and again. What a head of the same bytes says is known, so
 it is not read again: the parser is between two requests then, and would come to the same. What the server knows and the
 head does not, as who holds a key, is asked each time.
 """
 
+from asyncio import TimerHandle
 from collections.abc import MutableMapping
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +22,7 @@ from service.connections import GuardedProtocol
 CLOSE = (b"connection", b"close")
 _END = b"\r\n\r\n"
 _MOST_KNOWN, _KNOWN_BYTES = 8, 1024  # heads of one connection, and of each
+_HELD_S, _HELD_READS, _HELD_BYTES = 0.1, 256, 2**24  # how long a request is held back, in how many reads, how large
 _MOST_NEW = 64  # heads in a row that were not known: this client sends no head twice
 
 Scope = MutableMapping[str, Any]
@@ -76,6 +79,8 @@ class InPlaceProtocol(GuardedProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._held: _Held | None = None
+        self._reads = 0  # of what is held
+        self._soon: TimerHandle | None = None  # goes off when it was held for too long
         self._begun: Scope | None = None
         self._began = 0  # requests in this read
         self._answered: _Known | None = None  # what was answered in this read
@@ -99,10 +104,28 @@ class InPlaceProtocol(GuardedProtocol):
         if self._answered is not None and self._began == 1 and self._left > 0:
             self._learn(self._answered, data)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """What came in part came for nothing."""
+        self._hold_no_more()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server stops: what has begun to come is answered."""
+        self._let_go()
+        super().shutdown()
+
     def _feed(self, data: bytes | memoryview) -> None:
         super()._feed(data)
         if self._held is not None:
-            self._hand_over(self._held)  # it is not whole
+            self._reads += 1
+            if self._reads > _HELD_READS or sum(map(len, self._held.pieces)) > _HELD_BYTES:
+                self._let_go()
+            elif self._soon is None:
+                self._soon = self.loop.call_later(_HELD_S, self._let_go)
+
+    def _wait(self) -> None:
+        if self._held is None:
+            super()._wait()
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -137,7 +160,8 @@ class InPlaceProtocol(GuardedProtocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         if self._held is not None:
-            (found, scope, pieces), held, self._held = self._held, self._held, None
+            held = found, scope, pieces = self._held
+            self._hold_no_more()
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             if status := self._answer(found, scope, body):
                 self._answered = _Known(found, scope, len(body), status)
@@ -175,9 +199,21 @@ class InPlaceProtocol(GuardedProtocol):
         self.be_idle()
         return said.status
 
+    def _let_go(self) -> None:
+        """What is held is not soon whole."""
+        if self._held is not None:
+            held = self._held
+            self._hold_no_more()
+            self._hand_over(held)
+
+    def _hold_no_more(self) -> None:
+        self._held, self._reads = None, 0
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+
     def _hand_over(self, held: _Held) -> None:
         """Has uvicorn answer a request, as far as it came."""
-        self._held = None
         super().on_headers_complete()
         for piece in held.pieces:
             super().on_body(piece)

@@ -1,5 +1,6 @@
 """Requests that are answered where they are read, on real connections: as any other way, and never out of turn."""
 
+import io
 import json
 import os
 import socket
@@ -111,18 +112,19 @@ ASKED = {
 
 @pytest.mark.parametrize("name", ASKED)
 def test_how_it_is_read_changes_nothing(server: Server, connection: socket.socket, name: str) -> None:
-    """Whole, which is answered in place where that can be, and in two pieces, which never is."""
+    """Whole or in two pieces, which is answered in place where that can be, and slowly, which never is."""
     path, body = ASKED[name]
     whole = request(body, path)
     connection.sendall(whole)
     (at_once,) = read(connection)
-    connection.sendall(whole[:-1] if body else whole[:-2])
-    time.sleep(0.05)
-    connection.sendall(whole[-1:] if body else whole[-2:])
-    (in_pieces,) = read(connection)
-    dates = [came.headers.pop("date") for came in (at_once, in_pieces)]
-    assert all(dates)
-    assert at_once == in_pieces
+    assert at_once.headers.pop("date")
+    for pause_s in (0.03, 0.2):
+        connection.sendall(whole[:-1] if body else whole[:-2])
+        time.sleep(pause_s)
+        connection.sendall(whole[-1:] if body else whole[-2:])
+        (in_pieces,) = read(connection)
+        assert in_pieces.headers.pop("date")
+        assert at_once == in_pieces
     assert server.get("/health/live")["status"] == "ok"
 
 
@@ -292,6 +294,43 @@ def test_a_head_after_an_answer_has_its_own_time(connection: socket.socket) -> N
     assert read(connection)[0].status == 200
     connection.sendall(whole[:20])
     assert read(connection)[0].status == 408
+
+
+def test_a_large_body_is_taken_in_many_reads(connection: socket.socket) -> None:
+    """In place or not, quickly or in very small pieces; and the next request is read as itself."""
+    rows = np.zeros((40_000, WIDTH), np.float32)
+    made = io.BytesIO()
+    np.save(made, rows)
+    whole = request(made.getvalue(), "/predict?model=m", "Accept: application/x-npy")
+    assert len(whole) > 2 * 256_000
+    for size, pause_s in ((len(whole), 0.0), (100_000, 0.005), (1500, 0.0), (60_000, 0.03)):
+        for at in range(0, len(whole), size):
+            connection.sendall(whole[at : at + size])
+            time.sleep(pause_s)
+        connection.sendall(request(asks(inputs=[ROW])))
+        large, small = read(connection, 2)
+        assert (large.status, len(np.load(io.BytesIO(large.body)))) == (200, len(rows))
+        assert small.status == 200
+
+
+def test_a_server_that_stops_answers_what_has_begun_to_come(tmp_path: Path) -> None:
+    """Half a body is there when it is told to stop, the other half comes after."""
+    with running(tmp_path, SETPOINT_DRAIN_S="0.5") as server:
+        (tmp_path / "net.onnx").write_bytes(network(2))
+        with Client(server.address) as client:
+            client.register(tmp_path / "net.onnx", "m", classes='["a", "b"]')
+        port, whole = int(server.address.rsplit(":", 1)[1]), request(asks(inputs=[ROW] * 50))
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as connection:
+            for _ in range(3):
+                connection.sendall(whole)
+                assert read(connection)[0].status == 200
+            server.process.terminate()
+            time.sleep(0.45)
+            for at in range(0, len(whole), 200):
+                connection.sendall(whole[at : at + 200])
+                time.sleep(0.06)
+            (came,) = read(connection)
+        assert (came.status, came.headers["connection"]) == (200, "close")
 
 
 def test_a_client_that_does_not_read_is_not_written_to_without_end(server: Server, connection: socket.socket) -> None:
