@@ -95,7 +95,10 @@ class Settings(BaseSettings):
     job_bytes: int = Field(4 * 2**30, ge=2**28, description="The most memory that one calibration may take.")
     job_s: float = Field(3600, gt=0, le=7 * 86400, description="The most seconds that one calibration may take.")
     job_nice: int = Field(
-        19, ge=0, le=19, description="How far a calibration gives way to whatever else wants the processors."
+        19,
+        ge=0,
+        le=19,
+        description="How far a calibration gives way to whatever else wants the processors; at 19 it has what is left.",
     )
     async_rows: int = Field(
         200_000, ge=1, description="The most rows of a calibration that is answered when it is through, not at once."

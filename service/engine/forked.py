@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+NICEST = 19
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
@@ -39,7 +40,8 @@ def serve(answer: Callable[[socket.socket], None]) -> None:
 
 
 def give_way(nice: int) -> None:
-    """Whatever else wants to run goes first, the more the nicer this is, from 0 to 19.
+    """Whatever else wants to run goes first, the more the nicer this is, from 0 to 19; at 19, where the system can
+    (Linux), at once: else a process that is merely nice finishes its slice, and a prediction waits for milliseconds.
 
     Where Linux shares the processor out by session, being nice counts within one session alone, and a busy process
     takes from the others of its own: so this one is in a session of its own, and that is nice too.
@@ -51,6 +53,9 @@ def give_way(nice: int) -> None:
     with contextlib.suppress(OSError):
         os.setsid()
         Path("/proc/self/autogroup").write_text(str(nice))
+    if nice == NICEST:
+        with contextlib.suppress(OSError, AttributeError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def limit(memory_bytes: int, seconds: float) -> None:

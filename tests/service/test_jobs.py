@@ -191,16 +191,18 @@ def test_a_job_that_runs_is_cancelled_and_its_process_ends(client: TestClient, t
     until(lambda: not spooled(tmp_path))
 
 
-def test_a_process_gives_way_to_everything_else(start: Start) -> None:
-    """Nice, and in a session of its own, where Linux shares the processors out by session."""
-    client = five(start(job_nice=19))
+@pytest.mark.parametrize(("nice", "policy"), [(19, "SCHED_IDLE"), (18, "SCHED_OTHER")])
+def test_a_process_gives_way_to_everything_else(start: Start, nice: int, policy: str) -> None:
+    """Nice, and in a session of its own, where Linux shares the processors out by session; at the most, idle."""
+    client = five(start(job_nice=nice))
     made = begin(client)
     begun(client, made["id"], "fitting")
     pid = process(client, made["id"])
-    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    assert os.getpriority(os.PRIO_PROCESS, pid) == nice
+    assert os.sched_getscheduler(pid) == getattr(os, policy)
     assert os.getsid(pid) == pid
     shared = Path(f"/proc/{pid}/autogroup")
-    assert not shared.exists() or shared.read_text().split()[-1] == "19"
+    assert not shared.exists() or shared.read_text().split()[-1] == str(nice)
     assert client.delete(f"/jobs/{made['id']}").json()["state"] == "cancelled"
 
 
