@@ -18,7 +18,8 @@ from asyncio import TimerHandle, Transport
 from typing import Any, NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _LARGE = b"431 Request Header Fields Too Large", b"the head of a request may have at most LIMIT bytes"
 _TUNNEL = b"501 Not Implemented", b"CONNECT is not taken"
@@ -36,6 +37,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_idle = False  # since an answer that uvicorn knows nothing of
         self._in_head, self._has_told, self._counted, self._came = False, False, 0, 0
         self._began = 0  # heads in this read
+        self._running: RequestResponseCycle | None = None  # what is being answered, which others may wait behind
         self._until: float | None = None  # what it waits for must come by then
         self._timer: TimerHandle | None = None  # goes off at that time or before
         self._look_s = max(0.1, min(self.head_s, self.timeout_keep_alive))  # the shortest that is waited for
@@ -46,11 +48,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Waits no more."""
+        """Waits no more, and what is being answered hears of it: uvicorn tells the last that came alone."""
         self._until = None
         if self._timer is not None:
             self._timer.cancel()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Something came: it is a whole head, or the wait goes on."""

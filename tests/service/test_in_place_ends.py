@@ -5,7 +5,9 @@ byte where that matters.
 import itertools
 import json
 import socket
+import struct
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -110,6 +112,31 @@ def test_a_connection_that_was_slow_once_is_let_go_of_when_it_is_idle(connection
     connection.settimeout(8)
     assert connection.recv(1) == b""
     assert time.monotonic() - began < KEEP_ALIVE_S + 1.5
+
+
+def test_who_leaves_with_more_waiting_behind_is_gone(server: Server) -> None:
+    """What was being answered ends, is counted as left, and is no error."""
+
+    def left() -> float:
+        with urllib.request.urlopen(server.address + "/metrics") as response:  # noqa: S310
+            lines = response.read().decode().splitlines()
+        name = 'setpoint_http_requests_total{method="POST",route="/predict",status="499"}'
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    before, port = left(), int(server.address.rsplit(":", 1)[1])
+    slow = request(asks(inputs=[ROW] * 30_000))
+    for _ in range(8):
+        gone = socket.create_connection(("127.0.0.1", port), timeout=20)
+        gone.sendall(slow + request(asks(inputs=[ROW])))
+        time.sleep(0.02)
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # at once
+        gone.close()
+    until = time.monotonic() + 10
+    while left() == before and time.monotonic() < until:
+        time.sleep(0.2)
+    time.sleep(1)
+    assert left() > before
+    assert "Exception in ASGI application" not in server.log.read_text()
 
 
 def test_what_is_held_when_the_end_begins_closes_its_connection(tmp_path: Path) -> None:
