@@ -131,7 +131,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def be_idle(self) -> None:
         """An answer was sent that uvicorn knows nothing of: the connection may be idle for as long as after its own."""
-        self._is_idle, self._until = True, self.loop.time() + self.timeout_keep_alive
+        self._is_idle = True
+        self._wait_until(self.loop.time() + self.timeout_keep_alive)
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up, unless it was told to."""
@@ -145,9 +146,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _wait(self) -> None:
         if self._until is None:
-            self._until = self.loop.time() + self.head_s
-            if self._timer is None:
-                self._timer = self.loop.call_later(self._look_s, self._look)
+            self._wait_until(self.loop.time() + self.head_s)
+
+    def _wait_until(self, until: float) -> None:
+        self._until = until
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._look_s, self._look)
 
     def _look(self) -> None:
         """One timer serves many requests: to set and cancel one for each costs as much as the parser."""

@@ -97,6 +97,7 @@ class InPlaceProtocol(GuardedProtocol):
                 self._unset_keepalive_if_required()
                 scope = {**known.scope, "state": self.app_state.copy()}
                 if self._answer(known.found, scope, data[end:]):
+                    self._left = _MOST_NEW
                     return
                 self._begun = scope
         self._is_between = False
