@@ -35,6 +35,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._is_idle = False  # since an answer that uvicorn knows nothing of
         self._in_head, self._has_told, self._counted, self._came = False, False, 0, 0
+        self._began = 0  # heads in this read
         self._until: float | None = None  # what it waits for must come by then
         self._timer: TimerHandle | None = None  # goes off at that time or before
         self._look_s = max(0.1, min(self.head_s, self.timeout_keep_alive))  # the shortest that is waited for
@@ -53,7 +54,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Something came: it is a whole head, or the wait goes on."""
-        was_in_head = self._in_head
+        self._began = 0
         self._unset_keepalive_if_required()
         try:
             self._feed(data)
@@ -62,7 +63,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
         if self.transport.is_closing():
             return
-        if was_in_head and self._in_head:
+        if self._in_head and not self._began:
             self._came += len(data)  # of a field that has not ended, which the parser does not tell of yet
             if self._came > self.head_bytes:
                 self._refuse(*_LARGE, self.head_bytes)
@@ -99,6 +100,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._is_idle:
             self._is_idle, self._until = False, None
         self._in_head, self._counted, self._came = True, 0, 0
+        self._began += 1
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:

@@ -82,15 +82,14 @@ class InPlaceProtocol(GuardedProtocol):
         self._reads = 0  # of what is held
         self._soon: TimerHandle | None = None  # goes off when it was held for too long
         self._begun: Scope | None = None
-        self._began = 0  # requests in this read
         self._answered: _Known | None = None  # what was answered in this read
         self._known: dict[bytes, _Known] = {}
-        self._is_between, self._left = False, _MOST_NEW
+        self._is_inside, self._left = False, _MOST_NEW  # whether the parser is in a request, of which more is to come
 
     def data_received(self, data: bytes) -> None:
         """Something came: a request like one before, or what is to be read."""
-        self._began, self._answered = 0, None
-        if self._is_between:
+        self._answered, was_inside = None, self._is_inside
+        if self._known and not was_inside:
             end = data.find(_END) + len(_END)
             known = self._known.get(data[:end])
             if known is not None and len(data) == end + known.size and self._is_free():
@@ -100,9 +99,8 @@ class InPlaceProtocol(GuardedProtocol):
                     self._left = _MOST_NEW
                     return
                 self._begun = scope
-        self._is_between = False
         super().data_received(data)
-        if self._answered is not None and self._began == 1 and self._left > 0:
+        if self._answered is not None and self._began == 1 and not was_inside and self._left > 0:
             self._learn(self._answered, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -130,7 +128,7 @@ class InPlaceProtocol(GuardedProtocol):
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._began += 1
+        self._is_inside = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -141,7 +139,7 @@ class InPlaceProtocol(GuardedProtocol):
             self.scope["state"].update(begun["state"])
             return
         path, _, query = self.url.partition(b"?")
-        if self._is_plain() and b"%" not in path and b"#" not in query:
+        if self._is_plain() and b"%" not in path and b"#" not in self.url:
             told = {"method": self.parser.get_method().decode(), "path": path.decode("latin-1")}
             scope: Scope = {**self.scope, **told, "raw_path": path, "query_string": query}
             found = self.in_place.find(scope)
@@ -160,11 +158,12 @@ class InPlaceProtocol(GuardedProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._is_inside = False
         if self._held is not None:
             held = found, scope, pieces = self._held
             self._hold_no_more()
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if status := self._answer(found, scope, body):
+            if self._is_free() and (status := self._answer(found, scope, body)):
                 self._answered = _Known(found, scope, len(body), status)
                 return
             self._hand_over(held)
@@ -222,10 +221,7 @@ class InPlaceProtocol(GuardedProtocol):
     def _learn(self, answered: _Known, data: bytes) -> None:
         """Keeps what a head says, where one request and nothing else was read, and was not refused."""
         end = data.find(_END) + len(_END)
-        if len(data) != end + answered.size:
-            return
-        self._is_between = True
-        if end <= _KNOWN_BYTES and answered.status < 400:
+        if len(data) == end + answered.size and end <= _KNOWN_BYTES and answered.status < 400:
             self._left -= 1
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
