@@ -142,8 +142,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def be_idle(self) -> None:
         """An answer was sent that uvicorn knows nothing of: the connection may be idle for as long as after its own."""
-        self._is_idle, self._until = True, self.loop.time() + self.timeout_keep_alive
-        self._look_soon()
+        self._is_idle = True
+        self._wait_until(self.loop.time() + self.timeout_keep_alive)
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up, unless it was told to."""
@@ -157,10 +157,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _wait(self) -> None:
         if self._until is None:
-            self._until = self.loop.time() + self.head_s
-            self._look_soon()
+            self._wait_until(self.loop.time() + self.head_s)
 
-    def _look_soon(self) -> None:
+    def _wait_until(self, until: float) -> None:
+        self._until = until
         if self._timer is None:
             self._timer = self.loop.call_later(self._look_s, self._look)
 

@@ -94,9 +94,9 @@ class InPlaceProtocol(GuardedProtocol):
             known = self._known.get(data[:end])
             if known is not None and len(data) == end + known.size and self._is_free():
                 self._unset_keepalive_if_required()
-                self._left = _MOST_NEW
                 scope = {**known.scope, "state": self.app_state.copy()}
                 if self._answer(known.found, scope, data[end:]):
+                    self._left = _MOST_NEW
                     return
                 self._begun = scope
         super().data_received(data)

@@ -20,7 +20,7 @@ from service.errors import BadRequest, TooLarge
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
 from service.web.hot import HotCall, Reply
 from service.web.packed import NPY, POINT_HEADER, npy_reply, read_head, refuse_head, to_inputs, to_matrix
-from service.web.tensors import fit_inputs, read_inputs, read_json, read_numbers
+from service.web.tensors import fit_inputs, kind_of, read_inputs, read_json, read_numbers
 
 _ROWS = ("inputs", "features", "logits")
 _KEYS = {"model", "model_version", *_ROWS, "operating_point", "compare", "priority", "timeout_ms"}
@@ -214,11 +214,19 @@ def _timeout(call: Mapping[str, Any]) -> float | None:
 
 def _text(value: Any, field: str) -> str:
     if not isinstance(value, str):
-        raise BadRequest(f"{field} must be a text, {'it is missing' if value is None else 'got another type'}")
+        raise BadRequest(f"{field} must be a text, {'it is missing' if value is None else f'got {kind_of(value)}'}")
     return value
 
 
 def _texts(value: Any, field: str, wanted: str = "a list of names") -> list[str]:
     if not isinstance(value, list) or not set(map(type, value)) <= {str}:
-        raise BadRequest(f"{field} must be {wanted}, got something else")
+        raise BadRequest(f"{field} must be {wanted}, got {_what(value)}")
     return value
+
+
+def _what(value: Any) -> str:
+    """What stands where names should: of a list the first item that is none."""
+    if not isinstance(value, list):
+        return kind_of(value)
+    place = next(i for i, item in enumerate(value) if not isinstance(item, str))
+    return f"{kind_of(value[place])} in place {place}"

@@ -33,7 +33,7 @@ def read_json(body: bytes, what: str = "the body") -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise BadRequest(f"{what} must be a JSON object, got {_kind(value)}")
+        raise BadRequest(f"{what} must be a JSON object, got {kind_of(value)}")
     return value
 
 
@@ -47,7 +47,7 @@ def read_numbers(value: Any, name: str) -> list[Any]:
 def read_labels(value: Any, classes: Sequence[str]) -> Any:
     """Labels as indices where they are class names, else as they came. Raises: `UnknownLabel`, `WrongShape`."""
     if not isinstance(value, list):
-        raise WrongShape(f"labels: wanted 1 axis, a list of class names or indices, got {_kind(value)}")
+        raise WrongShape(f"labels: wanted 1 axis, a list of class names or indices, got {kind_of(value)}")
     types = _types(value)
     if str not in types:
         if not types <= {int, float, bool}:
@@ -77,7 +77,7 @@ def read_inputs(value: Any, ports: Sequence[Port]) -> dict[str, np.ndarray]:
                 f"inputs must have the names {', '.join(names)}; got {', '.join(map(str, value)) or 'none'}"
             )
     else:
-        raise BadRequest(f"inputs must be an object with the names {', '.join(names)}, got {_kind(value)}")
+        raise BadRequest(f"inputs must be an object with the names {', '.join(names)}, got {kind_of(value)}")
     return _even({port.name: _tensor(value[port.name], port) for port in ports})
 
 
@@ -130,7 +130,7 @@ def _fit(array: np.ndarray, port: Port) -> np.ndarray:
 def _tensor(value: Any, port: Port) -> np.ndarray:
     what = f"input '{port.name}'"
     if not isinstance(value, list):
-        raise WrongShape(f"{what}: wanted a list of rows, got {_kind(value)}")
+        raise WrongShape(f"{what}: wanted a list of rows, got {kind_of(value)}")
     if not value:
         raise NoRows(f"{what}: wanted at least one row")
     packed = _packed(value, port)
@@ -271,7 +271,7 @@ def _refuse(array: np.ndarray, what: str, wanted: str, fits: Any) -> None:
         if not fits(item):
             if isinstance(item, list):
                 raise _uneven(array.tolist(), what)
-            raise BadRequest(f"{what}{list(at)} must be {wanted}, got {_kind(item)}")
+            raise BadRequest(f"{what}{list(at)} must be {wanted}, got {kind_of(item)}")
 
 
 def _uneven(value: list[Any], what: str) -> WrongShape:
@@ -288,7 +288,7 @@ def _refuse_first(bad: np.ndarray, array: np.ndarray, what: str, wanted: str) ->
         raise BadRequest(f"{what}{list(at)} has {wanted}, got {array[at]}")
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """What a JSON value is, without its content."""
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
     return kinds.get(type(value), "a number")
