@@ -22,7 +22,7 @@ from service.connections import GuardedProtocol
 CLOSE = (b"connection", b"close")
 _END = b"\r\n\r\n"
 _MOST_KNOWN, _KNOWN_BYTES = 8, 1024  # heads of one connection, and of each
-_HELD_S, _HELD_READS, _HELD_BYTES = 0.1, 256, 2**24  # how long a request is held back, in how many reads, how large
+_HELD_S, _HELD_READS, _HELD_BYTES = 0.1, 256, 2**22  # how long a request is held back, in how many reads, how large
 _MOST_NEW = 64  # heads in a row that were not known: this client sends no head twice
 
 Scope = MutableMapping[str, Any]
