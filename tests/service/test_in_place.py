@@ -283,23 +283,6 @@ def test_an_idle_connection_is_let_go_of(connection: socket.socket) -> None:
     assert KEEP_ALIVE_S - 0.2 < time.monotonic() - began < KEEP_ALIVE_S + 1.5
 
 
-def test_so_is_one_whose_request_before_took_long(connection: socket.socket) -> None:
-    """Longer than it may be idle, so that nothing was waited for when it was looked at."""
-    body = asks(inputs=[ROW])
-    whole = request(body)
-    connection.sendall(whole[: -len(body)])
-    for byte in body[:-1]:
-        connection.sendall(bytes([byte]))
-        time.sleep((KEEP_ALIVE_S + 1.5) / len(body))
-    connection.sendall(body[-1:])
-    assert read(connection)[0].status == 200
-    connection.sendall(whole)
-    assert read(connection)[0].status == 200
-    began = time.monotonic()
-    assert connection.recv(1) == b""
-    assert KEEP_ALIVE_S - 0.2 < time.monotonic() - began < KEEP_ALIVE_S + 1.5
-
-
 def test_a_head_after_an_answer_has_its_own_time(connection: socket.socket) -> None:
     """Longer than a connection may be idle, and not without end."""
     connection.sendall(request(asks(inputs=[ROW])))
