@@ -17,7 +17,7 @@ from jaxtyping import Float
 from calibrate.errors import SetpointError
 from calibrate.io.model import Port
 
-QUICK_S = 1.5e-4  # about what it takes to hand work to a thread and get it back
+QUICK_S = 3e-4  # about what it costs to hand work to a thread and get it back
 _LENGTH = 64  # of axes that the file leaves free
 _MOST_NUMBERS = 2**24
 _TOLERANCE = 1e-3  # kernels differ with the number of rows, in the last digits of float32
