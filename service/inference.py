@@ -18,11 +18,7 @@ from numpy.typing import ArrayLike
 from calibrate.errors import WrongShape
 from calibrate.io.model import Head
 from calibrate.logits import head_logits, to_array, to_columns
-from calibrate.operating_point import (
-    FEW_ROWS,
-    FewJudged,
-    Judged,
-)
+from calibrate.operating_point import FEW_ROWS, FewJudged, Judged
 from service.domain import Model, ModelVersion, PointRecord, Together
 from service.errors import BadRequest
 from service.ports import Ran, Runner

@@ -89,12 +89,7 @@ class Batcher:
     def run_now(self, version: ModelVersion, session: Session, inputs: Mapping[str, np.ndarray]) -> Logits | None:
         """The logits of the rows where that is quicker than asking a thread for them, else None. Raises: as `run`."""
         rows = len(next(iter(inputs.values())))
-        if rows > session.quick_rows:
-            return None
-        started = time.perf_counter()
-        logits = session.run(inputs)
-        self._ran(version.model, version.version, rows, time.perf_counter() - started)
-        return logits
+        return self._run(version, session, inputs, rows) if rows <= session.quick_rows else None
 
     async def run(
         self,

@@ -24,16 +24,15 @@ class Deadlines:
     def __init__(self, run_s: float) -> None:
         self.run_s = run_s
         self._runs: dict[int, tuple[float, Endable]] = {}
-        self._any, self._is_watching = threading.Event(), False
+        self._any = threading.Event()
         self._watcher: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def begin(self, options: Endable) -> None:
         """From now on: sets `terminate` of the options if they are not at their `end` in time."""
         self._runs[id(options)] = (time.monotonic() + self.run_s, options)
-        if not self._is_watching:
+        if not self._any.is_set():
             self._start()
-            self._is_watching = True
             self._any.set()
 
     def end(self, options: Endable) -> bool:
@@ -65,7 +64,5 @@ class Deadlines:
                     options.terminate = True
             if not self._runs:
                 self._any.clear()
-                self._is_watching = False
                 if self._runs:  # one began in between, and took itself for watched
-                    self._is_watching = True
                     self._any.set()

@@ -53,7 +53,6 @@ class OnnxSession:
         self._output = [output]
         self._kind = kind
         self._session = open_one()
-        self._run = _plain_run(self._session)
         self._bound = BoundRuns(self._session, output, _device(self._session)) if bound else None
         self._reopening = threading.Lock()
         self._warmth: Warmth | None = None
@@ -96,7 +95,7 @@ class OnnxSession:
         self._deadlines.begin(options)
         try:
             if bound is None or any(array.dtype.kind == "O" for array in inputs.values()):
-                (made,) = self._run(self._output, inputs, options)
+                (made,) = _plain(session).run(self._output, inputs, options)
             else:
                 made = bound.run(inputs, options, padded=self.is_batchable)
         except Exception as error:  # the runtime's errors share no base of their own
@@ -134,7 +133,6 @@ class OnnxSession:
                 self._bound.clear()
                 session = self._open()
                 self._session, self._bound = session, BoundRuns(session, self._output[0], _device(session))
-                self._run = _plain_run(session)
 
     def _note(self, rows: int, taken_s: float, is_suspect: bool) -> None:
         """Keeps count of runs that should have been quick: what takes long on some rows does not run in place.
@@ -214,11 +212,11 @@ class OnnxEngine:
         return session
 
 
-def _plain_run(session: ort.InferenceSession) -> Callable[..., Any]:
-    """The run itself, past a wrapper that looks for inputs and devices which are never given here, and takes a third of
-    the time of a small model; the wrapper's where a release keeps it elsewhere.
+def _plain(session: ort.InferenceSession) -> Any:
+    """The session itself, without a wrapper that looks for inputs and devices which are never given here, and takes a
+    third of the time of a small model's run; the wrapper where a release keeps what is in it elsewhere.
     """
-    return getattr(session, "_sess", session).run  # type: ignore[no-any-return]
+    return getattr(session, "_sess", session)
 
 
 def _new_options() -> ort.RunOptions:

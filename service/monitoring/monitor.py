@@ -17,8 +17,8 @@ LogRequests = Literal["all", "most", "errors"]
 
 
 class Call:
-    """One request as it is told of: what is known when it ends. `route` is the template, set ahead of the framework
-    or taken from it; `problem` the type of the problem that it was answered with.
+    """One request as it is told of: what is known when it ends. `route` is the template of its address, told
+    once the caller was let in; `problem` the type of the problem that it was answered with.
     """
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Monitor:
     def end(self, call: Call, scope: Any) -> None:
         """The request was answered, or its connection is gone (status 0)."""
         seconds = time.perf_counter() - call.began
-        verb, route = scope["method"], call.route or getattr(scope.get("route"), "path", OTHER)
+        verb, route = scope["method"], call.route or OTHER
         status = call.status or 499
         metrics = self.metrics
         metrics.in_flight -= 1

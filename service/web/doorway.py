@@ -102,7 +102,8 @@ class Doorway:
     def answer(self, addressed: Addressed, scope: Message, body: bytes) -> Said | None:
         """What is said to a whole request, of an ASGI scope, where nothing has to be waited for.
 
-        None where it must: it is answered by calling this with its state, and then goes on where it stopped.
+        None where it must: what was begun is in the scope's state then, and the application that is called with that
+        state goes on where it stopped.
         """
         handler, headers, asking, given_id = addressed
         call = self._open(scope, given_id)

@@ -3,9 +3,9 @@ handler gets bytes and gives bytes.
 
 Decided here: a row of a small model is decided in a few tens of microseconds, and the framework's own middleware,
 request and response take several times that, and so does a task of the event loop. A handler of a hot route knows none
-of them. It begins where the request was read (`begin`), and what waits for nothing is through there; where it has to
-wait, it asks for a task and goes on in that. The same function also stands in the framework's table, so that the route
-is described there, and other verbs on it are refused there.
+of them. It begins where the request was read (`Doorway.answer`), and what waits for nothing is through there; where it
+has to wait, it asks for a task and goes on in that. The same function also stands in the framework's table, so that the
+route is described there, and other verbs on it are refused there.
 """
 
 import asyncio

@@ -68,8 +68,7 @@ async def predict(call: HotCall) -> Reply:
     logits = find_logits_now(*given)
     if logits is None:
         until = None if ask.timeout_ms is None else came + ask.timeout_ms / 1000
-        work = find_logits(*given, call.in_thread, priority=ask.priority, until=until)
-        logits = await call.wait_for(work)
+        logits = await call.wait_for(find_logits(*given, in_thread, priority=ask.priority, until=until))
     told.rows = len(logits)
     is_short = logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS
     told.step("decide")
