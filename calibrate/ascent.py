@@ -73,7 +73,7 @@ class Sample:
             return None
         w = np.ones(self.labels.size) if self.weights is None else self.weights
         if self.groups is None:
-            return np.bincount(self.labels, w**2, self.k)
+            return np.bincount(self.labels, w**2, self.k).astype(np.float64)
         _, members = np.unique(self.groups * self.k + self.labels, return_inverse=True)
         together = np.bincount(members, w)
         of_class = np.zeros(together.size, dtype=np.intp)

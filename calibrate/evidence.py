@@ -1,8 +1,13 @@
-"""Evidence: what a point achieves on rows that did not fit it, beside what the plain model achieves on the same rows.
+"""Evidence: what this very point achieves, beside what the plain model achieves on the same rows.
 
-Cross-fitting splits the rows within each class, fits without one part at a time and scores that part; all parts
-together are one confusion matrix. It scores the procedure: the point itself was fitted on all rows. Rows of one group
-are in one part, and count as one row of which the others are copies.
+On rows that did not fit the point its decisions are counted as they are (`held_out`). On the fitting rows they are
+corrected for optimism, with points that were fitted without a part of the rows (`optimism_corrected`, see
+`calibrate.optimism`). Where no such points can be fitted, because a class has one row or a promise needs all of them,
+the simultaneous bands at the chosen cut stand in: they hold wherever the cut was chosen (`simultaneous`; two classes).
+
+What the procedure that chose the point gives is kept apart (`procedure`, of the kind `cross_fitted`): each row decided
+by a point that was fitted without the row's part, all parts together one confusion matrix. The parts are dealt out
+within each class; rows of one group are in one part, and count as one row of which the others are copies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +21,9 @@ from calibrate.counts import confusion_matrix
 from calibrate.errors import Infeasible, MissingClass, UndefinedMetric
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods import Fitted, Task
-from calibrate.methods.crossing import decided_without
 from calibrate.metrics import Metric
 from calibrate.operating_point import OperatingPoint
+from calibrate.optimism import Corrections
 from calibrate.paired import Paired, measure_gain
 from calibrate.uncertainty import Interval, Kind, Table, measure, rows_per_weight
 
@@ -28,31 +33,46 @@ _MORE_FOLDS = (FOLDS, 10, 25, 100)
 
 @dataclass(frozen=True)
 class Evidence:
-    """Intervals by metric name for the point and for argmax on the same rows, and how much better the point is (above 0
-    is better); why there are none, if so. `paired` is what they were measured on, `metrics` what was measured.
+    """Intervals by metric name, and why there are none, if so.
+
+    `point` is about the point, `argmax` about the plain model on the same rows, `gain` how much better the point is
+    (above 0 is better), `procedure` what the procedure that chose the point gives (empty on held-out rows). `paired`
+    and `procedure_rows` are the decisions that they were measured on, `metrics` what was measured, `kind` that of
+    `point` and `gain`.
     """
 
     point: Mapping[str, Interval] = field(default_factory=dict)
     argmax: Mapping[str, Interval] = field(default_factory=dict)
     gain: Mapping[str, Interval] = field(default_factory=dict)
+    procedure: Mapping[str, Interval] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     kind: Kind = "held_out"
     metrics: tuple[Metric, ...] = ()
     paired: Paired | None = None
+    procedure_rows: Paired | None = None
 
     def at_prevalence(self, shares: Float64[np.ndarray, "k"], rng: np.random.Generator | None = None) -> "Evidence":
-        """The same decisions where the classes are as frequent as `shares` (k,) says, without the rows. What survives
-        a change of prevalence stays as it is.
+        """Return the same decisions where the classes are as frequent as `shares` (k,) says, without the rows. What
+        survives a change of prevalence stays as it is.
         """
         if self.paired is None:
             return self
-        anew = measured(self.paired.at_prevalence(shares), self.kind, self.metrics, rng)
+        moved = measured(self.paired.at_prevalence(shares), self.kind, self.metrics, rng)
+        procedure = {}
+        if self.procedure_rows is not None:
+            procedure = measure_procedure(self.procedure_rows.at_prevalence(shares), self.metrics, rng)
         kept = {metric.name for metric in self.metrics if metric.survives}
+
+        def mix(before: Mapping[str, Interval], after: Mapping[str, Interval]) -> dict[str, Interval]:
+            return {name: before[name] if name in kept else interval for name, interval in after.items()}
+
         return replace(
-            anew,
-            point={name: self.point[name] if name in kept else found for name, found in anew.point.items()},
-            argmax={name: self.argmax[name] if name in kept else found for name, found in anew.argmax.items()},
-            gain={name: self.gain[name] if name in kept else found for name, found in anew.gain.items()},
+            moved,
+            point=mix(self.point, moved.point),
+            argmax=mix(self.argmax, moved.argmax),
+            gain=mix(self.gain, moved.gain),
+            procedure=mix(self.procedure, procedure),
+            procedure_rows=self.procedure_rows,
             warnings=self.warnings,
         )
 
@@ -65,12 +85,19 @@ def held_out(
     sample: Sample,
     metrics: Sequence[Metric],
     rng: np.random.Generator | None = None,
+    *,
+    fixed: bool = False,
 ) -> Evidence:
-    """Evidence on rows that did not fit the point; the caller answers for that."""
-    return _compare(point.decide(sample.logits), "held_out", point.classes, sample, metrics, rng)
+    """Return the evidence on rows that did not fit the point; the caller answers for that.
+
+    `fixed` says that the rows are weighted to a known prevalence.
+    """
+    plain = OperatingPoint.argmax(point.classes).decide(sample.logits)
+    paired = Paired.of(plain, point.decide(sample.logits), sample)
+    return measured(replace(paired, fixed=fixed), "held_out", metrics, rng, same=_is_argmax(point))
 
 
-def cross_fitted(
+def of_fit(
     task: Task,
     fitted: Fitted,
     fit: Callable[[Task], Fitted],
@@ -78,31 +105,74 @@ def cross_fitted(
     *,
     rng: np.random.Generator | None = None,
 ) -> Evidence:
-    """Evidence on the fitting rows, each decided by a point that was fitted without it.
+    """Return the evidence about a point on its own fitting rows.
 
-    A point on which the rows had no say is scored as it is, held out.
+    A point for which the labels of the rows were not used is scored as it is, held out.
     """
+    fixed = task.prevalence is not None
     if not fitted.rows_had_a_say:
-        return held_out(fitted.point, task.sample, metrics, rng)
+        return held_out(fitted.point, task.sample, metrics, rng, fixed=fixed)
     rng = np.random.default_rng(0) if rng is None else rng
+    plain = OperatingPoint.argmax(task.classes).decide(task.logits)
+    point = fitted.point.decide(task.logits)
+    try:
+        folds, points = _points_of_folds(task, fit, rng)
+    except (Infeasible, UndefinedMetric, MissingClass) as error:
+        if len(task.classes) > 2:
+            return Evidence(warnings=(f"no evidence: {error}",))
+        paired = replace(Paired.of(plain, point, task.sample), fixed=fixed)
+        banded = measured(paired, "simultaneous", metrics, rng)
+        return replace(banded, warnings=(f"evidence from simultaneous bands, which are wider: {error}",))
+    by_fold = [each.decide(task.logits) for each in points]
+    corrected = Corrections.of(plain, point, folds, by_fold, task.sample).paired()
+    own = np.choose(folds, by_fold) if len(by_fold) <= 32 else np.stack(by_fold)[folds, np.arange(folds.size)]
+    procedure_rows = replace(Paired.of(plain, own, task.sample), fixed=fixed)
+    evidence = measured(
+        replace(corrected, fixed=fixed), "optimism_corrected", metrics, rng, same=_is_argmax(fitted.point)
+    )
+    procedure = measure_procedure(procedure_rows, metrics, rng)
+    return replace(evidence, procedure=procedure, procedure_rows=procedure_rows)
+
+
+def _points_of_folds(
+    task: Task, fit: Callable[[Task], Fitted], rng: np.random.Generator
+) -> tuple[Int[np.ndarray, "n"], list[OperatingPoint]]:
+    """The fold of each row, and a point that was fitted without each fold.
+
+    Raises: `MissingClass`, `UndefinedMetric`, `Infeasible`, each saying that a part of the rows was left out.
+    """
     parts = parts_of_each_class(task.labels, task.groups, len(task.classes))
     if parts.min() < 2:
         name, unit = task.classes[int(parts.argmin())], "row" if task.groups is None else "group"
-        return Evidence(warnings=(f"no evidence: class '{name}' has 1 {unit}, so none is left to score the point on",))
+        raise MissingClass(f"class '{name}' has 1 {unit}, so none is left to score the point on")
     # What a promise needs may not be there without a fifth of the rows, but without a tenth.
     tries = _MORE_FOLDS if task.objective.certified else (FOLDS,)
-    why: Exception | None = None
+    why: Infeasible | None = None
     for number in dict.fromkeys(min(each, int(parts.min())) for each in tries):
         folds = stratified_folds(task.labels, number, rng, task.groups)
         try:
-            decided = decided_without(task, folds, fit)
-        except (UndefinedMetric, MissingClass) as error:
-            return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",))
+            return folds, [_without(task, folds, fold, fit) for fold in range(int(folds.max()) + 1)]
+        except UndefinedMetric as error:
+            raise UndefinedMetric(f"without one part of the rows, {error}") from None
+        except MissingClass as error:
+            raise MissingClass(f"without one part of the rows, {error}") from None
         except Infeasible as error:
             why = error
-        else:
-            return _compare(decided, "cross_fitted", task.classes, task.sample, metrics, rng)
-    return Evidence(warnings=(f"no evidence: without one part of the rows, {why}",))
+    raise Infeasible(f"without one part of the rows, {why}", () if why is None else why.nearest)
+
+
+def _without(task: Task, folds: Int[np.ndarray, "n"], fold: int, fit: Callable[[Task], Fitted]) -> OperatingPoint:
+    """The point of the rows outside a fold. Raises: what the fit raises, `MissingClass` where a class has none."""
+    rows = np.flatnonzero(folds != fold)
+    left = np.bincount(task.labels[rows], minlength=len(task.classes))
+    if not left.all():
+        raise MissingClass(f"class '{task.classes[int(left.argmin())]}' has no rows")
+    return fit(task.with_rows(rows)).point
+
+
+def _is_argmax(point: OperatingPoint) -> bool:
+    """Whether a point is the plain model's own rule."""
+    return point == OperatingPoint.argmax(point.classes)
 
 
 def table_of(decided: Int[np.ndarray, "n"], sample: Sample) -> Table:
@@ -123,24 +193,33 @@ def table_of(decided: Int[np.ndarray, "n"], sample: Sample) -> Table:
     )
 
 
-def _compare(
-    decided: Int[np.ndarray, "n"],
+def measured(
+    paired: Paired,
     kind: Kind,
-    classes: tuple[str, ...],
-    sample: Sample,
     metrics: Sequence[Metric],
     rng: np.random.Generator | None,
+    *,
+    same: bool = False,
 ) -> Evidence:
-    plain = OperatingPoint.argmax(classes).decide(sample.logits)
-    return measured(Paired.of(plain, decided, sample), kind, metrics, rng)
+    """Return both decisions on the same rows, measured, and the difference between them.
 
-
-def measured(paired: Paired, kind: Kind, metrics: Sequence[Metric], rng: np.random.Generator | None) -> Evidence:
-    """Both decisions on the same rows, measured, and what is between them."""
+    `same` says that the point is the plain model's own rule: it gains nothing, and that is certain.
+    """
     # Without a generator each draws alike, so that equal decisions have equal intervals.
     point, argmax = (
         measure(paired.table(which), metrics, of, np.random.default_rng(0) if rng is None else rng)
         for which, of in (("point", kind), ("plain", "held_out"))
     )
-    gain = measure_gain(paired, metrics, kind, np.random.default_rng(0) if rng is None else rng)
+    gain = {}
+    if kind != "simultaneous":  # bands are about one point, not about the difference of two
+        gain = measure_gain(paired, metrics, kind, np.random.default_rng(0) if rng is None else rng)
+    if same:
+        gain = {name: replace(each, value=0.0, low=0.0, high=0.0) for name, each in gain.items()}
     return Evidence(point, argmax, gain, kind=kind, metrics=tuple(metrics), paired=paired)
+
+
+def measure_procedure(
+    paired: Paired, metrics: Sequence[Metric], rng: np.random.Generator | None
+) -> dict[str, Interval]:
+    """Return what the procedure gives: the cross-fitted decisions, measured."""
+    return measure(paired.table("point"), metrics, "cross_fitted", np.random.default_rng(0) if rng is None else rng)

@@ -1,7 +1,8 @@
 """`fit`: from a cache and a metric to an operating point with its evidence.
 
-Decided here: the rows that fitted a point never score it. Evidence is cross-fitted unless other rows are given for it,
-or the method did not look at the rows at all (a prior threshold); then they are held-out rows as they stand.
+Decided here: the evidence is about the point that is signed. It comes from other rows where some are given for it, or
+where the method did not use the labels at all (a prior threshold); else from the fitting rows, corrected for optimism.
+What the procedure gives, cross-fitted, is a field of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike
 from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
 from calibrate.errors import BadCache, UnknownMethod
-from calibrate.evidence import NO_EVIDENCE, Evidence, cross_fitted, held_out, table_of
+from calibrate.evidence import NO_EVIDENCE, Evidence, held_out, of_fit, table_of
 from calibrate.map_choice import check_calibration, harm
 from calibrate.maps import MAPS
 from calibrate.methods import METHODS, Fitted, Task, after_map, find_method
@@ -71,7 +72,7 @@ def fit(
     "committee", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits` belong to
     bias adjustment, `tau` to logit adjustment and tau-normalisation. `calibration` names a calibration map that the
     method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains most.
-    `evidence` is True for cross-fitted evidence, a cache for evidence on those held-out rows, False for none. `rng`
+    `evidence` is True for that of the fitting rows, a cache for that of those held-out rows, False for none. `rng`
     draws folds and intervals; without one the draw is the same every time. `progress` is called with the name of each
     step as it begins: "fitting", "evidence", "scores".
 
@@ -145,7 +146,9 @@ def fit(
     if isinstance(evidence, FeatureCache):
         _same_model(evidence, cache, "evidence")
         if evidence.digest == cache.digest:
-            raise BadCache("the evidence rows are the fitting rows; pass other rows, or True for cross-fitting")
+            raise BadCache(
+                "the evidence rows are the fitting rows; pass other rows, or True for evidence from the fitting rows"
+            )
     tell = progress or (lambda _: None)
     tell("fitting")
     fitted = fit_task(task)
@@ -157,9 +160,9 @@ def fit(
         shown = evidence
         others = evidence if shares is None else at_prevalence(evidence, shares)
         tested = sample_of(others, objective.metrics, objective.cost_matrix)
-        found = held_out(fitted.point, tested, list(metrics.values()), rng)
+        found = held_out(fitted.point, tested, list(metrics.values()), rng, fixed=shares is not None)
     elif evidence:
-        found = cross_fitted(task, fitted, fit_task, list(metrics.values()), rng=rng)
+        found = of_fit(task, fitted, fit_task, list(metrics.values()), rng=rng)
     tell("scores")
     return FitResult(
         point=fitted.point,
@@ -173,6 +176,7 @@ def fit(
         evidence=found.point,
         before=found.argmax,
         gain=found.gain,
+        procedure=found.procedure,
         prevalence=shares,
         survives=tuple(name for name, each in metrics.items() if each.survives),
         correction=correction,

@@ -92,7 +92,8 @@ class Metric:
     """A metric ready to use: a value for each set of counts, NaN where undefined.
 
     `positive` is the class that a binary sweep treats as positive, `rate` what makes it a share of rows if it is one,
-    `sums` its form for class sweeps if it has one; the rest is as in `Definition`.
+    `sums` its form for class sweeps if it has one. `of_class` is the class of a metric of one class against the rest,
+    `each_class` the metrics of all classes where it is the worst of them. The rest is as in `Definition`.
     """
 
     name: str
@@ -108,6 +109,8 @@ class Metric:
     sums: Sums | None = None
     survives: bool = False
     reads: Literal["rows", "amounts", "cost"] = "rows"
+    of_class: int | None = None
+    each_class: "tuple[Metric, ...]" = ()
 
     def gain(self, counts: Counts) -> Values:
         """The value, turned so that larger is better."""
@@ -329,7 +332,7 @@ def of_one_class(definition: Definition, name: str, arguments: Mapping[str, floa
     rate = definition.rate and _class_ratio(definition.rate, index)
     sums = Sums(_defined(value), _unless_undefined, share)
     found = _metric(definition, name, arguments, lambda c: value(c.cells_at(index)), index, rate, sums, True)
-    return replace(found, survives=definition.survives_in(k))
+    return replace(found, survives=definition.survives_in(k), of_class=index)
 
 
 def over_classes(
@@ -347,7 +350,8 @@ def over_classes(
     if form == "worst":
         pick = np.min if definition.larger_is_better else np.max
         found = _metric(definition, name, arguments, lambda c: np.asarray(pick(value(c.cells), axis=-1)), positive)
-        return replace(found, survives=survives)
+        each = tuple(of_one_class(definition, f"{name}[{i}]", arguments, i, k) for i in range(k))
+        return replace(found, survives=survives, each_class=each)
     if form == "micro":
         sums = Sums(lambda c: (c.tp, c.fp, c.fn, c.tn), lambda *cells: value(Cells(*cells)))
     elif form == "weighted":

@@ -1,8 +1,13 @@
 """The plain model and a point on the same rows: what is different between them, and both at another prevalence.
 
 The two decide most rows alike, so the difference of their metrics is known much better than either: it is drawn from
-the table of label x plain decision x point decision, whose cells are few however many rows there are. The table is also
-all that evidence at another prevalence needs: the rows of each class are counted for more or for less.
+the table of label x plain decision x point decision, whose cells are few however many rows there are. The doubt that
+each class gets (`calibrate.draws`) lies on the rows that only one of the two decides rightly: on those of the plain
+model for the lower bound, of the point for the upper one. Doubt that both share would cancel, and a gain on five
+positives would seem certain.
+
+The table is also all that evidence at another prevalence needs: the rows of each class are counted for more or for
+less.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +18,10 @@ from jaxtyping import Float64, Int
 
 from calibrate.ascent import Sample
 from calibrate.counts import Counts
+from calibrate.draws import class_totals, corners, doubt_rows, wrong_costs
 from calibrate.errors import MissingClass
 from calibrate.metrics import Metric
-from calibrate.uncertainty import Interval, Kind, Table, interval_of, rows_per_weight
+from calibrate.uncertainty import Interval, Kind, Table, bounds_of, rows_per_weight
 
 _DRAWS = 1000
 _MOST_DRAWN = 5_000_000
@@ -28,7 +34,7 @@ class Paired:
 
     `squares` (k,) is the sum of the squared weights of each class's rows, None without weights. Amounts are summed over
     each label and whether each of the two decisions is the class `positive`: `amounts` and `amount_squares`
-    (k, 2, 2), plain first.
+    (k, 2, 2), plain first. `information` and `fixed` are as in `uncertainty.Table`.
     """
 
     k: int
@@ -41,6 +47,8 @@ class Paired:
     positive: int = 1
     amounts: Float64[np.ndarray, "k 2 2"] | None = None
     amount_squares: Float64[np.ndarray, "k 2 2"] | None = None
+    information: Float64[np.ndarray, "k"] | None = None
+    fixed: bool = False
 
     @classmethod
     def of(cls, plain: Int[np.ndarray, "n"], point: Int[np.ndarray, "n"], sample: Sample) -> "Paired":
@@ -102,7 +110,7 @@ class Paired:
                 _towards(table.sum(axis=other), self.positive) for table in (self.amounts, self.amount_squares)
             )
         worth = None if self.squares is None else rows_per_weight(self.actual, self.squares)
-        return Table(confusion, worth, self.cost_matrix, self.positive, amounts, squares)
+        return Table(confusion, worth, self.cost_matrix, self.positive, amounts, squares, self.information, self.fixed)
 
     def at_prevalence(self, shares: Float64[np.ndarray, "k"]) -> "Paired":
         """The same rows where the classes are as frequent as `shares` (k,) says, the number of all rows kept."""
@@ -116,41 +124,70 @@ class Paired:
             squares=squares * times**2,
             amounts=None if self.amounts is None else self.amounts * by_class,
             amount_squares=None if self.amount_squares is None else self.amount_squares * by_class**2,
+            fixed=True,
         )
 
-    def draw(self, draws: int, rng: np.random.Generator) -> tuple[Counts, Counts]:
-        """Counts (draws, k) of the plain model and of the point that might as well have been seen together.
-
-        As in `uncertainty`, a row's worth of doubt is added to each class: what no row did shares its part evenly.
+    def draw(self, draws: int, rng: np.random.Generator) -> list[tuple[Counts, Counts]]:
+        """Draw counts (draws, k) of the plain model and of the point that these rows leave possible together, for each
+        place of the doubt: 0 where the plain model alone is right, 1 where the point alone is.
         """
         k, actual = self.k, self.actual
-        worth = np.ones(k) if self.squares is None else rows_per_weight(actual, self.squares)
-        seen = np.bincount(self.label, minlength=k)
-        cells = rng.standard_gamma(self.weight * worth[self.label] + 1 / k**2, size=(draws, self.weight.size))
-        rest = rng.standard_gamma(np.maximum(1 - seen / k**2, 1e-300), size=(draws, k))
-        totals = rest.copy()
-        np.add.at(totals.T, self.label, cells.T)
-        scale = np.divide(actual, totals, out=np.zeros_like(totals), where=totals > 0)
-        cells, rest = cells * scale[:, self.label], rest * scale / k
-        both = []
-        for decided, other in ((self.plain, 2), (self.point, 1)):
-            hits, predicted = rest.copy(), np.broadcast_to(rest.sum(axis=1, keepdims=True), rest.shape).copy()
-            np.add.at(predicted.T, decided, cells.T)
-            hit = decided == self.label
-            np.add.at(hits.T, self.label[hit], cells.T[hit])
-            cost = None
-            if self.cost_matrix is not None:
-                cost = cells @ self.cost_matrix[decided, self.label] + rest @ self.cost_matrix.sum(axis=0)
-            both.append((Counts(hits, predicted, actual, cost), other))
-        if self.amounts is None or self.amount_squares is None:
-            return both[0][0], both[1][0]
-        drawn = _draw_amounts(self.amounts, self.amount_squares, draws, rng)
-        table = self.table("plain")
-        plain, point = (
-            replace(counts, amounts=table.amount_counts(_towards(drawn.sum(axis=1 + other), self.positive)))
-            for counts, other in both
+        worth = self.table("plain").effective
+        cells = rng.standard_gamma(self.weight * worth[self.label], size=(draws, self.weight.size))
+        doubt = rng.standard_gamma(doubt_rows(k), size=(draws, k)) * (actual > 0)
+        sums = doubt.copy()
+        np.add.at(sums.T, self.label, cells.T)
+        totals = np.stack(
+            [class_totals(actual[c], worth[c], draws, rng, self.fixed or bool(actual[c] == 0)) for c in range(k)],
+            axis=1,
         )
-        return plain, point
+        totals *= actual.sum() / totals.sum(axis=1, keepdims=True)
+        scale = np.divide(totals, sums, out=np.zeros_like(sums), where=sums > 0)
+        cells, doubt = cells * scale[:, self.label], doubt * scale
+        seen = [self._decided(cells, totals, decided) for decided in (self.plain, self.point)]
+        drawn = []
+        for towards in corners(k):
+            plain, point = (
+                self._doubted(counts, doubt * right) for counts, right in zip(seen, (1 - towards, towards), strict=True)
+            )
+            drawn.append((self._wrongly(plain, doubt * towards), self._wrongly(point, doubt * (1 - towards))))
+        if self.amounts is None or self.amount_squares is None:
+            return drawn
+        amounts = _draw_amounts(self.amounts, self.amount_squares, draws, rng)
+        table = self.table("plain")
+        of_plain, of_point = (
+            table.amount_counts(_towards(amounts.sum(axis=1 + other), self.positive)) for other in (2, 1)
+        )
+        return [(replace(plain, amounts=of_plain), replace(point, amounts=of_point)) for plain, point in drawn]
+
+    def _decided(
+        self,
+        cells: Float64[np.ndarray, "draws m"],
+        totals: Float64[np.ndarray, "draws k"],
+        decided: Int[np.ndarray, "m"],
+    ) -> Counts:
+        """The counts of the drawn cells alone under one of the two decisions."""
+        hits, predicted = np.zeros_like(totals), np.zeros_like(totals)
+        np.add.at(predicted.T, decided, cells.T)
+        hit = decided == self.label
+        np.add.at(hits.T, self.label[hit], cells.T[hit])
+        cost = None if self.cost_matrix is None else cells @ self.cost_matrix[decided, self.label]
+        return Counts(hits, predicted, totals, cost)
+
+    def _doubted(self, counts: Counts, right: Float64[np.ndarray, "draws k"]) -> Counts:
+        """The counts with weight of each class added that is decided rightly."""
+        cost = counts.cost
+        if cost is not None and self.cost_matrix is not None:
+            cost = cost + right @ np.diagonal(self.cost_matrix)
+        return replace(counts, hits=counts.hits + right, predicted=counts.predicted + right, cost=cost)
+
+    def _wrongly(self, counts: Counts, wrong: Float64[np.ndarray, "draws k"]) -> Counts:
+        """The counts with weight of each class added that is decided as some other class, evenly."""
+        cost = counts.cost
+        if cost is not None and self.cost_matrix is not None:
+            cost = cost + wrong @ wrong_costs(self.cost_matrix)
+        spread = (wrong.sum(axis=1, keepdims=True) - wrong) / (self.k - 1)
+        return replace(counts, predicted=counts.predicted + spread, cost=cost)
 
 
 def _summed(
@@ -175,19 +212,20 @@ def class_factors(actual: Float64[np.ndarray, "k"], shares: Float64[np.ndarray, 
 def measure_gain(
     paired: Paired, metrics: Iterable[Metric], kind: Kind, rng: np.random.Generator, confidence: float = 0.95
 ) -> dict[str, Interval]:
-    """How much better the point is than the plain model on the same rows, by metric: above 0 is better, also where the
-    metric is minimised.
+    """Return how much better the point is than the plain model on the same rows, by metric: above 0 is better, also
+    where the metric is minimised.
     """
     plain, point = paired.table("plain").counts, paired.table("point").counts
     draws = int(np.clip(_MOST_DRAWN // paired.weight.size, 200, _DRAWS))
-    plain_drawn, point_drawn = paired.draw(draws, rng)
+    drawn = paired.draw(draws, rng)
     rows = round(float(paired.actual @ paired.table("plain").worth))
-    found = {}
+    tail = (1 - confidence) / 2
+    measured = {}
     for metric in metrics:
         value = float(metric.gain(point) - metric.gain(plain))
-        low, high = interval_of(value, metric.gain(point_drawn) - metric.gain(plain_drawn), confidence)
-        found[metric.name] = Interval(value, low, high, confidence, rows, kind)
-    return found
+        differences = [metric.gain(ours) - metric.gain(theirs) for theirs, ours in drawn]
+        measured[metric.name] = Interval(value, *bounds_of(value, differences, tail, tail), confidence, rows, kind)
+    return measured
 
 
 def _towards(by_label: Float64[np.ndarray, "*draws k 2"], positive: int) -> Float64[np.ndarray, "*draws 2 2"]:

@@ -25,9 +25,10 @@ from calibrate.uncertainty import Interval
 class FitResult:
     """An operating point and what can be said of it.
 
-    `evidence` holds an interval per metric on rows that did not fit the point; `before` the same for the plain model
-    (argmax) on the same rows, `gain` how much better the point is there (above 0 is better), the rows being paired. All
-    are pointwise, and those of the `prevalence` (k,) where one was given, else of the class frequencies of the rows;
+    `evidence` holds an interval per metric about this very point; `before` the same for the plain model (argmax) on the
+    same rows, `gain` how much better the point is there (above 0 is better), the rows being paired; `procedure` what
+    the procedure that chose the point gives, cross-fitted. All are pointwise, and those of the `prevalence` (k,) where
+    one was given, else of the class frequencies of the rows;
     what is promised of the metrics in `survives` holds at any. `correction` is what the point corrects of the model's
     training, `found` the decisions that the evidence rests on. `model_scores` are what no point changes: ROC AUC,
     average precision, log loss and Brier score of the model on the fitting rows, at the prevalence. `guarantees` are
@@ -58,6 +59,7 @@ class FitResult:
     data_digest: str
     rounding_rows: int = 0
     gain: Mapping[str, Interval] = field(default_factory=dict)
+    procedure: Mapping[str, Interval] = field(default_factory=dict)
     prevalence: Float64[np.ndarray, "k"] | None = None
     survives: tuple[str, ...] = ()
     correction: Correction | None = None
@@ -98,6 +100,7 @@ class FitResult:
             evidence=found.point,
             before=found.argmax,
             gain=found.gain,
+            procedure=found.procedure,
             found=found,
             prevalence=shares,
             guarantees=kept,
@@ -147,6 +150,7 @@ class FitResult:
             "evidence": {name: interval.to_dict() for name, interval in self.evidence.items()},
             "before": {name: interval.to_dict() for name, interval in self.before.items()},
             "gain": {name: interval.to_dict() for name, interval in self.gain.items()},
+            "procedure": {name: interval.to_dict() for name, interval in self.procedure.items()},
             "prevalence": None if self.prevalence is None else self.prevalence.tolist(),
             "survives": list(self.survives),
             "correction": None if self.correction is None else self.correction.to_dict(),

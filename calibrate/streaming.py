@@ -8,6 +8,7 @@ of the evidence are drawn from a row's margin and label, not from its place: equ
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,13 +17,14 @@ from numpy.typing import ArrayLike
 from calibrate.ascent import Sample
 from calibrate.cache import CacheStream, FeatureCache, check_prior
 from calibrate.errors import BadCache, BadConstraint, Infeasible, MissingClass, UndefinedMetric
-from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, measured
+from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, measure_procedure, measured
 from calibrate.fit import FEW_ROWS
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.methods.task import point_at
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
+from calibrate.optimism import Corrections
 from calibrate.paired import Paired
 from calibrate.result import FitResult
 from calibrate.samples import sample_of
@@ -44,8 +46,8 @@ def fit_stream(
 ) -> FitResult:
     """The exact cut (bias adjustment) for a metric on a stream of two classes; as `fit` with search "exact" in memory.
 
-    The evidence is cross-fitted in five folds. `progress` is called with what is being done and how many rows of it are
-    done.
+    The evidence is that of `fit`, with five folds. `progress` is called with what is being done and how many rows of it
+    are done.
 
     Raises: as `fit`; `BadCache` for more than two classes: read those into memory with `read_cache`.
     """
@@ -87,6 +89,9 @@ def fit_stream(
         positive=positive,
         evidence=found.point,
         before=found.argmax,
+        gain=found.gain,
+        procedure=found.procedure,
+        found=found,
         model_scores={},
         mis_before=state_before,
         mis_after=state_after,
@@ -171,7 +176,7 @@ def _point(cut: Cut, positive: int, classes: tuple[str, ...]) -> OperatingPoint:
 def _score(
     scan: _Scan, point: OperatingPoint, tallies: Sequence[Tally], named: str | None, rng: np.random.Generator | None
 ) -> tuple[Evidence, np.ndarray]:
-    """Each row decided by the cut of the other folds, and by argmax; and the state under the point."""
+    """Each row decided by the point, by the cuts of the folds, and by argmax; and the state under the point."""
     positive, classes = scan.objective.positive, scan.stream.classes
     try:
         fitted = [
@@ -185,18 +190,21 @@ def _score(
     except (UndefinedMetric, Infeasible) as error:
         return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",)), _state_only(scan, point)
     plain = OperatingPoint.argmax(classes)
-    parts: list[Paired] = []
+    parts: list[Corrections] = []
+    procedure: list[Paired] = []
     state = np.zeros(2)
     for cache, sample in scan.batches("scoring"):
         folds = _folds(scan.rows(sample).margins, cache.labels)
-        decided = np.empty(cache.rows, dtype=np.intp)
-        for fold in range(FOLDS):
-            if (folds == fold).any():
-                decided[folds == fold] = fitted[fold].decide(cache.logits[folds == fold])
-        parts.append(Paired.of(plain.decide(cache.logits), decided, sample))
+        by_fold = [each.decide(cache.logits) for each in fitted]
+        decided = plain.decide(cache.logits)
+        parts.append(Corrections.of(decided, point.decide(cache.logits), folds, by_fold, sample))
+        procedure.append(Paired.of(decided, np.choose(folds, by_fold), sample))
         state += point.adjusted(cache.logits).sum(axis=0)
     metrics = {each.name: each for each in (*standard_metrics(classes, named), *scan.objective.metrics)}
-    found = measured(Paired.sum(parts), "cross_fitted", list(metrics.values()), rng)
+    listed = list(metrics.values())
+    rows = Paired.sum(procedure)
+    found = measured(Corrections.sum(parts).paired(), "optimism_corrected", listed, rng)
+    found = replace(found, procedure=measure_procedure(rows, listed, rng), procedure_rows=rows)
     return found, np.asarray(state / scan.stream.rows)
 
 

@@ -136,4 +136,4 @@ def _told(interval: Mapping[str, Any]) -> str:
     shown = "undefined" if math.isnan(value) else f"{value:.4g}"
     around = "" if math.isnan(low) or math.isnan(high) else f" [{low:.4g}, {high:.4g}]"
     kind, rows = interval.get("kind"), interval.get("rows")
-    return shown + around + (f" on {rows} {str(kind).replace('_', '-')} rows" if rows and kind else "")
+    return shown + around + (f" ({str(kind).replace('_', '-')}, {rows} rows)" if rows and kind else "")

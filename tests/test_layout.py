@@ -9,13 +9,14 @@ ROOT = Path(__file__).parent.parent
 
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
-    "errors", "logits", "operating_point", "counts", "expression", "metrics", "uncertainty", "certify", "naming",
+    "errors", "logits", "operating_point", "counts", "draws", "expression", "metrics", "bands", "uncertainty", "certify",
+    "naming",
     "objective", "promises", "sweep", "ascent", "folds", "ranking", "state", "maps", "map_choice", "methods",
 ]  # fmt: skip
 # What stands on them: each may import the core, the cache, and those before it.
 BEYOND = [
-    "paired", "evidence", "prevalence", "scores", "samples", "reliability", "bands", "curve", "report", "result", "fit",
-    "streaming", "tables", "bench", "heads", "training",
+    "paired", "optimism", "evidence", "prevalence", "scores", "samples", "reliability", "curve", "report", "result",
+    "fit", "streaming", "tables", "bench", "heads", "training",
 ]  # fmt: skip
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},

@@ -1,8 +1,8 @@
 """What a report says: every number of it, before anything is drawn or laid out.
 
 Decided here: it speaks per 100,000 cases, because 0.2 % is read as nothing and 200 alerts are not. Every number has its
-interval and says which rows it comes from. The curve is that of the rows at hand: the model's, which no point changes;
-the point's own numbers come from its evidence, never from the rows that fitted it.
+interval and says which rows it comes from. The curve is that of the rows at hand: the model's, which no point changes.
+A point is marked where its cut lies on that curve; its numbers and their intervals come from its evidence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,14 @@ CASES = 100_000
 PLAIN = "plain model"
 KINDS: dict[Kind, str] = {
     "held_out": "The numbers come from rows that had no part in choosing this operating point.",
+    "optimism_corrected": (
+        "The numbers are about this operating point, on the rows that chose it. What choosing it on them flatters was "
+        "measured with points that were chosen without a part of the rows, and taken off."
+    ),
+    "simultaneous": (
+        "The numbers are about this operating point, on the rows that chose it. Their intervals are simultaneous "
+        "bands, which hold wherever the cut was chosen and are wide."
+    ),
     "cross_fitted": (
         "The numbers are cross-fitted: the rows were dealt into parts, and each part was decided by a point that was "
         "chosen on the others. They score the procedure that chose this operating point, not this very point, which "
@@ -56,7 +64,8 @@ class Content:
 
     `facts` are lines for the head of the page. `cases` has for each way of deciding the numbers per 100,000 cases, by
     class in more than two, `evidence` its metrics. `states` are model imbalance states by name, (k,). `curve` is there
-    in two classes, with the margin of each way's cut in `cuts` and its precision, recall and fpr in `points`.
+    in two classes, with the margin of each way's cut in `cuts` and its precision, recall and fpr in `points`: their
+    values are those of the curve at the cut, their intervals those of the evidence.
     `quality` are bins of a reliability diagram by what they are of: `predicted`, `observed`, `low`, `high`, `rows`.
     """
 
@@ -194,7 +203,10 @@ def _with_curve(content: Content, rows: FeatureCache, metric: Metric, prevalence
         content,
         curve=everything.thinned(_CURVE_POINTS).with_bands(_CONFIDENCE),
         cuts=cuts,
-        points={column.name: _measured(column, named) for column in content.columns},
+        points={
+            column.name: _marked(_measured(column, named), everything, rows, cuts.get(column.name))
+            for column in content.columns
+        },
         neighbours=_neighbours(everything, rows, cuts.get(content.columns[-1].name), metric.name),
     )
 
@@ -213,7 +225,8 @@ def _per_case(classes: tuple[str, ...], positive: str | None, metric: Metric) ->
     named = [positive or classes[1]] if len(classes) == 2 or positive is not None else list(classes)
     single = len(named) == 1
     found = {
-        what if single else f"{what}: {name}": parse_metric(text, classes, name)
+        # Each moves one way with either rate, which a metric as written is not known to do.
+        what if single else f"{what}: {name}": replace(parse_metric(text, classes, name), monotone=True)
         for name in named
         for what, text in of.items()
     }
@@ -234,12 +247,33 @@ def _per_hundred_thousand(column: Column, per_case: Mapping[str, Metric]) -> dic
     }
 
 
+def _marked(
+    measured: Mapping[str, Interval], all_cuts: Curve, rows: FeatureCache, cut: float | None
+) -> dict[str, Interval]:
+    """The intervals of a point around its place on the curve; around its evidence where it is not one cut."""
+    if cut is None:
+        return dict(measured)
+    place = _place_of(cut, all_cuts, rows)
+    marked = {}
+    for name, one in measured.items():
+        value = float(all_cuts.metrics[name][place])
+        marked[name] = replace(
+            one, value=value, low=float(np.fmin(one.low, value)), high=float(np.fmax(one.high, value))
+        )
+    return marked
+
+
+def _place_of(cut: float, all_cuts: Curve, rows: FeatureCache) -> int:
+    """The index of a cut on the curve: cuts are in the order of how many distinct margins lie above."""
+    margins = np.unique(binary_margins(rows.logits) * (1 if all_cuts.positive == 1 else -1))
+    return int((margins > cut).sum())
+
+
 def _neighbours(all_cuts: Curve, rows: FeatureCache, cut: float | None, metric: str) -> tuple[Mapping[str, float], ...]:
     """The chosen cut on the curve's rows, and on each side the nearest cuts that catch more, or fewer."""
     if cut is None:
         return ()
-    margins = np.unique(binary_margins(rows.logits) * (1 if all_cuts.positive == 1 else -1))
-    chosen = int((margins > cut).sum())  # cuts are in the order of how many margins are above
+    chosen = _place_of(cut, all_cuts, rows)
     changes = np.flatnonzero(np.diff(all_cuts.tp) > 0) + 1
     below, above = changes[changes > chosen][:_NEIGHBOURS], changes[changes <= chosen][::-1]
     places = [*(int(i) - 1 for i in above[:_NEIGHBOURS][::-1]), chosen, *map(int, below)]

@@ -79,7 +79,9 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
     details = wanted.details.model_dump(mode="json")
     details.pop("curve", None)  # names what is kept here, of a calibration that was made here
     promised = [guarantee["interval"] for guarantee in details["guarantees"]]
-    told = [each for name in ("evidence", "before", "gain", "model_scores") for each in details[name].values()]
+    told = [
+        each for name in ("evidence", "before", "gain", "procedure", "model_scores") for each in details[name].values()
+    ]
     for interval in (*told, *promised):
         if isinstance(interval, dict):
             interval["kind"] = "submitted"
@@ -104,7 +106,7 @@ def _check_evidence(details: PointDetails, classes: Sequence[str]) -> None:
     none can be: evidence speaks for a point when it is approved.
     """
     most = MOST_EVIDENCE + 2 * len(classes)  # a fit measures one number for each class
-    for field in ("evidence", "before", "gain", "model_scores"):
+    for field in ("evidence", "before", "gain", "procedure", "model_scores"):
         if (count := len(getattr(details, field))) > most:
             raise BadPoint(f"details.{field} may have {most} numbers for {len(classes)} classes, got {count}")
     for field, measured in (("evidence", details.evidence), ("before", details.before)):

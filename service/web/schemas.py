@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from calibrate.uncertainty import Kind
+
 # The pattern is told, not checked here: the domain's own check says more.
 _PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[StrictStr, Field(json_schema_extra={"pattern": _PATTERN}, examples=["thyroid"])]
@@ -192,14 +194,20 @@ class CertifiedInterval(BaseModel):
 
 
 class Interval(BaseModel):
-    """A measured number with its pointwise interval; null where undefined. `kind` says which rows it comes from."""
+    """A measured number with its pointwise interval; null where undefined.
+
+    `kind` says what it is about and which rows it comes from: this point on rows that did not fit it (`held_out`) or on
+    its fitting rows, corrected for the optimism of having chosen it on them (`optimism_corrected`) or within
+    simultaneous bands (`simultaneous`); the procedure that chose it (`cross_fitted`); a guarantee (`certified`); or
+    from outside (`submitted`).
+    """
 
     value: Number | None
     low: Number | None
     high: Number | None
     confidence: Number
     rows: StrictInt
-    kind: Literal["held_out", "cross_fitted", "certified", "submitted"]
+    kind: Kind
 
 
 class GuaranteeReply(BaseModel):
@@ -260,10 +268,13 @@ class PointDetails(BaseModel):
 
     method: str = "submitted"
     metric: str | None = None
-    evidence: dict[str, Interval] = {}
+    evidence: dict[str, Interval] = Field({}, description="What this very point achieves.")
     before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
     gain: dict[str, Interval] = Field(
         {}, description="How much better the point is than the plain model on the same rows; above 0 is better."
+    )
+    procedure: dict[str, Interval] = Field(
+        {}, description="What the procedure that chose the point gives, cross-fitted; not about this very point."
     )
     model_scores: dict[str, Interval | Number | None] = Field(
         {}, description="What no point changes: ROC AUC and the like; a bare number where it came without an interval."
@@ -359,6 +370,7 @@ class SubmittedDetails(PointDetails):
     evidence: dict[_Measured, Interval] = {}
     before: dict[_Measured, Interval] = {}
     gain: dict[_Measured, Interval] = {}
+    procedure: dict[_Measured, Interval] = {}
     model_scores: dict[_Measured, Interval | Number | None] = {}
 
 

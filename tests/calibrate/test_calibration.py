@@ -7,7 +7,7 @@ import pytest
 
 from calibrate import OperatingPoint, fit
 from calibrate.errors import UnknownMethod
-from calibrate.evidence import cross_fitted
+from calibrate.evidence import of_fit
 from calibrate.folds import stratified_folds
 from calibrate.logits import softmax
 from calibrate.maps import fit_map
@@ -89,8 +89,8 @@ def test_the_map_is_fitted_inside_every_fold() -> None:
     objective = parse_objective("f1", None, CLASSES)
     task = Task(LOGITS, labels, tuple(CLASSES), objective, LOGITS, prior=np.array([0.5, 0.3, 0.2]))
     staged = after_map(spying, "temperature")
-    found = cross_fitted(task, staged(task), staged, [objective.metric])
-    assert found.point["f1"].kind == "cross_fitted"
+    found = of_fit(task, staged(task), staged, [objective.metric])
+    assert found.procedure["f1"].kind == "cross_fitted"
     folds = stratified_folds(labels, 5, np.random.default_rng(0))
     for fold, logits in enumerate(seen[1:]):
         expected = fit_map("temperature", LOGITS[folds != fold], labels[folds != fold])
@@ -107,7 +107,7 @@ def test_a_map_as_a_method_is_the_map_and_argmax(name: str) -> None:
     assert np.array_equal(result.point.scale, expected.scale)
     assert np.array_equal(result.point.bias, expected.bias)
     assert result.threshold == pytest.approx(0.5)
-    assert result.evidence["f1"].kind == "cross_fitted"
+    assert result.evidence["f1"].kind == "optimism_corrected"
     assert result.calibration is not None
     assert result.calibration.to_dict()["name"] == name
     with pytest.raises(UnknownMethod, match="takes no calibration before it"):

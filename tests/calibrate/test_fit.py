@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from calibrate import FeatureCache, OperatingPoint, feature_cache, fit
 from calibrate.errors import BadCache, BadPrior, MissingClass, UnknownMetric
-from calibrate.evidence import cross_fitted
+from calibrate.evidence import of_fit
 from calibrate.folds import stratified_folds
 from calibrate.methods import METHODS, Fitted, Task
 from calibrate.objective import parse_objective
@@ -23,31 +23,31 @@ def cache_of(problem: Problem) -> FeatureCache:
 
 
 def test_no_row_is_scored_by_a_point_that_it_fitted() -> None:
-    """Each part of the cross-fit is decided by a fit that never saw it, and every row is in exactly one part."""
+    """Each part of the cross-fit is decided by a fit that never used it, and every row is in exactly one part."""
     problem = BINARY[1]
     seen: list[set[float]] = []
-    scored: list[set[float]] = []
     objective = parse_objective("f1", None, problem.classes)
-
-    class Spy(OperatingPoint):
-        def decide(self, logits: object) -> np.ndarray:
-            scored.append(set(np.asarray(logits)[:, 1].tolist()))
-            return super().decide(logits)  # type: ignore[arg-type]
 
     def spying(task: Task) -> Fitted:
         seen.append(set(task.logits[:, 1].tolist()))
         assert np.array_equal(task.state_logits, task.logits)
-        plain = METHODS["bias_adjustment"].fit(task).point
-        return Fitted(Spy(plain.classes, plain.scale, plain.bias))
+        return METHODS["bias_adjustment"].fit(task)
 
     task = Task(problem.logits, problem.labels, tuple(problem.classes), objective, problem.logits)
-    evidence = cross_fitted(task, METHODS["bias_adjustment"].fit(task), spying, [objective.metric])
-    assert evidence.point["f1"].kind == "cross_fitted"
-    assert len(seen) == len(scored) == 5
-    for fitted_on, scored_on in zip(seen, scored, strict=True):
-        assert not fitted_on & scored_on
-    assert set.union(*scored) == set(problem.logits[:, 1].tolist())
-    assert sum(map(len, scored)) == len(problem.labels)
+    evidence = of_fit(task, METHODS["bias_adjustment"].fit(task), spying, [objective.metric])
+    assert evidence.point["f1"].kind == "optimism_corrected"
+    assert evidence.procedure["f1"].kind == "cross_fitted"
+    every = set(problem.logits[:, 1].tolist())
+    left_out = [every - fitted_on for fitted_on in seen]
+    assert len(seen) == 5
+    assert set.union(*left_out) == every
+    assert sum(map(len, left_out)) == len(every) == len(problem.labels)
+    decided = np.empty(len(problem.labels), dtype=np.intp)
+    for fold in left_out:
+        rows = np.isin(problem.logits[:, 1], list(fold))
+        kept = np.flatnonzero(~rows)
+        decided[rows] = METHODS["bias_adjustment"].fit(task.with_rows(kept)).point.decide(problem.logits[rows])
+    assert evidence.procedure["f1"].value == pytest.approx(binary_metric("f1", *cells(problem.labels, decided)))
 
 
 def test_folds_are_stratified() -> None:
@@ -60,7 +60,7 @@ def test_folds_are_stratified() -> None:
         assert counts.max() - counts.min() <= 1
 
 
-def test_cross_fitted_evidence_is_lower_than_the_fitting_rows_own_score() -> None:
+def test_evidence_is_lower_than_the_fitting_rows_own_score() -> None:
     """The optimism that is never reported: few positives, many cuts, the mean over many draws."""
     gaps = []
     for seed in range(30):
@@ -102,11 +102,13 @@ def test_evidence_can_be_skipped_and_never_comes_from_the_fitting_rows() -> None
 
 
 def test_one_row_of_a_class_is_a_warning_not_a_refusal() -> None:
-    """There is a point, no evidence, and the reason for both."""
+    """There is a point, evidence that says next to nothing of the row's class, and the reason for both."""
     result = fit(cache_of(BINARY[3]), metric="f1")
-    assert result.evidence == {}
+    assert {each.kind for each in result.evidence.values()} == {"simultaneous"}
+    assert result.evidence["recall"].high - result.evidence["recall"].low > 0.95
+    assert result.procedure == result.gain == {}
     assert any("'class b' has 1 rows" in text for text in result.warnings)
-    assert any("no evidence: class 'class b' has 1 row" in text for text in result.warnings)
+    assert any("bands, which are wider: class 'class b' has 1 row" in text for text in result.warnings)
 
 
 def test_a_metric_that_asks_for_one_class_only_is_called_out() -> None:

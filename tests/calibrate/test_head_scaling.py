@@ -98,10 +98,10 @@ def test_lws_has_the_least_class_balanced_cross_entropy(keep_bias: bool, weighte
     assert np.array_equal(point.decide(cache.logits), scores.argmax(axis=1))
 
 
-def test_evidence_is_cross_fitted_and_a_given_tau_held_out() -> None:
+def test_evidence_is_corrected_and_of_a_given_tau_held_out() -> None:
     """The rows have a say in a fitted tau and in LWS's scales, none in a given tau."""
     cache = long_tailed(3)
-    for method, kind in (("tau_normalization", "cross_fitted"), ("lws", "cross_fitted")):
+    for method, kind in (("tau_normalization", "optimism_corrected"), ("lws", "optimism_corrected")):
         assert fit(cache, method=method, metric="g_mean").evidence["g_mean"].kind == kind
     given = fit(cache, method="tau_normalization", tau=0.7, metric="g_mean")
     assert given.evidence["g_mean"].kind == "held_out"

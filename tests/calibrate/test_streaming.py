@@ -59,7 +59,8 @@ def test_the_point_is_that_of_the_rows_in_memory(metric: str, options: dict[str,
         assert np.allclose(result.mis_after, whole.mis_after)
         assert result.evidence == results[0].evidence
         assert result.data_digest == results[0].data_digest
-    assert results[0].evidence[metric].kind == "cross_fitted"
+    assert results[0].evidence[metric].kind == "optimism_corrected"
+    assert results[0].procedure[metric].kind == "cross_fitted"
 
 
 def test_the_evidence_is_about_that_of_the_rows_in_memory() -> None:

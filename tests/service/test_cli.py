@@ -56,7 +56,8 @@ def test_fit_prints_the_librarys_answer(caches: Path, tmp_path: Path) -> None:
     table = setpoint(*arguments).stdout
     assert "bias_adjustment (committee) for f1 on 400 rows" in table
     assert f"decides 'fraud' where its probability is above {expected.point.threshold:.6g}" in table
-    assert "evidence: cross-fitted" in table
+    assert "evidence: optimism-corrected" in table
+    assert "the procedure that chose it gives" in table
     assert f"{expected.evidence['recall'].value:.3f}" in table
     assert f"saved to {tmp_path / 'f1.json'}" in table.replace("\n", "")
 
@@ -257,7 +258,7 @@ def test_fit_streams_files(caches: Path, tmp_path: Path) -> None:
     expected = json.loads(setpoint("fit", caches / "val.npz", *common, "--search", "exact").stdout)
     assert said["point"] == expected["point"]
     assert said["constraints"] == ["recall >= 0.5"]
-    assert said["evidence"]["precision"]["kind"] == "cross_fitted"
+    assert said["evidence"]["precision"]["kind"] == "optimism_corrected"
     refused = setpoint("fit", tmp_path / "*.parquet", "--stream", "--tau", "1", *common, code=1)
     assert "--stream fits bias_adjustment" in refused.stderr
     infeasible = setpoint("fit", caches / "val.npz", "--metric", "f1", "--constraint", "recall >= 2", code=1)

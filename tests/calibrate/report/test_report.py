@@ -125,8 +125,37 @@ def test_a_report_is_written_as_its_name_ends(tmp_path: Path) -> None:
         report.write(tmp_path / "a.pdf")
 
 
+def test_a_point_lies_on_its_own_curve_and_its_intervals_hold_its_place() -> None:
+    """The mark has the precision, recall and false positive rate of the curve at the point's cut."""
+    cache, _ = rows()
+    for constraints in ([], ["recall >= 0.6 @ 90%"]):
+        result = fit(cache, metric="precision" if constraints else "f1", constraints=constraints)
+        content = result.report().content
+        alert, ill = result.point.decide(cache.logits) == 1, cache.labels == 1
+        mark = content.points["this point"]
+        assert mark["recall"].value == pytest.approx((alert & ill).sum() / ill.sum())
+        assert mark["precision"].value == pytest.approx((alert & ill).sum() / alert.sum())
+        assert mark["fpr"].value == pytest.approx((alert & ~ill).sum() / (~ill).sum())
+        for one in mark.values():
+            assert one.low <= one.value <= one.high
+
+
+def test_a_report_from_simultaneous_bands_has_their_intervals() -> None:
+    """59 positives, all of which the promise needs: no fold can be fitted."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [181, 59])
+    cache = feature_cache(logits=rng.normal(labels * 2.0), labels=labels)
+    result = fit(cache, metric="precision", constraints="recall >= 0.95 @ 95%")
+    content = result.report().content
+    for name in ("recall", "precision", "f1"):
+        assert content.evidence["this point"][name] == result.evidence[name]
+    for one in content.cases["this point"].values():
+        assert one.low <= one.value <= one.high
+    assert "simultaneous bands" in result.report().to_html()
+
+
 def test_a_fit_reports_its_evidence_and_says_what_it_scores() -> None:
-    """Cross-fitted decisions, not those of the point on its own rows; the promises; the gain over the plain model."""
+    """The evidence about this point; the promises; the gain over the plain model."""
     cache, _ = rows()
     result = fit(cache, metric="precision", constraints=["recall >= 0.6 @ 90%"])
     content = result.report("To be signed").content
@@ -134,7 +163,7 @@ def test_a_fit_reports_its_evidence_and_says_what_it_scores() -> None:
         assert content.cases[column]["alerts"].value == pytest.approx(1e5 * found["alert_rate"].value)
         assert content.evidence[column]["precision"].value == pytest.approx(found["precision"].value)
     html = result.report("To be signed").to_html()
-    assert "They score the procedure that chose this operating point" in html
+    assert "The numbers are about this operating point, on the rows that chose it" in html
     assert "recall &gt;= 0.6 @ 90%: holds for new cases" in html
     assert content.gain.keys() == result.gain.keys()
     held_out = fit(cache, metric="f1", evidence=rows(seed=9)[0]).report().to_html()
