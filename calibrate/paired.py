@@ -21,7 +21,7 @@ from calibrate.counts import Counts
 from calibrate.draws import class_totals, corners, doubt_rows, wrong_costs
 from calibrate.errors import MissingClass
 from calibrate.metrics import Metric
-from calibrate.uncertainty import Interval, Kind, Table, bounds_of, rows_per_weight
+from calibrate.uncertainty import Interval, Kind, Table, beside_rest, bounds_of, joint_worth, rows_per_weight
 
 _DRAWS = 1000
 _MOST_DRAWN = 5_000_000
@@ -127,6 +127,18 @@ class Paired:
             fixed=True,
         )
 
+    def against_rest(self, index: int) -> "Paired":
+        """Return the same decisions on one class (1) against the rest (0), without amounts and costs."""
+        is_label, is_plain, is_point = (each == index for each in (self.label, self.plain, self.point))
+        weight = np.bincount(4 * is_label + 2 * is_plain + is_point, self.weight, 8)
+        cells = np.flatnonzero(weight)
+        rows, effective = self.actual, self.table("plain").effective
+        sides = (np.arange(self.k) != index, np.arange(self.k) == index)
+        # One number of rows a unit of weight for each side, so that no information is left to be counted apart.
+        worth = np.array([joint_worth(rows[side], effective[side]) for side in sides])
+        squares = np.array([rows[side].sum() for side in sides]) / worth
+        return Paired(2, cells // 4, cells // 2 % 2, cells % 2, weight[cells], squares, fixed=self.fixed)
+
     def draw(self, draws: int, rng: np.random.Generator) -> list[tuple[Counts, Counts]]:
         """Draw counts (draws, k) of the plain model and of the point that these rows leave possible together, for each
         place of the doubt: 0 where the plain model alone is right, 1 where the point alone is.
@@ -217,15 +229,27 @@ def measure_gain(
     """
     plain, point = paired.table("plain").counts, paired.table("point").counts
     draws = int(np.clip(_MOST_DRAWN // paired.weight.size, 200, _DRAWS))
-    drawn = paired.draw(draws, rng)
+    seed = int(rng.integers(2**63))
+    drawn = paired.draw(draws, np.random.default_rng(seed))
+    alone: dict[int, list[tuple[Counts, Counts]]] = {}
     rows = round(float(paired.actual @ paired.table("plain").worth))
     tail = (1 - confidence) / 2
     measured = {}
     for metric in metrics:
         value = float(metric.gain(point) - metric.gain(plain))
-        differences = [metric.gain(ours) - metric.gain(theirs) for theirs, ours in drawn]
+        of_class = metric.of_class if paired.k > 2 else None
+        if of_class is not None and of_class not in alone:
+            alone = {of_class: _of_class(paired, of_class, draws, seed)}  # of many classes only the last is kept
+        pairs = drawn if of_class is None else alone[of_class]
+        differences = [metric.gain(ours) - metric.gain(theirs) for theirs, ours in pairs]
         measured[metric.name] = Interval(value, *bounds_of(value, differences, tail, tail), confidence, rows, kind)
     return measured
+
+
+def _of_class(paired: Paired, index: int, draws: int, seed: int) -> list[tuple[Counts, Counts]]:
+    """Draws of one class against the rest, which stands in another class's column."""
+    drawn = paired.against_rest(index).draw(draws, np.random.default_rng([seed, index + 1]))
+    return [(beside_rest(plain, index, paired.k), beside_rest(point, index, paired.k)) for plain, point in drawn]
 
 
 def _towards(by_label: Float64[np.ndarray, "*draws k 2"], positive: int) -> Float64[np.ndarray, "*draws 2 2"]:

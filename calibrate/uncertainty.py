@@ -146,15 +146,9 @@ class Table:
         sides = [np.flatnonzero(~is_it), np.flatnonzero(is_it)]
         pairs = np.array([[self.confusion[np.ix_(a, b)].sum() for b in sides] for a in sides])
         rows, effective = self.confusion.sum(axis=1), self.effective
-        worth = np.array([_joint_worth(rows[side], effective[side]) for side in sides])
-        return [
-            Counts(
-                _spread_out(each.hits, index, k),
-                _spread_out(each.predicted, index, k),
-                _spread_out(each.actual, index, k),
-            )
-            for each in draw_counts(pairs, worth, draws, rng, fixed=self.fixed)
-        ]
+        worth = np.array([joint_worth(rows[side], effective[side]) for side in sides])
+        drawn = draw_counts(pairs, worth, draws, rng, fixed=self.fixed)
+        return [beside_rest(each, index, k) for each in drawn]
 
     def amount_counts(self, amounts: Float64[np.ndarray, "*draws 2 2"]) -> Counts:
         """Amounts of the positive class against the rest, with the rest in some other class's place."""
@@ -347,10 +341,16 @@ def _share(rate: Ratio, table: Table, worth: Float64[np.ndarray, "k"]) -> _Share
     return _Share(number * float(successes.sum() / trials.sum()), number, True)
 
 
-def _joint_worth(rows: Float64[np.ndarray, "m"], worth: Float64[np.ndarray, "m"]) -> float:
-    """How many rows a unit of weight is worth over several classes together (Kish)."""
+def joint_worth(rows: Float64[np.ndarray, "m"], worth: Float64[np.ndarray, "m"]) -> float:
+    """Return how many rows a unit of weight is worth over several classes together (Kish)."""
     total = float(rows.sum())
     return total / float((rows / worth).sum()) if total > 0 else 1.0
+
+
+def beside_rest(pair: Counts, index: int, k: int) -> Counts:
+    """Return counts of (rest, class) as counts of k classes, the rest in another class's column."""
+    hits, predicted, actual = (_spread_out(each, index, k) for each in (pair.hits, pair.predicted, pair.actual))
+    return Counts(hits, predicted, actual)
 
 
 def _spread_out(pairs: Float64[np.ndarray, "draws 2"], index: int, k: int) -> Float64[np.ndarray, "draws k"]:

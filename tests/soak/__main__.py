@@ -17,10 +17,11 @@ from pathlib import Path
 from service.storage.database import sqlite_address
 from tests.databases import KINDS, new_database
 from tests.servers import running
-from tests.soak import crash, faults, fuzz, memory, moving
+from tests.soak import coverage, crash, faults, fuzz, memory, moving
 
 PAGE = Path(__file__).parents[2] / "docs" / "soak.md"
 KILLS, MOVING_S, EXAMPLES, REQUESTS = 200, 600, 60, 1_000_000
+DRAWS = int(os.environ.get("DRAWS", "500"))
 Told = tuple[str, list[str]]
 
 
@@ -70,12 +71,19 @@ def _memory(folder: Path) -> Told:
     return text, found.faults
 
 
+def _coverage(folder: Path) -> Told:  # noqa: ARG001
+    measured, failures = coverage.run(DRAWS, os.cpu_count() or 1)
+    text = f"{sum(map(len, (each.tried for _, each in measured))):,} intervals, {DRAWS} draws each: docs/coverage.md"
+    return text, [f"lower than nominal: {each}" for each in failures]
+
+
 SOAKS: dict[str, tuple[str, Callable[[Path], Told]]] = {
     **{f"crash-{kind}": (f"kill -9 on {kind}", _crash(kind)) for kind in KINDS},
     **{run.__name__: (run.__name__.replace("_", " "), _fault(run)) for run in faults.ALL},
     "moving": ("points moved under load", _moving),
     "fuzz": ("calls made from the OpenAPI document", _fuzz),
     "memory": ("memory", _memory),
+    "coverage": ("how often intervals hold", _coverage),
 }
 
 

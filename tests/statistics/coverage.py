@@ -17,7 +17,10 @@ from scipy.stats import norm
 from calibrate import FeatureCache, Infeasible, OperatingPoint, feature_cache, fit
 from calibrate.counts import Counts
 from calibrate.errors import UndefinedMetric
+from calibrate.evidence import held_out, measured
 from calibrate.naming import parse_metric, standard_metrics
+from calibrate.samples import sample_of
+from calibrate.uncertainty import Interval
 
 POSITIVES = (5, 15, 40, 87, 200, 1000)
 SHIFT = 1.5
@@ -81,7 +84,7 @@ class Setting:
     """A fit that is tried: its name, the arguments of `fit`, and how the rows are drawn.
 
     `rows` is `alone`, `weighted` (weights that have nothing to do with the class) or `grouped` (groups of up to three
-    rows of one class that are much alike). `fixed` is a point that is not fitted: its rows are held out.
+    copies of one row). `fixed` is a point that is not fitted: its rows are held out.
     """
 
     name: str
@@ -96,7 +99,7 @@ SETTINGS = (
     Setting("F1, exact", {"metric": "f1", "search": "exact"}),
     Setting("F1, smoothed", {"metric": "f1", "search": "smoothed"}),
     Setting("F1, decimal", {"metric": "f1", "search": "decimal"}),
-    Setting("F1, tau", {"metric": "f1", "method": "logit_adjustment", "prior": [0.95, 0.05]}),
+    Setting("F1, tau", {"metric": "f1", "method": "logit_adjustment"}),
     Setting("G-mean", {"metric": "g_mean"}),
     Setting("G-mean, exact", {"metric": "g_mean", "search": "exact"}),
     Setting("MCC, exact", {"metric": "mcc", "search": "exact"}),
@@ -130,11 +133,15 @@ def draw_cache(population: Population, rows: int, kind: str, rng: np.random.Gene
         labels = rng.choice(k, rows // 2, p=population.shares)
         group = np.repeat(np.arange(labels.size), rng.integers(1, 4, labels.size))
         centre = population.logits(labels, rng)
-        logits = centre[group] + 0.0  # all rows of a group are the same row
-        return feature_cache(logits=logits, labels=labels[group], classes=list(population.classes), group=group)
+        logits = centre[group]
+        return feature_cache(
+            logits=logits, labels=labels[group], classes=population.classes, group=group, prior=population.shares
+        )
     weight = rng.gamma(2, 1, rows) if kind == "weighted" else None
     logits = population.logits(labels, rng)
-    return feature_cache(logits=logits, labels=labels, classes=list(population.classes), sample_weight=weight)
+    return feature_cache(
+        logits=logits, labels=labels, classes=population.classes, sample_weight=weight, prior=population.shares
+    )
 
 
 def truth_of(population: Population, point: OperatingPoint, prevalence: float | None) -> Counts:
@@ -206,11 +213,10 @@ def cover(population: Population, setting: Setting, rows: int, seeds: Iterable[i
     return coverage
 
 
-def _fitted(cache: FeatureCache, setting: Setting, extra: list[str]) -> tuple[OperatingPoint, Any, Any]:
+def _fitted(
+    cache: FeatureCache, setting: Setting, extra: list[str]
+) -> tuple[OperatingPoint, Mapping[str, Interval], Mapping[str, Interval]]:
     """The point, its intervals and its gains, for the standard metrics and some more."""
-    from calibrate.evidence import held_out
-    from calibrate.samples import sample_of
-
     if setting.fixed is not None:
         k = len(cache.classes)
         bias = np.array([0.0, -setting.fixed]) if k == 2 else np.linspace(0, 0.7, k)
@@ -219,4 +225,8 @@ def _fitted(cache: FeatureCache, setting: Setting, extra: list[str]) -> tuple[Op
         evidence = held_out(point, sample_of(cache, metrics), metrics)
         return point, evidence.point, evidence.gain
     result = fit(cache, **setting.arguments)
-    return result.point, result.evidence, result.gain
+    if result.found.paired is None:
+        return result.point, {}, {}
+    metrics = [*standard_metrics(cache.classes), *(parse_metric(text, cache.classes) for text in extra)]
+    evidence = measured(result.found.paired, result.found.kind, metrics, None)
+    return result.point, evidence.point, evidence.gain
