@@ -13,16 +13,17 @@ their place, so that permuting the classes permutes the point.
 Ties in the objective go to fewer rows decided as the swept class; the bias is then placed midway.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from calibrate.counts import Counts, Values, cells_of
+from calibrate.counts import Counts, Values, cells_of, summable
 from calibrate.metrics import Metric
-from calibrate.objective import Objective, Score
+from calibrate.objective import ROUNDING, Objective, Score
 from calibrate.sweep import Cut
 
 _CHUNK_CUTS = 65_536
@@ -46,6 +47,12 @@ class Sample:
     cost_matrix: Float64[np.ndarray, "k k"] | None = None
     at_stake: int = 1
     groups: Int[np.ndarray, "n"] | None = None
+
+    def __post_init__(self) -> None:
+        """Round weights and amounts, so that their sums are exact."""
+        for name in ("weights", "amounts"):
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, summable(values))
 
     @property
     def k(self) -> int:
@@ -145,12 +152,12 @@ def _climb(sample: Sample, objective: Objective, start: Float64[np.ndarray, "k"]
         before = score
         for index in visits:
             cut, promised = sweep_class(sample, board, index, objective)
-            if promised.key <= score.key:
+            if not promised.beats(score):
                 continue
             held, moved = float(board.bias[index]), cut.at()
             board.move(index, moved)
             reached = objective.score(sample.counts(board.first))
-            if reached.key > score.key:
+            if reached.beats(score):
                 score = reached
             else:
                 board.move(index, held)
@@ -244,7 +251,8 @@ def sweep_class(
     distinct = np.concatenate([[True], np.diff(gaps) > np.maximum(resolution[1:], resolution[:-1]), [True]])
     moves = _Moves(sample, index, order, runners)
     if all(metric.sums is not None and metric.reads == "rows" for metric in objective.metrics):
-        score = objective.score_of([moves.along(metric) for metric in objective.metrics])
+        rounding = ROUNDING * max(1.0, math.sqrt(gaps.size))  # of the sum of so many changes
+        score = objective.score_of([moves.along(metric) for metric in objective.metrics], rounding)
     else:
         score = _by_chunks(moves, objective)
     n = gaps.size
@@ -261,7 +269,8 @@ def sweep_class(
 def _by_chunks(moves: "_Moves", objective: Objective) -> Score:
     """The scores from whole counts, a chunk of cuts at a time: for what is not a sum over classes."""
     parts = [objective.score(counts) for counts in moves.counts()]
-    return Score(np.concatenate([p.gain for p in parts]), np.concatenate([p.shortfall for p in parts]))
+    gain, shortfall = (np.concatenate([getattr(part, name) for part in parts]) for name in ("gain", "shortfall"))
+    return replace(parts[0], gain=gain, shortfall=shortfall)
 
 
 class _Moves:
@@ -295,9 +304,7 @@ class _Moves:
         def before_and_after(total: Values, lost: Values) -> tuple[Values, Values]:
             gone = np.concatenate([[0.0], np.cumsum(lost[grouped])])
             left = total[classes] + gone[starts]
-            rounding = 1e-12 * self.rows  # of sums of weights that are not whole numbers
-            before, after = left - gone[:-1], left - gone[1:]
-            return np.where(before > rounding, before, 0.0), np.where(after > rounding, after, 0.0)
+            return left - gone[:-1], left - gone[1:]
 
         return (
             *before_and_after(self.hits, self.lost_hits),

@@ -6,7 +6,7 @@ features and head where they were not given, in float64); string labels are clas
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from calibrate.errors import BadCache, BadPrior, MissingClass, NoRows, UnknownLa
 from calibrate.logits import head_logits, to_array, to_columns
 from calibrate.operating_point import check_classes
 
+ROW_COLUMNS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost_fn", "group")
 _CHECKED_ROWS = 1000
 _MOST_CLASSES = 100_000
 
@@ -168,6 +169,15 @@ def check_every_class_has_rows(cache: FeatureCache) -> None:
             present = ", ".join(f"{c}: {n:g}" for c, n in zip(cache.classes[:20], counts.tolist(), strict=False))
             what = "no rows" if cache.sample_weight is None else "no weight"
             raise MissingClass(f"class '{name}' has {what}, wanted at least one row of each class; rows: {present}")
+
+
+def counted_rows(cache: FeatureCache) -> FeatureCache:
+    """Return the rows that count: a row of weight 0 is no row."""
+    if cache.sample_weight is None or cache.sample_weight.all():
+        return cache
+    counts = cache.sample_weight > 0
+    columns = {name: getattr(cache, name) for name in ROW_COLUMNS}
+    return replace(cache, **{name: values[counts] for name, values in columns.items() if values is not None})
 
 
 def _column(values: ArrayLike | None, name: str, rows: int) -> Float64[np.ndarray, "n"] | None:

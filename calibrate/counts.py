@@ -4,14 +4,27 @@ Per class, how many rows were hit, predicted and actual is enough for every name
 the total cost of the decisions), so a sweep over any number of cuts is a few small arrays. Counts are sums of row
 weights, so parts of the data, counted apart, add up to the whole. The same counts with each row's amount at stake as
 its weight are `amounts`: that is all that costs per row need.
+
+An empty cell is exactly 0, so that 0/0 is undefined and never a ratio of two rounding errors. No threshold decides
+which cells are empty; two rules leave nothing to be rounded:
+
+- Weights are whole multiples of one power of two, 2^-52 to 2^-51 of their sum (`summable`). So every sum and difference
+  of weights is exact in float64, in any order and over any parts, and a cell is 0 if and only if it has no row. The
+  rounding moves a weight by at most 2^-52 of the sum and makes none 0: a cell with one row of tiny weight is not lost.
+- In two classes the true negatives are the hits of the other class. They are read, not computed as the rows less all
+  other cells, so they are also right for counts that are not sums of weights: expected and drawn ones, and those at
+  another prevalence.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
+
+_SUM_BITS = 52  # of the 53 of float64: one is left for what rounding adds to the sum
 
 # NumPy makes a scalar of an array without axes whenever it computes with it.
 if TYPE_CHECKING:
@@ -58,10 +71,17 @@ class Counts:
     @property
     def cells(self) -> Cells:
         """Each class against the rest, (..., k)."""
+        if self.hits.shape[-1] == 2:
+            missed = self.actual - self.hits
+            return Cells(self.hits, missed[..., ::-1], missed, self.hits[..., ::-1])
         return cells_of(self.hits, self.predicted, self.actual, self.rows[..., np.newaxis])
 
     def cells_at(self, index: int) -> Cells:
         """One class against the rest, (...)."""
+        if self.hits.shape[-1] == 2:
+            tp, tn = self.hits[..., index], self.hits[..., 1 - index]
+            fp, fn = self.actual[..., 1 - index] - tn, self.actual[..., index] - tp
+            return Cells(*map(np.asarray, (tp, fp, fn, tn)))
         return cells_of(self.hits[..., index], self.predicted[..., index], self.actual[..., index], self.rows)
 
     def costed(self, cost_matrix: Float64[np.ndarray, "2 2"]) -> "Counts":
@@ -140,8 +160,27 @@ def stacked(parts: Sequence[Counts]) -> Counts:
     )
 
 
+def summable(weights: Float64[np.ndarray, "n"], total: float | None = None) -> Float64[np.ndarray, "n"]:
+    """Return the weights rounded so that all their sums are exact in float64: to multiples of a power of two.
+
+    Args:
+    - `weights` (n,): at least 0. A weight above 0 stays above 0.
+    - `total`: the sum of all weights where these are a part of them; their own sum without it.
+
+    >>> rounded = summable(np.array([0.1, 0.2, 0.7]))
+    >>> float(rounded.sum() - rounded[2] - rounded[1] - rounded[0])
+    0.0
+    """
+    whole = float(weights.sum()) if total is None else total
+    unit = float(np.ldexp(1.0, math.frexp(whole)[1] - _SUM_BITS)) if math.isfinite(whole) else 0.0
+    if unit == 0:  # sums that overflow, or that float64 holds few digits of
+        return weights
+    multiples = np.rint(weights / unit)
+    return np.asarray(np.where(weights > 0, np.maximum(multiples, 1.0), multiples) * unit)
+
+
 def cells_of(hits: Values, predicted: Values, actual: Values, rows: Values | float) -> Cells:
-    """The four cells from what was hit, predicted and actual among `rows`."""
+    """Return the four cells from what was hit, predicted and actual among `rows`; exact for `summable` weights."""
     cells = (hits, predicted - hits, actual - hits, rows - actual - predicted + hits)
     return Cells(*map(np.asarray, cells))
 

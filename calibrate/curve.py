@@ -24,6 +24,7 @@ from calibrate.errors import BadPrior, UnknownClass, WrongShape
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, parse_metric
+from calibrate.objective import Objective
 from calibrate.samples import frequencies, sample_of
 from calibrate.sweep import Cut, Rows, tabulate
 from calibrate.uncertainty import rows_per_weight
@@ -251,5 +252,6 @@ def _all_best(metrics: Sequence[Metric], values: Mapping[str, Float64[np.ndarray
 
 
 def _best(metric: Metric, values: Float64[np.ndarray, "m"]) -> int | None:
-    gains = values if metric.larger_is_better else -values
-    return None if np.isnan(gains).all() else int(np.nanargmax(gains))
+    score = Objective(metric).score_of([values])
+    index = score.best()
+    return index if score.at(index).feasible else None

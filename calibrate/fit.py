@@ -8,11 +8,11 @@ What the procedure gives, cross-fitted, is a field of its own.
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
-from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
+from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, counted_rows, feature_cache
 from calibrate.errors import BadCache, UnknownMethod
 from calibrate.evidence import NO_EVIDENCE, Evidence, held_out, of_fit, table_of
 from calibrate.map_choice import check_calibration, harm
@@ -83,8 +83,9 @@ def fit(
     >>> result.point.decide([-1.2, -1.4])
     array([1, 0])
     """
-    cache = _one_cache(cache, logits, labels, classes)
-    check_every_class_has_rows(cache)
+    whole = _one_cache(cache, logits, labels, classes)
+    check_every_class_has_rows(whole)
+    cache = counted_rows(whole)
     shares = None if prevalence is None else read_prevalence(prevalence, cache.classes, positive)
     rows = cache if shares is None else at_prevalence(cache, shares)
     chosen = find_method(method)
@@ -145,7 +146,7 @@ def fit(
         fit_task = corrected(fit_task, correction)
     if isinstance(evidence, FeatureCache):
         _same_model(evidence, cache, "evidence")
-        if evidence.digest == cache.digest:
+        if evidence.digest == whole.digest:
             raise BadCache(
                 "the evidence rows are the fitting rows; pass other rows, or True for evidence from the fitting rows"
             )
@@ -186,7 +187,7 @@ def fit(
         mis_after=fitted.point.adjusted(task.state_logits).mean(axis=0),
         mis_rows="fitting" if train is None else "train",
         rows=cache.rows,
-        data_digest=cache.digest,
+        data_digest=whole.digest,
         rounding_rows=_rounding_rows(fitted.point, cache.logits),
         compared=_comparison(fitted, sample, objective.metric),
         guarantees=fitted.guarantees,
@@ -235,8 +236,12 @@ def _rounding_rows(point: OperatingPoint, logits: Float[np.ndarray, "n k"]) -> i
     if not point.is_affine:
         return 0
     largest = (np.abs(logits.astype(np.float64)) * point.scale).max(axis=1)
-    step = np.spacing(np.minimum(largest, np.finfo(np.float32).max).astype(np.float32))
-    return int((np.abs(point.margin(logits)) <= step).sum())
+    return int((np.abs(point.margin(logits)) <= _float32_step(largest)).sum())
+
+
+def _float32_step(sizes: Float64[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    """The distance between neighbouring float32 numbers at these sizes; the largest for what float32 cannot hold."""
+    return np.asarray(np.spacing(np.minimum(sizes, 2.0**127).astype(np.float32)))
 
 
 def _compared(found: Evidence, objective: Objective) -> Iterator[str]:
@@ -291,6 +296,6 @@ def _warnings(task: Task, fitted: Fitted) -> list[str]:
                 f"'{name}' alone asks for that; a constraint, such as recall[{label}] >= 0.8, asks for more"
             )
     cut, gap = fitted.parameters.get("cut"), fitted.parameters.get("gap")
-    if cut is not None and gap is not None and gap < 4 * np.spacing(np.float32(abs(cut))):
+    if cut is not None and gap is not None and gap < 4 * float(_float32_step(np.asarray(abs(cut)))):
         warnings.append(f"the margins beside the cut are {gap:.3g} apart: a float32 model may decide them either way")
     return warnings

@@ -66,7 +66,8 @@ class Definition:
     arguments) that taking a false alarm away never makes it worse, `of_positives` that it never changes it at one
     class. `survives` says whether what is promised of it survives a change of prevalence, because it is made of the
     rates at which each class is decided: in any number of classes, or in two only (in more, "the other rows" are a mix
-    of classes). `reads` is what it needs beside the counts of rows.
+    of classes). `scale` is the size (of the arguments) of the terms that make its value, to which rounding is relative;
+    0 where rounding is relative to the value itself. `reads` is what it needs beside the counts of rows.
     """
 
     title: str
@@ -80,6 +81,7 @@ class Definition:
     one_class: bool = False
     unqualified: str | None = None
     survives: Literal["any classes", "two classes"] | None = None
+    scale: Callable[..., float] = lambda **_: 1.0
     reads: Literal["rows", "amounts", "cost"] = "rows"
 
     def survives_in(self, k: int) -> bool:
@@ -108,6 +110,7 @@ class Metric:
     rate: Ratio | None = None
     sums: Sums | None = None
     survives: bool = False
+    scale: float = 1.0
     reads: Literal["rows", "amounts", "cost"] = "rows"
     of_class: int | None = None
     each_class: "tuple[Metric, ...]" = ()
@@ -260,6 +263,7 @@ METRICS: dict[str, Definition] = {
         _net_benefit,
         arguments={"threshold": Argument(above=0, at_most=1 - 1e-12)},
         one_class=True,
+        scale=lambda threshold: max(1.0, threshold / (1 - threshold)),
     ),
     "relative_accuracy": Definition(
         "accuracy over that of a reference model",
@@ -267,6 +271,7 @@ METRICS: dict[str, Definition] = {
         arguments={"reference": Argument(above=0, at_most=1)},
         unqualified="micro",
         survives="any classes",
+        scale=lambda reference: 1 / reference,
     ),
     "cost": Definition(
         "mean cost of a row, a cost for each kind of error",
@@ -275,15 +280,21 @@ METRICS: dict[str, Definition] = {
         larger_is_better=False,
         monotone=lambda fp, fn, tp, tn: fp >= tn,  # noqa: ARG005
         one_class=True,
+        scale=lambda **costs: max(map(abs, costs.values())),
     ),
     "mean_cost": Definition(
-        "mean cost of a row under the cost matrix", larger_is_better=False, monotone=lambda **_: False, reads="cost"
+        "mean cost of a row under the cost matrix",
+        larger_is_better=False,
+        monotone=lambda **_: False,
+        scale=lambda: 0.0,
+        reads="cost",
     ),
     "row_cost": Definition(
         "mean cost of a row, each with its own costs",
         lambda amounts, rows: divide(amounts.fp + amounts.fn, rows),
         larger_is_better=False,
         one_class=True,
+        scale=lambda: 0.0,
         reads="amounts",
     ),
     "savings": Definition(
@@ -406,6 +417,7 @@ def _metric(
         arguments=arguments,
         rate=rate,
         sums=sums,
+        scale=definition.scale(**arguments),
         reads=definition.reads,
     )
 

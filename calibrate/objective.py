@@ -1,8 +1,13 @@
 """Objectives: a metric to maximise or minimise, under any number of constraints.
 
 Decided here: a constraint compares the measured metric with its bound exactly as written (`recall >= 0.9` holds at 9 of
-10), and one that is undefined (0/0) is not met. Where none of several cuts meets all constraints, that is `Infeasible`,
-never a made-up point; it says how near each constraint can come, on its own and while the others hold.
+10), and one that is undefined (0/0) is not met. A metric's value carries the rounding of the few operations that make
+it: MCC is 0.19999999999999998 where it is 1/5. So values within 8 steps of float64, `ROUNDING` times the metric's
+`scale`, are equal: a bound is met by a value that equals it, and of cuts with equal gains the first wins, the one with
+fewer alerts. Counts have no rounding (`calibrate.counts`), and two values of a share differ by far more.
+
+Where none of several cuts meets all constraints, that is `Infeasible`, never a made-up point; it says how near each
+constraint can come, on its own and while the others hold.
 
 A constraint with a confidence (`recall >= 0.9 @ 95%`) is about new rows, not these: `calibrate.methods.certified` keeps
 it. Only shares of rows can be certified, and only bounds that some share can be on either side of.
@@ -15,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int
 
 from calibrate.counts import Counts, Values
 from calibrate.errors import BadConstraint, shown
@@ -27,6 +32,7 @@ _FORM = re.compile(
     r"\s*+(?:per\s++(?P<per>[0-9.eE+_-]++))?\s*+(?P<confidence>@.*)?",
     re.DOTALL,
 )
+ROUNDING = 2.0**-49  # eight steps of float64 at 1
 _ALERTS = re.compile(r"alerts(?=\s*(\[.*\])?$)", re.DOTALL)
 
 
@@ -47,10 +53,11 @@ class Constraint:
         """How far each set of counts is from meeting it: 0 where met, infinite where undefined."""
         return self.shortfall_of(self.metric.value(counts))
 
-    def shortfall_of(self, values: Values) -> Values:
-        """The same of values of the metric."""
+    def shortfall_of(self, values: Values, rounding: float = ROUNDING) -> Values:
+        """The same of values of the metric, which carry this relative `rounding`."""
         short = self.bound - values if self.at_least else values - self.bound
-        return np.where(np.isnan(values), np.inf, np.maximum(short, 0.0))
+        met = short <= rounding * max(self.metric.scale, abs(self.bound))
+        return np.where(np.isnan(values), np.inf, np.where(met, 0.0, short))
 
     @property
     def monotone(self) -> bool:
@@ -111,34 +118,54 @@ class Objective:
             counts = counts.costed(self.cost_matrix)
         return self.score_of([metric.value(counts) for metric in self.metrics])
 
-    def score_of(self, values: Sequence[Values]) -> "Score":
-        """The same of values of `metrics`, one after the other."""
+    def score_of(self, values: Sequence[Values], rounding: float = ROUNDING) -> "Score":
+        """The same of values of `metrics`, one after the other, which carry this relative `rounding`."""
         gain = values[0] if self.metric.larger_is_better else -values[0]
         short = np.zeros(np.shape(gain))
         for constraint, reached in zip(self.constraints, values[1:], strict=True):
-            short = short + constraint.shortfall_of(reached)
-        return Score(np.where(np.isnan(gain), -np.inf, gain), np.asarray(short))
+            short = short + constraint.shortfall_of(reached, rounding)
+        return Score(np.where(np.isnan(gain), -np.inf, gain), np.asarray(short), self.metric.scale, rounding)
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
     """How good each candidate is: first how little it falls short of the constraints, then its gain (minus infinity
     where the metric is undefined).
+
+    Gains are equal where they differ by at most `rounding` times themselves, or times `scale` where that is more.
     """
 
     gain: Float64[np.ndarray, "*cuts"]
     shortfall: Float64[np.ndarray, "*cuts"]
+    scale: float = 0.0
+    rounding: float = ROUNDING
 
     def best(self, allowed: Bool[np.ndarray, "cuts"] | bool = True) -> int:
-        """The first of the best candidates: among those that meet the constraints the one with most gain, else the
-        one that is nearest to meeting them. Where none is allowed, the first.
+        """Return the index of the first of the best candidates: among those that meet the constraints the ones with
+        most gain, else those that are nearest to meeting them. Where none is allowed, the first.
         """
-        nearest = self.shortfall <= np.where(allowed, self.shortfall, np.inf).min()
-        return int(np.where(nearest & allowed, self.gain, -np.inf).argmax())
+        return int(self.best_of_each(allowed))
+
+    def best_of_each(self, allowed: Bool[np.ndarray, "cuts"] | bool = True) -> Int[np.ndarray, "..."]:
+        """Return the same along the last axis, for each entry of the others."""
+        nearest = self.shortfall <= np.where(allowed, self.shortfall, np.inf).min(axis=-1, keepdims=True)
+        gain = np.where(nearest & allowed, self.gain, -np.inf)
+        most = gain.max(axis=-1, keepdims=True)
+        return np.asarray((gain >= most - self._equal_within(most)).argmax(axis=-1))
 
     def at(self, index: int) -> "Score":
         """One candidate's."""
-        return Score(np.asarray(self.gain[index]), np.asarray(self.shortfall[index]))
+        return replace(self, gain=np.asarray(self.gain[index]), shortfall=np.asarray(self.shortfall[index]))
+
+    def beats(self, other: "Score") -> bool:
+        """Whether one candidate is better than another by more than rounding."""
+        if float(self.shortfall) != float(other.shortfall):
+            return float(self.shortfall) < float(other.shortfall)
+        equal_within = float(self._equal_within(self.gain)) if math.isfinite(float(self.gain)) else 0.0
+        return float(self.gain) > float(other.gain) + equal_within
+
+    def _equal_within(self, gain: Float64[np.ndarray, "..."]) -> Values:
+        return np.asarray(self.rounding * np.maximum(np.abs(gain), self.scale))
 
     @property
     def key(self) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Fitting on more rows than memory holds: the exact cut of two classes, in passes over batches.
 
 The first pass gathers the positives, the second counts every batch against them, a third scores. Memory is a batch and
-the distinct margins of positives (all distinct margins where the objective is not monotone). Counts add up, so files
-may come in any number, cut and order with the same answer; weights that are not whole numbers up to rounding. The folds
+the distinct margins of positives (all distinct margins where the objective is not monotone). Counts add up exactly, of
+weights too, so files may come in any number, cut and order with the same answer. A row of weight 0 is no row. The folds
 of the evidence are drawn from a row's margin and label, not from its place: equal rows are never on both sides.
 """
 
@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
-from calibrate.cache import CacheStream, FeatureCache, check_prior
+from calibrate.cache import CacheStream, FeatureCache, check_prior, counted_rows
+from calibrate.counts import summable
 from calibrate.errors import BadCache, BadConstraint, Infeasible, MissingClass, UndefinedMetric
 from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, measure_procedure, measured
 from calibrate.fit import FEW_ROWS
@@ -64,7 +65,7 @@ def fit_stream(
     edges, digest, totals, state_before = _gather(scan)
     tallies = [Tally.at(edges, objective.reads("amounts")) for _ in range(FOLDS if evidence else 1)]
     for cache, sample in scan.batches("counting"):
-        rows = scan.rows(sample)
+        rows = scan.rows(cache, sample)
         folds = _folds(rows.margins, cache.labels) if evidence else np.zeros(cache.rows, dtype=np.int64)
         for fold, tally in enumerate(tallies):
             tally.add(rows.some(folds == fold))
@@ -96,7 +97,7 @@ def fit_stream(
         mis_before=state_before,
         mis_after=state_after,
         mis_rows="fitting",
-        rows=stream.rows,
+        rows=scan.counted,
         data_digest=digest,
         notes=(f"streamed: {edges.size} cuts, three passes",),
         warnings=(*few, *found.warnings),
@@ -108,35 +109,43 @@ class _Scan:
 
     def __init__(self, stream: CacheStream, objective: Objective, progress: Progress | None) -> None:
         self.stream, self.objective, self._progress = stream, objective, progress
+        self.counted = 0  # rows, and below the sums of their weights and amounts: known after the first pass
+        self.weight: float | None = None
+        self.amount: float | None = None
 
     def batches(self, what: str) -> Iterator[tuple[FeatureCache, Sample]]:
         """Each batch, checked, with its weights and amounts."""
         done = 0
-        for cache in self.stream.batches():
-            yield cache, sample_of(cache, self.objective.metrics)
-            done += cache.rows
+        for batch in self.stream.batches():
+            cache = counted_rows(batch)
+            if cache.rows:
+                yield cache, sample_of(cache, self.objective.metrics)
+            done += batch.rows
             if self._progress is not None:
                 self._progress(what, done)
 
-    def rows(self, sample: Sample) -> Rows:
+    def rows(self, cache: FeatureCache, sample: Sample) -> Rows:
         """A batch as the sweep takes it."""
         margins, positive = binary_margins(sample.logits), self.objective.positive
         toward = margins if positive == 1 else -margins
-        return Rows(toward, sample.labels == positive, sample.weights, sample.amounts)
+        weights = None if cache.sample_weight is None else summable(cache.sample_weight, self.weight)
+        amounts = None if sample.amounts is None else summable(sample.amounts, self.amount)
+        return Rows(toward, sample.labels == positive, weights, amounts)
 
 
 def _gather(scan: _Scan) -> tuple[Float[np.ndarray, "m"], str, np.ndarray, np.ndarray]:
     """The edges; a digest of the rows, whatever their order; the rows of each class; the model imbalance state."""
     edges: np.ndarray = np.empty(0, dtype=np.float32)
     top, total, digest = -np.inf, np.zeros(2), 0
-    mean, weight = 0.0, np.zeros(2)
+    mean, weight, amount = 0.0, np.zeros(2), 0.0
     for cache, sample in scan.batches("gathering"):
-        rows = scan.rows(sample)
+        rows = scan.rows(cache, sample)
         kept = rows.margins[rows.is_positive] if scan.objective.monotone else rows.margins
         edges = np.unique(np.concatenate([edges.astype(np.result_type(edges, kept)), kept]))
         top = max(top, float(rows.margins.max()))
         total += np.bincount(cache.labels, minlength=2)
         weight += np.bincount(cache.labels, cache.sample_weight, 2)
+        amount += 0.0 if sample.amounts is None else float(sample.amounts.sum())
         mean += float(sigmoid(binary_margins(cache.logits).astype(np.float64)).sum())
         digest = (digest + int(_keys(rows.margins, cache.labels).sum())) % 2**64
     for name, there in zip(scan.stream.classes, weight.tolist(), strict=True):
@@ -144,7 +153,8 @@ def _gather(scan: _Scan) -> tuple[Float[np.ndarray, "m"], str, np.ndarray, np.nd
             raise MissingClass(f"class '{name}' has no rows, wanted at least one row of each class")
     if not edges.size or top > edges[-1]:
         edges = np.append(edges, np.array(top, dtype=edges.dtype))
-    share = mean / float(total.sum())
+    scan.counted, scan.weight, scan.amount = int(total.sum()), float(weight.sum()), amount
+    share = mean / scan.counted
     whole = hashlib.sha256(f"{scan.stream.classes}{total.tolist()}{digest}".encode()).hexdigest()
     return edges, whole, total, np.array([1 - share, share])
 
@@ -194,7 +204,7 @@ def _score(
     procedure: list[Paired] = []
     state = np.zeros(2)
     for cache, sample in scan.batches("scoring"):
-        folds = _folds(scan.rows(sample).margins, cache.labels)
+        folds = _folds(scan.rows(cache, sample).margins, cache.labels)
         by_fold = [each.decide(cache.logits) for each in fitted]
         decided = plain.decide(cache.logits)
         parts.append(Corrections.of(decided, point.decide(cache.logits), folds, by_fold, sample))
@@ -205,11 +215,11 @@ def _score(
     rows = Paired.sum(procedure)
     found = measured(Corrections.sum(parts).paired(), "optimism_corrected", listed, rng)
     found = replace(found, procedure=measure_procedure(rows, listed, rng), procedure_rows=rows)
-    return found, np.asarray(state / scan.stream.rows)
+    return found, np.asarray(state / scan.counted)
 
 
 def _state_only(scan: _Scan, point: OperatingPoint) -> np.ndarray:
     state = np.zeros(2)
     for cache, _ in scan.batches("scoring"):
         state += point.adjusted(cache.logits).sum(axis=0)
-    return np.asarray(state / scan.stream.rows)
+    return np.asarray(state / scan.counted)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from calibrate.counts import Counts, Values
+from calibrate.counts import Counts, Values, summable
 from calibrate.errors import Infeasible, Nearest, UndefinedMetric
 from calibrate.objective import NO_SCORE, Constraint, Objective, Score
 
@@ -50,6 +50,19 @@ class Cut:
         middle = self.lower / 2 + self.upper / 2 if np.isinf(self.gap) else self.lower + self.gap / 2
         return middle if self.lower <= middle < self.upper else self.lower
 
+    def at_bound(self, low: float, high: float, size: float = 0.0) -> float:
+        """As `at`, where only places from `low` to below `high` are certified, and the cut lies among them.
+
+        A cut whose one end is open and whose other end is the bound lies next to the bound: there the promise holds
+        with no room to spare, and every step further gives up more than it asks for. The distance is eight steps of
+        float32 (of the margin, of 1 or of `size`, whichever is largest), so that rounding does not cross the bound.
+        """
+        if np.isinf(self.upper) and self.lower == low > -np.inf:
+            return low + 2.0**-20 * max(1.0, abs(low), size)
+        if np.isinf(self.lower) and self.upper == high < np.inf:
+            return high - 2.0**-20 * max(1.0, abs(high), size)
+        return self.at()
+
     def mirrored(self) -> "Cut":
         """The same place on the negated margin."""
         return Cut(-self.upper, -self.lower)
@@ -78,6 +91,15 @@ class Rows:
             None if self.weights is None else self.weights[which],
             None if self.amounts is None else self.amounts[which],
         )
+
+    @property
+    def counted(self) -> "Rows":
+        """The rows that count: a row of weight 0 is no row. Their weights and amounts are `summable`."""
+        if self.weights is None and self.amounts is None:
+            return self
+        rows = self if self.weights is None or self.weights.all() else self.some(self.weights > 0)
+        weights, amounts = (None if each is None else summable(each) for each in (rows.weights, rows.amounts))
+        return Rows(rows.margins, rows.is_positive, weights, amounts)
 
     def chunks(self) -> Iterator["Rows"]:
         """The rows in order, a bounded number at a time."""
@@ -190,6 +212,7 @@ def edges_of(rows: Rows, every_cut: bool) -> Float[np.ndarray, "m"]:
 
 def tabulate(rows: Rows, every_cut: bool = False) -> Tally:
     """Every candidate cut with its counts."""
+    rows = rows.counted
     tally = Tally.at(edges_of(rows, every_cut), rows.amounts is not None)
     for chunk in rows.chunks():
         tally.add(chunk)
@@ -215,7 +238,7 @@ def best_cut(tally: Tally, objective: Objective, within: tuple[float, float] = (
         if not which.any():
             continue
         top = score.best(which)
-        if index < 0 or score.at(top).key > best.key:
+        if index < 0 or score.at(top).beats(best):
             best, index = score.at(top), start + top
     if best.feasible:
         return tally.cut(index)

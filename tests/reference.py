@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,3 +95,30 @@ def best_one_class(value_of: Callable[[NDArray[np.int64]], float], scores: NDArr
         value = value_of(moved.argmax(axis=1))
         best = max(best, value) if not math.isnan(value) else best
     return best
+
+
+def exact_gain(name: str, tp: Fraction, fp: Fraction, fn: Fraction, tn: Fraction) -> Fraction | None:
+    """The gain in fractions, of a root its square with its sign; None for 0/0."""
+    recall, specificity = tp / (tp + fn), tn / (tn + fp)
+    n, hits = tp + fp + fn + tn, tp + tn
+    chance = (tp + fp) * (tp + fn) + (tn + fn) * (tn + fp)
+    covariance, spread = tp * tn - fp * fn, (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    parts = {
+        "accuracy": (hits, n),
+        "balanced_accuracy": (recall + specificity, Fraction(2)),
+        "precision": (tp, tp + fp),
+        "npv": (tn, tn + fn),
+        "f1": (2 * tp, 2 * tp + fp + fn),
+        "fbeta(2)": (5 * tp, 5 * tp + 4 * fn + fp),
+        "youden": (recall + specificity - 1, Fraction(1)),
+        "net_benefit(0.25)": (tp - fp / 3, n),
+        "cost(fp=0.1, fn=0.3)": (-(fp + 3 * fn), n),
+        "kappa": (n * hits - chance, n * n - chance),
+        "g_mean": (recall * specificity, Fraction(1)),
+        "mcc": (covariance * abs(covariance), spread),
+    }[name]
+    return parts[0] / parts[1] if parts[1] else None
+
+
+RATIONAL = ["accuracy", "balanced_accuracy", "precision", "npv", "f1", "fbeta(2)", "youden", "net_benefit(0.25)",
+            "cost(fp=0.1, fn=0.3)", "kappa", "g_mean", "mcc"]  # fmt: skip

@@ -2,6 +2,7 @@
 
 Shares that move one way with the cut leave a range of cuts, exact for any model, from the order statistics of their
 trials. The range is safe as a whole, so the sweep may choose freely within it, on the same rows: the promise stands.
+Where no row lies beyond the bound, the cut lies at the bound (`Cut.at_bound`).
 
 Precision and the like are tested. A fifth of the rows says where to look: its cuts are the candidates, and its margins,
 smoothed, say where the test is most likely to pass. From there the candidates are walked towards more trials, each
@@ -104,7 +105,7 @@ def _with_one_cut(task: Task, ordered: list[Promise], tested: list[Promise]) -> 
         except Infeasible as error:
             raise turned(error, positive) from None
         cut = cut if positive == 1 else cut.mirrored()
-        at, gap = cut.at(), cut.gap
+        at, gap = cut.at_bound(low, high), cut.gap
     point = point_at(at, task.classes)
     decided = point.decide(task.logits)
     shared = together(ordered, tested)
@@ -303,7 +304,7 @@ def _with_one_class(task: Task, ordered: list[Promise]) -> Fitted:
     _check_range(task, low, high, worst, index)
     objective = task.objective.measured
     cut, _ = sweep_class(sample, board, index, objective, within=(-high, -low))
-    bias[index] = cut.at()
+    bias[index] = cut.at_bound(-high, -low, float(np.abs(sample.columns).max()))
     point = OperatingPoint(task.classes, np.ones(bias.size), bias)
     decided = point.decide(task.logits)
     check_counts(objective, sample.counts(decided), "among the certified biases")

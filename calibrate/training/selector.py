@@ -29,7 +29,14 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
-from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, feature_cache
+from calibrate.cache import (
+    ROW_COLUMNS,
+    FeatureCache,
+    check_every_class_has_rows,
+    check_prior,
+    counted_rows,
+    feature_cache,
+)
 from calibrate.errors import BadCache, Infeasible, MissingClass, NotConverged, NotFinite, UndefinedMetric, UnknownMethod
 from calibrate.evidence import FOLDS, table_of
 from calibrate.folds import parts_of_each_class, stratified_folds
@@ -45,7 +52,6 @@ SCORINGS = ("cross_fitted", "half_split", "same_rows")
 State = Mapping[str, Any] | Callable[[], Any] | None
 _WAYS = ("adjusted", "plain", "plain, adjusted afterwards")
 _WORST = (-np.inf, -np.inf)
-_ROW_KEYS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost_fn", "group")
 
 
 @dataclass(frozen=True)
@@ -206,6 +212,8 @@ class EpochSelector:
             cache = feature_cache(logits=to_host(logits), labels=to_host(labels), classes=self.classes)
         if self._labels is None:
             check_every_class_has_rows(cache)
+        cache = counted_rows(cache)
+        if self._labels is None:
             self._labels = cache.labels
             self._tracks = self._deal(cache)
         elif not np.array_equal(self._labels, cache.labels):
@@ -323,7 +331,7 @@ def _part(cache: FeatureCache, rows: Int[np.ndarray, "m"]) -> FeatureCache:
     """Some of the rows."""
     if rows.size == cache.rows and (rows[1:] > rows[:-1]).all():
         return cache
-    some = {name: getattr(cache, name) for name in _ROW_KEYS}
+    some = {name: getattr(cache, name) for name in ROW_COLUMNS}
     return replace(cache, **{name: value[rows] for name, value in some.items() if value is not None})
 
 

@@ -204,3 +204,35 @@ def test_auto_makes_the_promise_that_bias_adjustment_makes() -> None:
     )
     assert (one.point, one.method) == (other.point, "bias_adjustment")
     assert any("cannot certify" in note for note in one.notes)
+
+
+def test_an_alert_rate_of_few_rows_is_certified_just_above_the_highest() -> None:
+    """29 rows, none of which may be alerted on: the promise holds from the highest margin on, so there lies the cut."""
+    data = rows(29, 12)
+    result = fit(**data, metric="recall", constraints="alert_rate <= 0.1 @ 95%", evidence=False)
+    highest = data["logits"].max()
+    assert highest < result.parameters["cut"] < highest + 1e-4
+    assert result.guarantees[0].errors_allowed == 0
+    mirrored = fit(**data, metric="recall[clear]", constraints="alert_rate[clear] <= 0.1 @ 95%", evidence=False)
+    lowest = data["logits"].min()
+    assert lowest - 1e-4 < mirrored.parameters["cut"] < lowest
+
+
+def test_a_recall_is_certified_just_below_the_lowest_row_where_nothing_lies_below() -> None:
+    """29 positives, none of which may be missed, and no negative under them."""
+    margins, labels = np.arange(40.0), np.repeat([1, 0], [29, 11])
+    result = fit(
+        logits=margins, labels=labels, classes=NAMES, metric="recall", constraints="recall >= 0.9 @ 95%", evidence=False
+    )
+    assert -1e-4 < result.parameters["cut"] < 0
+
+
+def test_three_classes_are_certified_next_to_the_bound() -> None:
+    """As in two: the bias of the class goes as far as it may and no unit further."""
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1, 2], 25)
+    logits = rng.normal(size=(75, 3))
+    logits[np.arange(75), labels] += 6
+    options: dict[str, Any] = {"constraints": "alert_rate[a] <= 0.45 @ 80%", "evidence": False}
+    result = fit(logits=logits, labels=labels, classes=["a", "b", "c"], metric="accuracy", **options)
+    assert result.guarantees[0].errors_seen <= result.guarantees[0].errors_allowed

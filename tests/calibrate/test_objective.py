@@ -1,13 +1,17 @@
 """Constraints are read as they are written."""
 
 import math
+from dataclasses import replace
+from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
 
 from calibrate.counts import Counts
 from calibrate.errors import BadConstraint, UnknownMetric
-from calibrate.objective import parse_constraint, parse_objective
+from calibrate.objective import Constraint, parse_constraint, parse_objective
+from tests.reference import RATIONAL, exact_gain
 
 CLASSES = ["no", "yes"]
 COUNTS = Counts.of_confusion(np.array([[88, 2], [1, 9]]))
@@ -75,3 +79,45 @@ def test_a_promise_carries_its_confidence() -> None:
     ]
     assert objective.certified == objective.constraints[:3]
     assert [each.text for each in objective.measured.constraints] == ["mcc >= 0"]
+
+
+def test_a_constraint_holds_at_its_bound_whatever_rounds() -> None:
+    """Every table of up to 7 rows a cell where the value is a decimal of two digits, found in fractions: `>=` and `<=`
+    hold at it, and not a hundred-thousandth beyond.
+    """
+    for name in RATIONAL:
+        if name.startswith("cost"):
+            continue
+        metric = parse_objective(name, None, CLASSES).metric
+        seen = set()
+        for tp, fp, fn, tn in product(range(8), repeat=4):
+            if tp + fn == 0 or tn + fp == 0:
+                continue
+            exact = exact_gain(name, *map(Fraction, (tp, fp, fn, tn)))
+            if exact is None:
+                continue
+            if name in ("g_mean", "mcc"):
+                root = Fraction(math.isqrt(abs(exact.numerator)), math.isqrt(exact.denominator))
+                if root * root != abs(exact):
+                    continue
+                exact = root if exact >= 0 else -root
+            if (exact * 100).denominator != 1 or (exact, tp + fp) in seen:
+                continue
+            seen.add((exact, tp + fp))
+            counts = Counts.of_binary(np.asarray(float(tp)), np.asarray(float(fp)), float(tp + fn), float(tn + fp), 1)
+            for sign, way in ((">=", 1), ("<=", -1)):
+                at = Constraint("", metric, sign == ">=", float(f"{float(exact):.2f}"))
+                beyond = replace(at, bound=at.bound + way * 1e-5)
+                assert at.shortfall(counts) == 0, (name, sign, exact, tp, fp, fn, tn)
+                assert beyond.shortfall(counts) > 0
+        assert len(seen) > 10, name
+
+
+def test_mcc_is_met_at_exactly_its_bound() -> None:
+    """2/10 is computed as 0.19999999999999998 here; recall 0.9 holds at 9 of 10 and not at 8."""
+    counts = Counts.of_binary(np.asarray(6.0), np.asarray(4.0), 10.0, 10.0, 1)
+    constraint = parse_objective("f1", ["mcc >= 0.2"], CLASSES).constraints[0]
+    assert constraint.shortfall(counts) == 0
+    nine, eight = (Counts.of_binary(np.asarray(tp), np.asarray(4.0), 10.0, 10.0, 1) for tp in (9.0, 8.0))
+    recall = parse_objective("f1", ["recall >= 0.9"], CLASSES).constraints[0]
+    assert (float(recall.shortfall(nine)), round(float(recall.shortfall(eight)), 9)) == (0, 0.1)

@@ -1,6 +1,7 @@
 """Exact sweeps equal brute force."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from calibrate.logits import binary_margins
 from calibrate.objective import Objective, parse_objective
 from calibrate.sweep import Cut, Rows, Tally, best_cut, edges_of, sweep_cut, tabulate
 from tests.problems import BINARY, Problem
-from tests.reference import BINARY_METRICS, best_by_brute_force, binary_metric, cells
+from tests.reference import BINARY_METRICS, RATIONAL, best_by_brute_force, binary_metric, cells, exact_gain
 
 CLASSES = ["no", "yes"]
 
@@ -240,3 +241,53 @@ def test_a_large_table_is_scored_in_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("calibrate.sweep._BLOCK_CUTS", 7)
     monkeypatch.setattr("calibrate.sweep._CHUNK_ROWS", 11)
     assert best_cut(tabulate(rows, every_cut=True), objective) == whole
+
+
+@pytest.mark.parametrize("name", RATIONAL)
+@pytest.mark.parametrize("weights", [None, ["0.1", "0.2", "0.3"], ["0", "0.7", "1.1"]], ids=str)
+def test_equal_gains_go_to_fewer_alerts_as_in_fractions(name: str, weights: list[str] | None) -> None:
+    """Gains that are equal in fractions and not in floats are tied, with decimal weights too; weight 0 is no row."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(4, 24))
+        labels, margins = rng.integers(0, 2, n), rng.permutation(n).astype(float)
+        labels[:4] = [0, 1, 0, 1]
+        texts = ["1"] * n if weights is None else rng.choice(weights, n).tolist()
+        if weights is not None:
+            texts[:2] = weights[1:]
+        exact = np.array([Fraction(text) for text in texts])
+        above = [np.zeros(n, dtype=bool)] + [margins >= value for value in np.sort(margins[exact > 0])[::-1]]
+        gains = [
+            exact_gain(name, *(sum(exact[labels == of][rule[labels == of] == on], Fraction(0))
+                               for on, of in ((True, 1), (True, 0), (False, 1), (False, 0))))
+            for rule in above
+        ]  # fmt: skip
+        best = max(gain for gain in gains if gain is not None)
+        given = None if weights is None else np.array([float(text) for text in texts])
+        cut = sweep_cut(Rows(margins, labels == 1, given), parse_objective(name, None, CLASSES))
+        counted = exact > 0
+        assert np.array_equal((margins > cut.at())[counted], above[gains.index(best)][counted]), (seed, gains)
+
+
+def test_a_row_of_weight_zero_hides_no_cut() -> None:
+    """A row that does not count lies above all: the cut just above the topmost negative stays a candidate."""
+    margins, labels = np.array([5.0, 3.0, 2.0, 1.0]), np.array([0, 0, 1, 0])
+    weighted = Rows(margins, labels == 1, np.array([0.0, 1.0, 1.0, 1.0]))
+    for name in ("specificity", "precision", "npv", "f1", "accuracy"):
+        for every_cut in (False, True):
+            with_row, without = tabulate(weighted, every_cut), tabulate(weighted.some(margins < 5), every_cut)
+            assert np.array_equal(with_row.edges, without.edges)
+            assert np.array_equal(with_row.below, without.below)
+        objective = parse_objective(name, None, CLASSES)
+        assert sweep_cut(weighted, objective) == sweep_cut(weighted.some(margins < 5), objective)
+
+
+def test_a_cut_at_a_certified_bound_lies_next_to_it() -> None:
+    """And where it is not the bound that leaves an end open, as far beyond as any cut."""
+    assert Cut(3.0, np.inf).at_bound(3.0, np.inf) == pytest.approx(3.0, abs=1e-5)
+    assert Cut(3.0, np.inf).at_bound(3.0, np.inf) > 3
+    assert Cut(-np.inf, 3.0).at_bound(-np.inf, 3.0) == pytest.approx(3.0, abs=1e-5)
+    assert Cut(-np.inf, 3.0).at_bound(-np.inf, 3.0) < 3
+    assert Cut(3.0, np.inf).at_bound(2.0, np.inf) == Cut(3.0, np.inf).at() == 4
+    assert Cut(3.0, 4.0).at_bound(3.0, np.inf) == 3.5
+    assert Cut(1e300, np.inf).at_bound(1e300, np.inf) > 1e300

@@ -39,6 +39,7 @@ def committee_cut(rows: Rows, objective: Objective, rules: Mapping[str, Rule]) -
 
     Raises: `UndefinedMetric`, `Infeasible` where no cut will do; of a single rule what it raises.
     """
+    rows = rows.counted
     members: dict[str, float] = {}
     notes = []
     for name, rule in rules.items():
@@ -92,7 +93,7 @@ def _score(rows: Rows, objective: Objective, place: float) -> Score:
     if rows.amounts is not None:
         counts = replace(counts, amounts=_measured(cells, rows.amounts, objective.positive))
     score = objective.score(counts)
-    return Score(np.asarray(score.gain[0, 0]), np.asarray(score.shortfall[0, 0]))
+    return replace(score, gain=np.asarray(score.gain[0, 0]), shortfall=np.asarray(score.shortfall[0, 0]))
 
 
 def _measured(cells: Int[np.ndarray, "n"], values: Float64[np.ndarray, "n"] | None, positive: int) -> Counts:

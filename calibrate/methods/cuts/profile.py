@@ -28,10 +28,8 @@ def best_of_each(score: Score, objective: Objective) -> tuple[Int[np.ndarray, "d
 
     Raises: `UndefinedMetric` where there is no such draw.
     """
-    nearest = score.shortfall <= score.shortfall.min(axis=-1, keepdims=True)
-    gain = np.where(nearest, score.gain, -np.inf)
-    best = gain.argmax(axis=-1)
-    defined = np.flatnonzero(np.isfinite(np.take_along_axis(gain, best[:, np.newaxis], axis=-1)[:, 0]))
+    best = score.best_of_each()
+    defined = np.flatnonzero(np.isfinite(np.take_along_axis(score.gain, best[:, np.newaxis], axis=-1)[:, 0]))
     if not defined.size:
         raise UndefinedMetric(f"metric '{objective.metric.name}' is undefined (0/0) at every cut")
     return defined, best[defined]
