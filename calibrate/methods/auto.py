@@ -1,8 +1,10 @@
 """Which method: every one that can be fitted here, weighed on the same cross-fitted rows.
 
 Decided here: the plain model is one of them, ties go to what fits less, and a method that cannot be fitted (no prior,
-no costs) is left out and said so. The winner is fitted again on all rows. Its score in the comparison is the best of
-several and flatters it; the evidence of a fit cross-fits the whole choice, so that does not.
+no costs) is left out and said so. Only a point that meets every constraint on the fitting rows may win. A method that
+meets them there and cannot be cross-fitted, because a part of the rows cannot meet them, is weighed only where no other
+is left, by its score on the fitting rows. The winner is fitted again on all rows. Its score in the comparison is the
+best of several and flatters it; the evidence of a fit cross-fits the whole choice, so that does not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from calibrate.errors import InputError, MissingClass, NotConverged
+from calibrate.errors import Infeasible, InputError, MissingClass, NotConverged
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods.crossing import decided_without
 from calibrate.methods.task import Fitted, Task, check_counts
@@ -29,7 +31,7 @@ def fit_auto(task: Task, candidates: Mapping[str, Callable[[Task], Fitted]], una
     """The best of these methods by the cross-fitted objective, with the decisions of each as `compared`; `unable` are
     those that cannot certify what is asked for.
 
-    Raises: what the first candidate raised where none can be fitted, `Infeasible` among it.
+    Raises: where none can be fitted the `Infeasible` that came nearest, else what the first candidate raised.
     """
     if len(candidates) == 1:  # nothing to weigh
         ((only, fit),) = candidates.items()
@@ -41,23 +43,39 @@ def fit_auto(task: Task, candidates: Mapping[str, Callable[[Task], Fitted]], una
     decided: dict[str, Int[np.ndarray, "n"]] = {}
     for name, fit in candidates.items():
         try:
-            fitted[name] = fit(task)
-            check_counts(task.objective, task.sample.counts(fitted[name].point.decide(task.logits)), f"by {name}")
-            decided[name] = _cross_fitted(task, fitted[name], fit)
+            found = fit(task)
+            check_counts(task.objective, task.sample.counts(found.point.decide(task.logits)), f"by {name}")
+            fitted[name] = found
+            decided[name] = _cross_fitted(task, found, fit)
         except (InputError, NotConverged) as error:
             left_out[name] = error
-    if not decided:
-        raise next(iter(left_out.values()))
-    scores = {name: task.objective.score(task.sample.counts(rows)) for name, rows in decided.items()}
+    if not fitted:
+        raise _nearest(task, list(left_out.values()))
+    weighed = decided or {name: found.point.decide(task.logits) for name, found in fitted.items()}
+    scores = {name: task.objective.score(task.sample.counts(rows)) for name, rows in weighed.items()}
     winner = max(scores, key=lambda name: scores[name].key)
-    notes = tuple(f"auto left out {name}: {error}" for name, error in left_out.items())
+    notes = tuple(f"auto left out {name}: {error}" for name, error in left_out.items() if name != winner)
+    why = f"the best of {len(decided)} by cross-fitting"
+    if not decided:
+        why = f"the best of {len(fitted)} on the fitting rows, as none could be cross-fitted: {left_out[winner]}"
     return replace(
         fitted[winner],
         method=winner,
         compared=decided,
-        notes=(f"auto took {winner}, the best of {len(decided)} by cross-fitting", *notes, *fitted[winner].notes),
+        notes=(f"auto took {winner}, {why}", *notes, *fitted[winner].notes),
         rows_had_a_say=True,
     )
+
+
+def _nearest(task: Task, errors: Sequence[Exception]) -> Exception:
+    """The error to raise where no method could be fitted: the `Infeasible` that came nearest, else the first."""
+
+    def distance(error: Infeasible) -> float:
+        by_text = {each.text: each for each in task.objective.constraints}
+        return sum(float(by_text[near.constraint].shortfall_of(np.asarray(near.value))) for near in error.nearest)
+
+    infeasible = [error for error in errors if isinstance(error, Infeasible)]
+    return min(infeasible, key=distance) if infeasible else errors[0]
 
 
 def _cross_fitted(task: Task, whole: Fitted, fit: Callable[[Task], Fitted]) -> Int[np.ndarray, "n"]:

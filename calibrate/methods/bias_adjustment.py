@@ -7,7 +7,8 @@ than 10 such rows, 0.007 with 20 to 40, 0.003 with 40 to 100 and nothing with mo
 `search="exact"` sweeps the cut itself in two classes. In more it climbs by exact one-class sweeps, and because free
 biases of rare classes overfit, it does no harm: the climb's biases, and half the way to them, are weighed against the
 best tau of logit adjustment and against argmax by cross-fitting, and each is kept only where it gains there. Under
-constraints argmax, which aims at none, is left out.
+constraints argmax, which aims at none, is left out, and of the others those that break a constraint on the fitting rows
+are no candidates: `Infeasible` is raised only where all of them do.
 
 `search="decimal"` is the paper's: the model imbalance state of the training rows is moved to a target r by a bias, and
 the target is searched on the validation rows digit by digit: 0.1 to 0.9, then nine steps of 0.01 to each side of the
@@ -23,14 +24,14 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float64, Int
 
-from calibrate.ascent import LARGE, coordinate_ascent
+from calibrate.ascent import LARGE, Climb, coordinate_ascent
 from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMetric, UnknownMethod
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods.certified import fit_certified
 from calibrate.methods.cuts import RULES
 from calibrate.methods.cuts.committee import committee_cut
 from calibrate.methods.logit_adjustment import best_tau
-from calibrate.methods.task import Fitted, Task, check_reached, climbed, exact_cut, on_the_margin, point_at
+from calibrate.methods.task import Fitted, Task, check_reached, exact_cut, on_the_margin, point_at
 from calibrate.operating_point import OperatingPoint
 from calibrate.state import bias_for_state, model_imbalance_state
 
@@ -102,15 +103,19 @@ def _exact(task: Task) -> Fitted:
     if len(task.classes) == 2:
         cut = exact_cut(task)
         return Fitted(point_at(cut.at(), task.classes), {"cut": cut.at(), "gap": cut.gap})
-    candidates, rounds, reason = _climb_and_shrink(task)
+    climb, *others = _climb_and_shrink(task)
+    candidates = [climb.bias, *others]
     chosen, notes = _choose(task, candidates)
-    bias = candidates[chosen]
-    check_reached(task, bias, "by coordinate ascent")
-    return Fitted(OperatingPoint(task.classes, np.ones(bias.size), bias), {"rounds": float(rounds)}, (reason, *notes))
+    reason = f"coordinate ascent: {climb.reason}"
+    point = OperatingPoint(task.classes, np.ones(climb.bias.size), candidates[chosen])
+    return Fitted(point, {"rounds": float(climb.rounds)}, (reason, *notes))
 
 
-def _climb_and_shrink(task: Task) -> tuple[list[Float64[np.ndarray, "k"]], int, str]:
-    """The biases of the climb, those halfway to the tau line, and those of the best tau."""
+def _climb_and_shrink(task: Task) -> tuple[Climb, Float64[np.ndarray, "k"], Float64[np.ndarray, "k"]]:
+    """Return the climb, the biases halfway from it to the tau line, and those of the best tau.
+
+    Raises: `MissingClass`; `UndefinedMetric`, `Infeasible` where no candidate reaches the objective.
+    """
     k = len(task.classes)
     prior = np.bincount(task.labels, task.weights, k) / task.labels.size if task.prior is None else task.prior
     if not (prior > 0).all():
@@ -118,40 +123,47 @@ def _climb_and_shrink(task: Task) -> tuple[list[Float64[np.ndarray, "k"]], int, 
     log_prior = np.log(prior)
     tau = -best_tau(task, log_prior) * log_prior
     large = task.logits.size > LARGE
-    climb = climbed(
-        task,
-        coordinate_ascent(task.sample, task.objective, [tau, np.zeros(k), -log_prior], best_start_only=large),
-    )
-    return [climb.bias, (climb.bias + tau) / 2, tau], climb.rounds, f"coordinate ascent: {climb.reason}"
+    climb = coordinate_ascent(task.sample, task.objective, [tau, np.zeros(k), -log_prior], best_start_only=large)
+    shrunk = (climb.bias + tau) / 2
+    if not any(_feasible(task, bias) for bias in (climb.bias, shrunk, tau)):
+        check_reached(task, climb.bias, "by coordinate ascent")
+    return climb, shrunk, tau
+
+
+def _feasible(task: Task, bias: Float64[np.ndarray, "k"]) -> bool:
+    """Whether the bias meets every constraint on the rows of the task, and the metric is defined there."""
+    return task.sample.score(bias, task.objective).feasible
 
 
 def _choose(task: Task, candidates: list[Float64[np.ndarray, "k"]]) -> tuple[int, tuple[str, ...]]:
-    """Which of free, half shrunk, tau and argmax to keep: the best by cross-fitting, the free ones only where they do
-    not lose to tau on the fitting rows themselves; and what is to be said of it.
+    """Return which of free, half shrunk, tau and argmax to keep, and the notes on it: of those that are feasible on the
+    fitting rows the best by cross-fitting, the free ones only where they do not lose to tau on the fitting rows.
     """
+    on_rows = [task.sample.score(bias, task.objective) for bias in candidates]
+    feasible = [i for i, score in enumerate(on_rows) if score.feasible]
     folds = min(_FOLDS, int(parts_of_each_class(task.labels, task.groups, len(task.classes)).min()))
     if folds < 2:
         unit = "row" if task.groups is None else "group"
-        return 0, (f"a class has one {unit}, so whether free biases gain could not be tried: they are kept",)
+        return feasible[0], (f"a class has one {unit}, so whether free biases gain could not be tried: they are kept",)
     assigned = stratified_folds(task.labels, folds, np.random.default_rng(0), task.groups)
     decided = np.empty((len(candidates), task.labels.size), dtype=np.intp)
     for fold in range(folds):
         kept, left = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
         part = task.with_rows(left)
         try:
-            fitted = _climb_and_shrink(task.with_rows(kept))[0]
+            climb, *others = _climb_and_shrink(task.with_rows(kept))
         except (UndefinedMetric, Infeasible, MissingClass) as error:
-            return 0, (
+            return feasible[0], (
                 f"whether free biases gain could not be tried, they are kept: without a part of the rows, {error}",
             )
-        decided[:, left] = [part.sample.decide(bias) for bias in fitted]
+        decided[:, left] = [part.sample.decide(bias) for bias in (climb.bias, *others)]
     scores = [task.objective.score(task.sample.counts(row)) for row in decided]
-    floor = task.sample.score(candidates[-1], task.objective).key
-    fair = [i for i, bias in enumerate(candidates) if task.sample.score(bias, task.objective).key >= floor]
+    fair = [i for i in feasible if on_rows[i].key >= on_rows[-1].key]
     if not task.objective.constraints:
-        fair.append(len(candidates))
-        candidates.append(np.zeros(len(task.classes)))
-        scores.append(task.sample.score(candidates[-1], task.objective))
+        argmax = np.zeros(len(task.classes))
+        scores.append(task.sample.score(argmax, task.objective))
+        candidates.append(argmax)
+        fair += [len(candidates) - 1] * scores[-1].feasible
     best = max(fair, key=lambda i: (scores[i].key, i))
     name = task.objective.metric.name
     sign = 1 if task.objective.metric.larger_is_better else -1
@@ -167,27 +179,32 @@ def _decimal(task: Task) -> Fitted:
     target, value = state / state.sum(), _WORST
     turns: Sequence[int] = [task.objective.positive] if len(task.classes) == 2 else range(len(task.classes))
     bias = None
+    tried: dict[float, tuple[Key, Float64[np.ndarray, "k"]]] = {}
 
     def score(held: Float64[np.ndarray, "k"], index: int, rate: float) -> Key:
         nonlocal bias
-        try:
-            bias = bias_for_state(task.state_logits, _with_rate(held, index, rate), start=bias)
-        except NotConverged:
-            bias = None
-            return _WORST
-        return task.sample.score(bias, task.objective).key
+        if rate not in tried:
+            try:
+                bias = bias_for_state(task.state_logits, _with_rate(held, index, rate), start=bias)
+            except NotConverged:
+                bias = None
+                return _WORST
+            tried[rate] = task.sample.score(bias, task.objective).key, bias
+        return tried[rate][0]
 
-    gained = True
+    best_bias, gained = np.zeros(target.size), True
     while gained:
         gained = False
         for index in turns:
+            tried.clear()
             rate, reached = best_rate(partial(score, target, index), digits)
             if reached > value:
+                # The very bias that was scored: another solution of the same target differs by rounding.
+                best_bias = tried[rate][1]
                 target, value, gained = _with_rate(target, index, rate), reached, len(turns) > 1
     parameters = {f"target[{name}]": float(share) for name, share in zip(task.classes, target, strict=True)}
-    reached_bias = bias_for_state(task.state_logits, target)
-    check_reached(task, reached_bias, "at a target of the decimal search")
-    return Fitted(OperatingPoint(task.classes, np.ones(target.size), reached_bias), parameters)
+    check_reached(task, best_bias, "at a target of the decimal search")
+    return Fitted(OperatingPoint(task.classes, np.ones(target.size), best_bias), parameters)
 
 
 def _with_rate(target: Float64[np.ndarray, "k"], index: int, rate: float) -> Float64[np.ndarray, "k"]:

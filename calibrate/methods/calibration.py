@@ -7,6 +7,8 @@ cross-fits its map with it.
 
 A map with biases also moves the class frequencies that the logits stand for to those of the fitting rows: these take
 the place of the prior that the model was trained under, for the methods that divide by it.
+
+A map behind which the method cannot meet the constraints is dropped where the logits as they are can meet them.
 """
 
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from functools import partial
 
 import numpy as np
 
+from calibrate.errors import Infeasible
 from calibrate.map_choice import Calibration, choose_map
 from calibrate.maps import CalibrationMap, fit_map
 from calibrate.methods.task import Fitted, Task
@@ -35,7 +38,14 @@ def after_map(fit: Callable[[Task], Fitted], calibration: str) -> Callable[[Task
 
 def _fit_after_map(fit: Callable[[Task], Fitted], calibration: str, task: Task) -> Fitted:
     found = choose_map(calibration, task.logits, task.labels, task.weights, task.groups)
-    fitted = fit(task if found.kept is None else mapped(task, found.kept))
+    try:
+        fitted = fit(task if found.kept is None else mapped(task, found.kept))
+    except Infeasible as error:
+        if found.kept is None:
+            raise
+        fitted = fit(task)  # raises its own error where the logits as they are cannot meet the constraints either
+        note = f"calibration '{found.kept.name}' dropped: behind it, {error}"
+        found = replace(found, kept=None, notes=(*found.notes, note))
     point, parameters = fitted.point, dict(fitted.parameters)
     if found.kept is not None:
         point = found.kept.then(point)

@@ -28,6 +28,7 @@ from calibrate.counts import Counts, stacked
 from calibrate.errors import MissingHead, NotConverged, UnknownMethod
 from calibrate.logits import softmax
 from calibrate.methods.task import Fitted, Task, check_counts
+from calibrate.objective import NO_SCORE
 from calibrate.operating_point import OperatingPoint
 
 _MOST_TAU = 4.0
@@ -86,15 +87,24 @@ def _counts(task: Task, point: OperatingPoint) -> Counts:
 
 
 def _best_tau(task: Task, point: Callable[[float], OperatingPoint]) -> float:
-    """The middle of the first stretch of best taus, each step's grid finer around it."""
+    """The middle of the first stretch of best taus, each step's grid finer around it; the first where the middle, or a
+    finer grid, is worse.
+    """
     low, high = 0.0, _MOST_TAU
+    best, reached = 0.0, NO_SCORE
     for step in _STEPS if task.logits.size <= LARGE else _STEPS_LARGE:
         taus = np.linspace(low, high, round((high - low) / step) + 1)
         score = task.objective.score(stacked([_counts(task, point(tau)) for tau in taus.tolist()]))
         first = score.best()
         same = (score.gain == score.gain[first]) & (score.shortfall == score.shortfall[first])
         last = first + int(np.append(same[first:], False).argmin()) - 1
-        best = float((taus[first] + taus[last]) / 2)
+        middle = float((taus[first] + taus[last]) / 2)
+        for tau in (middle, float(taus[first])):
+            reaches = task.objective.score(_counts(task, point(tau)))
+            if reaches.key >= reached.key:
+                best, reached = tau, reaches
+                if reaches.key >= score.at(first).key:
+                    break
         low, high = max(0.0, taus[first] - step), min(_MOST_TAU, taus[last] + step)
     return best
 

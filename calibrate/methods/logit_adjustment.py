@@ -60,7 +60,7 @@ def _kept(task: Task, log_prior: Float64[np.ndarray, "k"], tau: float) -> tuple[
     fitted = task.objective.score(task.sample.counts(decided))
     fixed = {each: task.sample.score(-each * log_prior, task.objective) for each in (0.0, 1.0)}
     best = max(fixed, key=lambda each: fixed[each].key)
-    keep = fitted.key > fixed[best].key
+    keep = fitted.key > fixed[best].key or not fixed[best].feasible
     sign = 1 if task.objective.metric.larger_is_better else -1
     told = ", ".join(
         f"{name} {sign * float(score.gain):.4f}"

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from calibrate.ascent import Climb, Sample
+from calibrate.ascent import Sample
 from calibrate.certify import Guarantee
 from calibrate.counts import Counts
 from calibrate.errors import Infeasible, MissingCosts, MissingHead, MissingPrior, Nearest, UndefinedMetric
@@ -192,10 +192,3 @@ def check_counts(objective: Objective, counts: Counts, where: str) -> None:
     nearest = tuple(Nearest(c.text, float(c.metric.value(counts)), None, False) for c in unmet)
     said = "; ".join(f"'{each.constraint}' comes to {each.value:.6g}" for each in nearest)
     raise Infeasible(f"nothing found {where} meets every constraint on these rows: {said}", nearest)
-
-
-def climbed(task: Task, climb: Climb) -> Climb:
-    """The climb, if it reached the objective. Raises: `UndefinedMetric`, `Infeasible`."""
-    if not climb.score.feasible:
-        check_reached(task, climb.bias, "by coordinate ascent")
-    return climb
