@@ -64,7 +64,7 @@ def fitted_report(
 
 
 def _promise(each: Guarantee) -> str:
-    with_what = "on average over fits like this one"
+    with_what = f"on average over fits like this one, of which up to {each.risk:.0%} break it,"
     if each.confidence is not None:
         with_what = f"with a confidence of {each.confidence:.4g}"
     return (

@@ -100,3 +100,28 @@ def test_a_guarantee_is_an_interval_from_its_bound(at_least: bool, ends: tuple[f
     assert interval.kind == "certified"
     average = Guarantee(**given | {"kind": "average", "confidence": None, "held_together": None})
     assert average.to_dict()["interval"]["confidence"] is None
+
+
+@pytest.mark.parametrize(("n", "risk"), [(9, 0.387), (18, 0.150), (29, 0.434), (100, 0.451), (1000, 0.484)])
+def test_how_many_fits_break_a_promise_on_average(n: int, risk: float) -> None:
+    """In closed form as in draws: the cut lies at the first positive that may not be missed."""
+    misses = allowed_misses(n, 0.9, None)
+    rng = np.random.default_rng(n)
+    missed = np.partition(rng.random((20_000, n)), misses, axis=1)[:, misses]  # the share below that positive
+    guarantee = Guarantee("", "recall", True, 0.9, "average", None, "order statistic", "rows", n, misses, 0, 1.0, None)
+    assert guarantee.risk == pytest.approx(risk, abs=0.001)
+    assert float((missed > 0.1).mean()) == pytest.approx(risk, abs=4 * 0.5 / np.sqrt(20_000))
+    assert float(missed.mean()) <= 0.1 + 4 * missed.std() / np.sqrt(20_000)
+
+
+def test_of_the_few_fits_that_pass_a_hard_test_many_break_it() -> None:
+    """True precision spread closely around 0.95, 59 alerts: 5 % pass at most where it is below, and of all that pass a
+    good part is; over all fits the promise holds.
+    """
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0.95, 0.005, 400_000)
+    passed = rng.random(truth.size) < truth**59
+    below = truth < 0.95
+    assert (passed & below).mean() <= 0.05
+    assert passed.mean() < 0.06
+    assert 0.3 < below[passed].mean() < 0.5
