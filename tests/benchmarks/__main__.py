@@ -11,6 +11,7 @@ from tests.benchmarks.start import start_to_ready
 from tests.benchmarks.state import newton_and_descent
 from tests.benchmarks.streams import from_parquet
 from tests.benchmarks.timing import Result
+from tests.benchmarks.whole_fit import whole_fit, whole_fit_of_many_classes
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
     "best_f1": best_f1,
@@ -28,6 +29,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "epochs": epochs,
     "epochs_half_split": partial(epochs, None, "half_split"),
     "start_to_ready": start_to_ready,
+    "whole_fit": whole_fit,
+    "whole_fit_100": whole_fit_of_many_classes,
 }
 
 for name in sys.argv[1:] or BENCHMARKS:
