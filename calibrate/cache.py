@@ -13,12 +13,14 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 
+from calibrate.counts import rows_by_class
 from calibrate.errors import BadCache, BadPrior, MissingClass, NoRows, UnknownLabel, WrongShape
 from calibrate.logits import head_logits, to_array, to_columns
 from calibrate.operating_point import check_classes
 
 ROW_COLUMNS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost_fn", "group")
 _CHECKED_ROWS = 1000
+_DIGESTED_ROWS = 65_536  # at a time: logits that do not lie row by row are copied
 _MOST_CLASSES = 100_000
 
 
@@ -53,7 +55,8 @@ class FeatureCache:
     def digest(self) -> str:
         """SHA-256 of logits, labels, classes, weights, costs and groups: what a fit depends on."""
         parts = hashlib.sha256(repr((self.classes, self.logits.dtype.str, self.logits.shape)).encode())
-        parts.update(np.ascontiguousarray(self.logits).data)
+        for start in range(0, self.rows, _DIGESTED_ROWS):
+            parts.update(np.ascontiguousarray(self.logits[start : start + _DIGESTED_ROWS]).data)
         parts.update(np.ascontiguousarray(self.labels, dtype=np.int64).data)
         for column in ("sample_weight", "cost_fp", "cost_fn", "group"):
             if (values := getattr(self, column)) is not None:
@@ -163,7 +166,7 @@ def check_prior(prior: ArrayLike, classes: Sequence[str], name: str = "prior") -
 
 def check_every_class_has_rows(cache: FeatureCache) -> None:
     """Raises `MissingClass` with the first class that no label names, or whose rows all have weight 0."""
-    counts = np.bincount(cache.labels, weights=cache.sample_weight, minlength=len(cache.classes))
+    counts = rows_by_class(cache.labels, len(cache.classes), cache.sample_weight)
     for name, count in zip(cache.classes, counts.tolist(), strict=True):
         if count == 0:
             present = ", ".join(f"{c}: {n:g}" for c, n in zip(cache.classes[:20], counts.tolist(), strict=False))
@@ -264,8 +267,10 @@ def _labels(labels: ArrayLike, classes: Sequence[str] | None, k: int) -> tuple[I
         raise NoRows("labels: wanted at least one, got none")
     if k > _MOST_CLASSES:
         raise WrongShape(f"logits: wanted at most {_MOST_CLASSES} columns, got {k}")
-    named = [isinstance(label, str) for label in (labels if isinstance(labels, list | tuple) else array.tolist())]
-    if all(named):
+    named: list[bool] = []
+    if array.dtype.kind not in "biuf":  # an array of numbers holds no names
+        named = [isinstance(label, str) for label in (labels if isinstance(labels, list | tuple) else array.tolist())]
+    if named and all(named):
         names = _sorted_names(array.tolist()) if classes is None else check_classes(classes)
         _check_width(names, k)
         index = {name: i for i, name in enumerate(names)}
@@ -277,10 +282,11 @@ def _labels(labels: ArrayLike, classes: Sequence[str] | None, k: int) -> tuple[I
     _check_width(names, k)
     if any(named) or array.dtype.kind not in "biuf":
         raise UnknownLabel("labels must be class names or class indices, all of one kind")
-    outside = (array < 0) | (array >= k) | (array != np.floor(array))
-    if outside.any():
-        row = int(np.flatnonzero(outside)[0])
-        raise UnknownLabel(f"labels[{row}] must be an index from 0 to {k - 1}, got {array[row]}")
+    if array.dtype.kind == "f" or array.min() < 0 or array.max() >= k:
+        outside = (array < 0) | (array >= k) | (array != np.floor(array))
+        if outside.any():
+            row = int(np.flatnonzero(outside)[0])
+            raise UnknownLabel(f"labels[{row}] must be an index from 0 to {k - 1}, got {array[row]}")
     return array.astype(np.int64), names
 
 

@@ -194,3 +194,13 @@ def confusion_matrix(
     """The weight with which each class (row) was decided as each class (column)."""
     cells = np.bincount(labels * classes + decided, weights, classes * classes)
     return cells.reshape(classes, classes).astype(np.float64)
+
+
+def rows_by_class(
+    labels: Int[np.ndarray, "n"], classes: int, weights: Float64[np.ndarray, "n"] | None = None
+) -> Float64[np.ndarray, "k"]:
+    """The rows of each class, by weight where there are weights."""
+    if classes == 2 and weights is None:  # counting the ones takes a fifth of the time of `bincount`
+        ones = np.count_nonzero(labels)
+        return np.array([labels.size - ones, ones], dtype=np.float64)
+    return np.bincount(labels, weights, classes).astype(np.float64)

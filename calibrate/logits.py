@@ -69,7 +69,9 @@ def to_columns(logits: ArrayLike, name: str = "logits") -> Float[np.ndarray, "n 
     if array.shape[1] == 0:
         raise WrongShape(f"{name}: wanted a column per class, got shape {array.shape}")
     if array.shape[1] == 1:
-        array = np.concatenate([np.zeros_like(array), array], axis=1)
+        columns = np.zeros((2, array.shape[0]), array.dtype)  # each column in one piece
+        columns[1] = array[:, 0]
+        array = columns.T
     return array
 
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache
+from calibrate.counts import rows_by_class
 from calibrate.errors import BadCosts, MissingCosts, UnknownMetric
 from calibrate.logits import to_array
 from calibrate.metrics import Metric
@@ -15,7 +16,7 @@ from calibrate.metrics import Metric
 
 def frequencies(cache: FeatureCache) -> list[float]:
     """How frequent each class is among the rows, by weight: what stands in for an unknown prior."""
-    rows = np.bincount(cache.labels, cache.sample_weight, len(cache.classes))
+    rows = rows_by_class(cache.labels, len(cache.classes), cache.sample_weight)
     return [float(share) for share in rows / rows.sum()]
 
 

@@ -10,13 +10,13 @@ ROOT = Path(__file__).parent.parent
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
     "errors", "logits", "operating_point", "counts", "draws", "expression", "metrics", "bands", "uncertainty",
-    "certify", "naming", "objective", "promises", "sweep", "ascent", "folds", "ranking", "state", "maps", "map_choice",
-    "methods",
+    "certify", "naming", "objective", "promises", "sweep", "ascent", "folds", "sorted_folds", "ranking", "state",
+    "maps", "map_choice", "methods",
 ]  # fmt: skip
 # What stands on them: each may import the core, the cache, and those before it.
 BEYOND = [
-    "paired", "optimism", "evidence", "prevalence", "scores", "samples", "reliability", "curve", "report", "result",
-    "fit", "streaming", "tables", "bench", "heads", "training",
+    "paired", "optimism", "evidence", "prevalence", "scores", "samples", "reliability", "curve", "report",
+    "fitted_rows", "result", "fit", "streaming", "tables", "bench", "heads", "training",
 ]  # fmt: skip
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
@@ -24,7 +24,7 @@ ALLOWED = {
         f"calibrate.{name}": {f"calibrate.{before}" for before in [*CORE, "cache", *BEYOND[:i]]}
         for i, name in enumerate(BEYOND)
     },
-    "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point"},
+    "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.counts"},
     "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
     "calibrate.extraction": {f"calibrate.{name}" for name in ["errors", "logits", "operating_point", "cache", "io"]},
     "calibrate.cli_extract": {f"calibrate.{name}" for name in ["cache", "cli", "errors", "extraction", "io"]},

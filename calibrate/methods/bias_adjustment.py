@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from calibrate.ascent import LARGE, Climb, coordinate_ascent
+from calibrate.counts import rows_by_class
 from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMetric, UnknownMethod
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods.certified import fit_certified
@@ -46,7 +47,7 @@ def search_for(search: str | None, labels: Int[np.ndarray, "n"], classes: int) -
     """The search that a name stands for on these rows: without one, and of `auto`, the default."""
     if search not in (None, "auto"):
         return str(search)
-    few = classes == 2 and np.bincount(labels, minlength=2).min() <= FEW_OF_A_CLASS
+    few = classes == 2 and rows_by_class(labels, 2).min() <= FEW_OF_A_CLASS
     return "committee" if few else "exact"
 
 
