@@ -32,3 +32,19 @@ def test_parts_are_rows_or_groups_with_the_class() -> None:
     labels, groups = np.array([0, 0, 1, 1, 1]), np.array([5, 5, 5, 9, 9])
     assert parts_of_each_class(labels, None, 3).tolist() == [2, 3, 0]
     assert parts_of_each_class(labels, groups, 3).tolist() == [1, 2, 0]
+
+
+def test_large_classes_are_dealt_out_evenly_and_at_random() -> None:
+    """In blocks: sizes differ by one row, and neighbouring rows share a fold as often as chance has it."""
+    labels = (np.arange(400_000) % 4 == 0).astype(np.int64)
+    labels[:3] = 2
+    for folds in (2, 5, 130):
+        assigned = stratified_folds(labels, folds, np.random.default_rng(0))
+        for label in (0, 1, 2):
+            sizes = np.bincount(assigned[labels == label], minlength=folds)
+            assert sizes.max() - sizes.min() <= 1
+        of_class = assigned[labels == 0]
+        together = [np.mean(of_class[lag:] == of_class[:-lag]) for lag in (1, 2, 1000)]
+        assert np.allclose(together, 1 / folds, atol=0.01 if folds == 130 else 0.06)
+    again = stratified_folds(labels, 5, np.random.default_rng(1))
+    assert not np.array_equal(again, stratified_folds(labels, 5, np.random.default_rng(2)))
