@@ -12,7 +12,8 @@ sums of the unweighted ROC AUC are whole numbers that float64 holds up to 10^8 r
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
@@ -20,16 +21,51 @@ from jaxtyping import Bool, Float, Float64, Int
 from calibrate.logits import binary_margins, softmax
 
 _CHUNK_CELLS = 1 << 20
+_CHUNK_ROWS = 16_384
 
 Weights = Float64[np.ndarray, "n"] | None
 
 
-class Side(NamedTuple):
-    """The rows of one side: margins ascending, their weights, and at i the weight of row i and all above it."""
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The rows of one side: margins ascending, and their weights; None where every row counts once."""
 
     margins: Float[np.ndarray, "m"]
-    weights: Float64[np.ndarray, "m"]
-    above: Float64[np.ndarray, "m+1"]
+    weights: Float64[np.ndarray, "m"] | None = None
+
+    @cached_property
+    def _weight_from(self) -> Float64[np.ndarray, "m1"]:
+        return np.concatenate([np.cumsum(self.row_weights[::-1])[::-1], [0.0]])
+
+    @property
+    def row_weights(self) -> Float64[np.ndarray, "m"]:
+        """The weight of each row, 1 without weights."""
+        return np.ones(self.margins.size) if self.weights is None else self.weights
+
+    @property
+    def weight(self) -> float:
+        """The weight of all rows."""
+        return float(self.weight_from(np.zeros(1, np.intp))[0])
+
+    def weight_from(self, places: Int[np.ndarray, "p"]) -> Float64[np.ndarray, "p"]:
+        """The weight of the row at each place and of all rows above it; 0 at the place behind the last."""
+        if self.weights is None:
+            return np.asarray(self.margins.size - places, dtype=np.float64)
+        return np.asarray(self._weight_from[places])
+
+    def weight_not_below(self, margins: Float[np.ndarray, "p"]) -> Float64[np.ndarray, "p"]:
+        """The weight of the rows at or above each of these margins (p,)."""
+        return self.weight_from(np.searchsorted(self.margins, margins, side="left"))
+
+    def weight_above(self, margins: Float[np.ndarray, "p"]) -> Float64[np.ndarray, "p"]:
+        """The weight of the rows above each of these margins (p,)."""
+        return self.weight_from(np.searchsorted(self.margins, margins, side="right"))
+
+    def sums(self, starts: Int[np.ndarray, "b"], power: int = 1) -> Float64[np.ndarray, "b"]:
+        """The sum of the weights, to a power, from each start to the next."""
+        if self.weights is None:
+            return np.diff(np.append(starts, self.margins.size)).astype(np.float64)
+        return np.add.reduceat(self.weights**power, starts)
 
 
 def roc_auc(margins: Float[np.ndarray, "n"], is_positive: Bool[np.ndarray, "n"], weights: Weights = None) -> float:
@@ -131,32 +167,53 @@ def sides(margins: Float[np.ndarray, "n"], is_positive: Bool[np.ndarray, "n"], w
 
 def _side(margins: Float[np.ndarray, "m"], weights: Float64[np.ndarray, "m"] | None) -> Side:
     if weights is None:
-        return Side(np.sort(margins), np.ones(margins.size), np.arange(margins.size, -1.0, -1.0))
+        margins.sort()  # a copy already: the rows of one side were picked out
+        return Side(margins)
     order = np.argsort(margins)
-    weights = weights[order]
-    return Side(margins[order], weights, np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]]))
+    return Side(margins[order], weights[order])
 
 
 def _roc_auc(positives: Side, negatives: Side) -> float:
     few, many = (positives, negatives) if positives.margins.size <= negatives.margins.size else (negatives, positives)
     if not few.margins.size:
         return math.nan
-    not_below = many.above[np.searchsorted(many.margins, few.margins, side="left")]
-    above = many.above[np.searchsorted(many.margins, few.margins, side="right")]
+    not_below, above = many.weight_not_below(few.margins), many.weight_above(few.margins)
     # Twice the weight of the pairs that `many` wins, and of all; summed alike, so that rounding keeps the share <= 1,
     # and with one side's weights scaled, so that no product of two is out of range.
-    scaled = few.weights / few.weights.max()
-    won, pairs = float((scaled * (not_below + above)).sum()), float((scaled * (2 * many.above[0])).sum())
+    scaled = few.row_weights / few.row_weights.max()
+    won, pairs = float((scaled * (not_below + above)).sum()), float((scaled * (2 * many.weight)).sum())
     return (won if many is positives else pairs - won) / pairs
 
 
 def _average_precision(positives: Side, negatives: Side) -> float:
     if not positives.margins.size:
         return math.nan
-    hits = positives.above[np.searchsorted(positives.margins, positives.margins, side="left")]
-    false_alarms = negatives.above[np.searchsorted(negatives.margins, positives.margins, side="left")]
+    hits, false_alarms = (side.weight_not_below(positives.margins) for side in (positives, negatives))
     precision = hits / (hits + false_alarms)
-    return float((positives.weights * precision).sum() / positives.weights.sum())
+    weights = positives.row_weights
+    return float((weights * precision).sum() / weights.sum())
+
+
+def losses_of_sides(positives: Side, negatives: Side) -> tuple[float, float]:
+    """The log loss and the Brier score of two classes whose margins lie in two sides: one exponential a row.
+
+    Both are NaN without weight.
+    """
+    log_loss_sums, brier_sums = [], []
+    for side, sign in ((positives, 1.0), (negatives, -1.0)):
+        for start in range(0, side.margins.size, _CHUNK_ROWS):
+            rows = slice(start, start + _CHUNK_ROWS)
+            toward = side.margins[rows].astype(np.float64) * sign
+            small = np.exp(-np.abs(toward))
+            losses = np.log1p(small) - np.minimum(toward, 0)
+            squares = (np.where(toward < 0, 1.0, small) / (1 + small)) ** 2  # of the other class's probability
+            if side.weights is not None:
+                losses *= side.weights[rows]
+                squares *= side.weights[rows]
+            log_loss_sums.append(float(losses.sum()))
+            brier_sums.append(float(squares.sum()))
+    total = positives.weight + negatives.weight
+    return (math.fsum(log_loss_sums) / total, math.fsum(brier_sums) / total) if total else (math.nan, math.nan)
 
 
 def log_odds(logits: Float[np.ndarray, "n k"], classes: list[int]) -> Iterator[Float64[np.ndarray, "n"]]:

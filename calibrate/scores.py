@@ -22,7 +22,17 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from calibrate.logits import sigmoid
-from calibrate.ranking import Side, Weights, brier, log_loss, log_odds_of, ranks_of, row_losses, sides
+from calibrate.ranking import (
+    Side,
+    Weights,
+    brier,
+    log_loss,
+    log_odds_of,
+    losses_of_sides,
+    ranks_of,
+    row_losses,
+    sides,
+)
 from calibrate.uncertainty import Interval, interval_of
 
 MEASURES = ("roc_auc", "average_precision", "log_loss", "brier")
@@ -51,11 +61,12 @@ def measure_scores(
     """
     rng = np.random.default_rng(0) if rng is None else rng
     k = logits.shape[1]
+    values: tuple[float, ...]
     if k == 2:
-        ranks, classes = _of_two(logits, labels, positive, weights)
+        values, classes = _of_two(logits, labels, positive, weights)
     else:
         ranks, classes = _of_more(logits, labels, positive, weights)
-    values = (*ranks, log_loss(logits, labels, weights), brier(logits, labels, weights))
+        values = (*ranks, log_loss(logits, labels, weights), brier(logits, labels, weights))
     drawn = np.zeros((_DRAWS, len(MEASURES)))
     rows = 0.0
     for each in classes:
@@ -111,27 +122,27 @@ def _starts(rows: int, bins: int) -> Int[np.ndarray, "b"]:
 
 def _of_two(
     logits: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, "n"], positive: int | None, weights: Weights
-) -> tuple[tuple[float, float], list[_Binned]]:
-    """The two measures of ranking, and the rows of both sides in bins of neighbouring margins."""
+) -> tuple[tuple[float, ...], list[_Binned]]:
+    """The four measures, and the rows of both sides in bins of neighbouring margins."""
     ranked, columns = log_odds_of(logits, positive)
     both = sides(next(iter(columns)), labels == ranked[0], weights)
+    values = (*ranks_of(*both), *losses_of_sides(*both))
     if not all(side.margins.size for side in both):
-        return ranks_of(*both), []
+        return values, []
     numbers = _Placements(*both)
-    whole = sum(float(side.above[0]) for side in both)
+    whole = sum(side.weight for side in both)
     binned = []
     for is_positive, side in zip((True, False), both, strict=True):
         starts = _starts(side.margins.size, _BINS)
         last = np.append(starts[1:], side.margins.size) - 1
         of = numbers.of_positives if is_positive else numbers.of_negatives
-        share, sign = float(side.above[0]) / whole, 1.0 if is_positive else -1.0
+        share, sign = side.weight / whole, 1.0 if is_positive else -1.0
 
         def all_four(margins: np.ndarray, of: _Numbers = of, share: float = share, sign: float = sign) -> np.ndarray:
             toward = margins.astype(np.float64) * sign
             return np.stack([*of(margins), share * np.logaddexp(0, -toward), share * sigmoid(-toward) ** 2], axis=1)
 
-        squares = np.add.reduceat(side.weights**2, starts)[:, np.newaxis]
-        weight = np.add.reduceat(side.weights, starts)[:, np.newaxis]
+        squares, weight = side.sums(starts, 2)[:, np.newaxis], side.sums(starts)[:, np.newaxis]
         mean = all_four(side.margins[(starts + last) // 2])
         across = all_four(side.margins[last]) - all_four(side.margins[starts])
         other = both[1] if is_positive else both[0]
@@ -139,7 +150,7 @@ def _of_two(
         doubt = all_four(places).mean(axis=0) - (weight * mean).sum(axis=0) / weight.sum()
         doubt[2:] = 0
         binned.append(_Binned(mean, (squares * across**2).sum(axis=0) / 12, doubt, weight, squares))
-    return ranks_of(*both), binned
+    return values, binned
 
 
 def _of_more(
@@ -202,27 +213,25 @@ class _Placements:
 
     def __init__(self, positives: Side, negatives: Side) -> None:
         self._positives, self._negatives = positives, negatives
-        hits = positives.above[np.searchsorted(positives.margins, positives.margins, "left")]
-        alerts = hits + negatives.above[np.searchsorted(negatives.margins, positives.margins, "left")]
+        hits = positives.weight_not_below(positives.margins)
+        alerts = hits + negatives.weight_not_below(positives.margins)
         # What a row at or above each positive adds to that one's precision, summed up over the positives below.
-        added, taken = positives.weights * (alerts - hits) / alerts**2, positives.weights * hits / alerts**2
+        weights = positives.row_weights
+        added, taken = weights * (alerts - hits) / alerts**2, weights * hits / alerts**2
         self._added, self._taken = (np.concatenate([[0.0], np.cumsum(each)]) for each in (added, taken))
 
     def of_positives(self, margins: Float[np.ndarray, "n"]) -> tuple[np.ndarray, np.ndarray]:
         """Of a positive at each of these margins (n,)."""
-        reached = np.searchsorted(self._negatives.margins, margins, "left")
-        alarms = self._negatives.above[reached]
-        over = self._negatives.above[np.searchsorted(self._negatives.margins, margins, "right")]
-        hits = self._positives.above[np.searchsorted(self._positives.margins, margins, "left")]
+        alarms, over = self._negatives.weight_not_below(margins), self._negatives.weight_above(margins)
+        hits = self._positives.weight_not_below(margins)
         alerts = hits + alarms
         precision = np.divide(hits, alerts, out=np.zeros_like(alerts), where=alerts > 0)
-        wins = 1 - (alarms + over) / (2 * self._negatives.above[0])
+        wins = 1 - (alarms + over) / (2 * self._negatives.weight)
         return wins, precision + self._added[np.searchsorted(self._positives.margins, margins, "right")]
 
     def of_negatives(self, margins: Float[np.ndarray, "n"]) -> tuple[np.ndarray, np.ndarray]:
         """Of a negative at each of these margins (n,)."""
-        reached = np.searchsorted(self._positives.margins, margins, "left")
-        passed = np.searchsorted(self._positives.margins, margins, "right")
-        every = float(self._positives.above[0])
-        losses = (self._positives.above[reached] + self._positives.above[passed]) / (2 * every)
-        return losses, -float(self._negatives.above[0]) / every * self._taken[passed]
+        positives, every = self._positives, self._positives.weight
+        losses = (positives.weight_not_below(margins) + positives.weight_above(margins)) / (2 * every)
+        passed = np.searchsorted(positives.margins, margins, side="right")
+        return losses, -self._negatives.weight / every * self._taken[passed]
