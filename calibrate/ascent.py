@@ -19,14 +19,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 
-from calibrate.counts import Counts, Values, cells_of, summable
-from calibrate.metrics import Metric
-from calibrate.objective import ROUNDING, Objective, Score
+from calibrate.counts import Counts, Values, cells_of, rows_by_class, summable
+from calibrate.metrics import Metric, Sums
+from calibrate.objective import NO_SCORE, ROUNDING, Objective, Score
 from calibrate.sweep import Cut
 
 _CHUNK_CUTS = 65_536
+_CHUNK_CELLS = 32_768  # logits at a time that a processor's cache holds
+_CHUNK_MOVES = 8_192
+_WINDOW_STEP, _LEAST_WINDOW = 16, 4
 _LEAST_GAIN = 1e-9
 _LEAST_GAIN_LARGE = 1e-4
 LARGE = 5_000_000  # logits in all: a climb this large stops when a round gains less than 1e-4
@@ -37,7 +40,8 @@ _MOST_ROUNDS = 100
 class Sample:
     """Rows to climb on: logits (n, k) and labels (n,), with weights (n,) and amounts at stake (n,) where there are any
     (what missing a row of class `at_stake` costs, what a false alarm on any other), the cost matrix where the objective
-    has one, and the group (n,) of each row where some belong together.
+    has one, and the group (n,) of each row where some belong together. `row_squares` (k,) are the `squares` where a
+    row stands for several rows, which its weight counts.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -47,6 +51,7 @@ class Sample:
     cost_matrix: Float64[np.ndarray, "k k"] | None = None
     at_stake: int = 1
     groups: Int[np.ndarray, "n"] | None = None
+    row_squares: Float64[np.ndarray, "k"] | None = None
 
     def __post_init__(self) -> None:
         """Round weights and amounts, so that their sums are exact."""
@@ -67,7 +72,7 @@ class Sample:
     @cached_property
     def actual(self) -> Float64[np.ndarray, "k"]:
         """The rows of each class, by weight."""
-        return np.bincount(self.labels, self.weights, self.k).astype(np.float64)
+        return rows_by_class(self.labels, self.k, self.weights)
 
     @cached_property
     def squares(self) -> Float64[np.ndarray, "k"] | None:
@@ -76,6 +81,8 @@ class Sample:
 
         Rows of one class in one group count as if they were all the same.
         """
+        if self.row_squares is not None:
+            return self.row_squares
         if self.weights is None and self.groups is None:
             return None
         w = np.ones(self.labels.size) if self.weights is None else self.weights
@@ -99,8 +106,23 @@ class Sample:
         )
 
     def decide(self, bias: Float64[np.ndarray, "k"]) -> Int[np.ndarray, "n"]:
-        """`argmax(z + bias)` for each row."""
-        return decide(self.columns, bias)
+        """`argmax(z + bias)` for each row, as `OperatingPoint.decide` computes it."""
+        if self.k == 2:
+            return decide(self.columns, bias)
+        return np.asarray(self.decide_each(bias[np.newaxis])[0])
+
+    def decide_each(self, biases: Float64[np.ndarray, "m k"]) -> Int[np.ndarray, "m n"]:
+        """`argmax(z + bias)` for each bias and row, of more than two classes."""
+        decided = np.empty((len(biases), self.labels.size), dtype=np.intp)
+        step = max(1, _CHUNK_CELLS // self.k)
+        for start in range(0, self.labels.size, step):
+            rows = slice(start, start + step)
+            logits = self.logits[rows].astype(np.float64)
+            scores = np.empty_like(logits)
+            for bias, row in zip(biases, decided, strict=True):
+                np.add(logits, bias, out=scores)
+                scores.argmax(axis=1, out=row[rows])
+        return decided
 
     def score(self, bias: Float64[np.ndarray, "k"], objective: Objective) -> Score:
         """The objective when rows are decided by `argmax(z + bias)`."""
@@ -136,7 +158,8 @@ def coordinate_ascent(
 ) -> Climb:
     """A bias per class that no one-class sweep improves, the best over all starts; never worse than a start.
 
-    With `best_start_only` it climbs from the best start alone. A large problem stops when a round gains less than 1e-4.
+    With `best_start_only` it climbs from the best start alone. A large problem stops when a round gains less than 1e-4;
+    its rounds look at the cuts around each class's bias, and at all cuts once those gain no more.
     """
     scores = [sample.score(start, objective) for start in starts]
     order = sorted(range(len(starts)), key=lambda i: scores[i].key, reverse=True)
@@ -148,24 +171,38 @@ def _climb(sample: Sample, objective: Objective, start: Float64[np.ndarray, "k"]
     least = _LEAST_GAIN_LARGE if sample.logits.size > LARGE else _LEAST_GAIN
     visits = _visits(sample)
     board = Board(sample.columns, start)
+    moves = 0
+    swept_after: dict[int, int] = {}  # the moves before each class was last swept: without a later one it gains nothing
+    by_sums = all(metric.sums is not None and metric.reads == "rows" for metric in objective.metrics)
+    may_be_near = near = sample.logits.size > LARGE and by_sums and sample.weights is None
+    counts = sample.counts(board.first)
     for rounds in range(1, _MOST_ROUNDS + 1):
         before = score
         for index in visits:
-            cut, promised = sweep_class(sample, board, index, objective)
+            if swept_after.get(index) == moves:
+                continue
+            if not near:
+                swept_after[index] = moves
+            cut, promised = sweep_class(sample, board, index, objective, near=counts if near else None)
             if not promised.beats(score):
                 continue
             held, moved = float(board.bias[index]), cut.at()
+            before_move = board.first.copy()
             board.move(index, moved)
-            reached = objective.score(sample.counts(board.first))
+            counts_then = _recounted(sample, counts, before_move, board.first) if near else sample.counts(board.first)
+            reached = objective.score(counts_then)
             if reached.beats(score):
-                score = reached
+                score, counts = reached, counts_then
+                moves += 1
             else:
                 board.move(index, held)
         nearer = before.shortfall - score.shortfall
         gained = score.gain - before.gain
-        if not (nearer > least or gained > least):
+        gains = nearer > least or gained > least
+        if not gains and not near:
             reason = "no class's bias gains" if least == _LEAST_GAIN else f"a round over all classes gained < {least:g}"
             return Climb(board.bias.copy(), score, rounds, reason)
+        near = may_be_near and gains
     return Climb(board.bias.copy(), score, _MOST_ROUNDS, f"stopped after {_MOST_ROUNDS} rounds")
 
 
@@ -233,9 +270,13 @@ def sweep_class(
     index: int,
     objective: Objective,
     within: tuple[float, float] = (-np.inf, np.inf),
+    *,
+    near: Counts | None = None,
 ) -> tuple[Cut, Score]:
     """The best bias of one class while the others are held, over all biases that float64 can tell apart, and its score;
-    only biases `within` two gaps, where some.
+    only biases `within` two gaps, where some. With `near`, the counts of the board's decisions, only those that give
+    the class from about a quarter of the rows that it has to four times as many (or as its label has): that takes a
+    fraction of the time. Every row counts once then.
 
     Row i goes to the class when the bias exceeds `gap_i`, the lead of the best other class over its logit. O(n log n).
     """
@@ -244,12 +285,16 @@ def sweep_class(
     runners = np.where(is_first, board.second, board.first)
     logits = sample.columns[index]
     gaps = leads - logits
-    order = np.argsort(gaps)
+    some = None if near is None else _window(gaps, near, index)
+    if near is None or some is None:
+        order = np.argsort(gaps)
+        moves = _Moves(sample, index, order, runners)
+    else:
+        order = some[np.argsort(gaps[some])]
+        moves = _Moves(sample, index, order, runners, _given_back(near, sample, index, some[is_first[some]], runners))
     gaps = gaps[order]
-    # A bias can only tell two rows apart whose gaps differ by more than the rounding of the scores it is added to.
-    resolution = 4 * np.spacing(np.maximum(np.abs(leads), np.abs(logits)))[order]
-    distinct = np.concatenate([[True], np.diff(gaps) > np.maximum(resolution[1:], resolution[:-1]), [True]])
-    moves = _Moves(sample, index, order, runners)
+    # The ends of a window are not cuts: the gaps beside them are not looked at.
+    distinct = np.concatenate([[some is None], _apart(gaps, leads, logits, order), [some is None]])
     if all(metric.sums is not None and metric.reads == "rows" for metric in objective.metrics):
         rounding = ROUNDING * max(1.0, math.sqrt(gaps.size))  # of the sum of so many changes
         score = objective.score_of([moves.along(metric) for metric in objective.metrics], rounding)
@@ -261,9 +306,69 @@ def sweep_class(
         distinct[0] &= within[0] == -np.inf
         distinct[:-1] &= gaps <= within[1]
         distinct[-1] &= within[1] == np.inf
+    if not distinct.any():
+        return Cut(-np.inf, np.inf), NO_SCORE
     best = score.best(distinct)
     cut = Cut(float(gaps[best - 1]) if best else -np.inf, float(gaps[best]) if best < n else np.inf)
     return cut, score.at(best)
+
+
+def _window(gaps: Float64[np.ndarray, "n"], counts: Counts, index: int) -> Int[np.ndarray, "m"] | None:
+    """The rows that a class may take or give up if it is to have about a quarter to four times the rows that it has;
+    None where these are most rows. The places of the ends are read off every 16th gap.
+    """
+    taken, actual = float(counts.predicted[index]), float(counts.actual[index])
+    some = np.sort(gaps[::_WINDOW_STEP])
+    low, high = int(taken / 4) // _WINDOW_STEP, int(4 * max(taken, actual)) // _WINDOW_STEP + _LEAST_WINDOW
+    if high >= some.size // 2:
+        return None
+    return np.flatnonzero((gaps >= (some[low - 1] if low else -np.inf)) & (gaps <= some[high]))
+
+
+def _given_back(
+    counts: Counts, sample: Sample, index: int, rows: Int[np.ndarray, "m"], runners: Int[np.ndarray, "n"]
+) -> Counts:
+    """The counts where a class leaves some rows to their runners."""
+    return _moved(sample, counts, rows, np.full(rows.size, index), runners[rows])
+
+
+def _recounted(sample: Sample, counts: Counts, before: Int[np.ndarray, "n"], after: Int[np.ndarray, "n"]) -> Counts:
+    """The counts of decisions from those of others, by the rows that are decided differently."""
+    rows = np.flatnonzero(before != after)
+    return _moved(sample, counts, rows, before[rows], after[rows])
+
+
+def _moved(
+    sample: Sample,
+    counts: Counts,
+    rows: Int[np.ndarray, "m"],
+    before: Int[np.ndarray, "m"],
+    after: Int[np.ndarray, "m"],
+) -> Counts:
+    """The counts after some rows, each of which counts once, moved from one class to another."""
+    labels, k = sample.labels[rows], sample.k
+    predicted = np.bincount(after, minlength=k) - np.bincount(before, minlength=k)
+    hits = np.bincount(after[after == labels], minlength=k) - np.bincount(before[before == labels], minlength=k)
+    return Counts(counts.hits + hits, counts.predicted + predicted, counts.actual)
+
+
+def _apart(
+    gaps: Float64[np.ndarray, "m"],
+    leads: Float64[np.ndarray, "n"],
+    logits: Float64[np.ndarray, "n"],
+    order: Int[np.ndarray, "m"],
+) -> Bool[np.ndarray, "n1"]:
+    """Whether a bias can tell each two neighbouring rows apart: their gaps, ascending, differ by more than the rounding
+    of the scores that it is added to.
+    """
+    apart = np.diff(gaps)
+    largest = max(float(np.abs(leads).max()), float(np.abs(logits).max()))
+    close = np.flatnonzero(apart <= 4 * np.spacing(largest))  # no two rows need more
+    rows = order[np.stack([close, close + 1])]
+    resolution = 4 * np.spacing(np.maximum(np.abs(leads[rows]), np.abs(logits[rows]))).max(axis=0)
+    are_apart = np.ones(apart.size, dtype=bool)
+    are_apart[close] = apart[close] > resolution
+    return are_apart
 
 
 def _by_chunks(moves: "_Moves", objective: Objective) -> Score:
@@ -273,66 +378,89 @@ def _by_chunks(moves: "_Moves", objective: Objective) -> Score:
     return replace(parts[0], gain=gain, shortfall=shortfall)
 
 
-class _Moves:
-    """The rows in the order in which they move to one class, and what the moves do to the counts."""
+def _terms_by_chunks(sums: Sums, hits: Values, predicted: Values, actual: Values, rows: float) -> list[Values]:
+    """The terms (n,) of a sum over classes, from as many moves at a time as a processor's cache holds."""
+    parts = [slice(start, start + _CHUNK_MOVES) for start in range(0, hits.size, _CHUNK_MOVES)]
+    chunks = [sums.terms(cells_of(hits[part], predicted[part], actual[part], rows)) for part in parts]
+    return [np.concatenate(term) for term in zip(*chunks, strict=True)]
 
-    def __init__(self, sample: Sample, index: int, order: Int[np.ndarray, "n"], runners: Int[np.ndarray, "n"]) -> None:
+
+class _Moves:
+    """The rows in the order in which they move to one class, and what the moves do to the counts. Where not all rows
+    move, `before` are the counts before the first move.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        index: int,
+        order: Int[np.ndarray, "m"],
+        runners: Int[np.ndarray, "n"],
+        before: Counts | None = None,
+    ) -> None:
         self.sample, self.index, self.order = sample, index, order
         self.labels, self.runners = sample.labels[order], runners[order]
-        self.weights = np.ones(order.size) if sample.weights is None else sample.weights[order]
+        self.weights = np.broadcast_to(1.0, order.shape) if sample.weights is None else sample.weights[order]
         self.actual, self.rows = sample.actual, float(sample.actual.sum())
         self.lost_hits = self.weights * (self.labels == self.runners)
         self.won_hits = self.weights * (self.labels == index)
-        # Before the first move every row is with its runner.
-        self.hits = np.bincount(self.runners, self.lost_hits, sample.k)
-        self.predicted = np.bincount(self.runners, self.weights, sample.k)
+        # Before the first move every row is with its runner, unless the class keeps it.
+        self.kept_hits = self.kept_predicted = 0.0
+        if before is None:
+            self.hits = np.bincount(self.runners, self.lost_hits, sample.k)
+            self.predicted = np.bincount(self.runners, self.weights, sample.k)
+        else:
+            self.hits, self.predicted = before.hits.copy(), before.predicted.copy()
+            self.kept_hits, self.kept_predicted = float(self.hits[index]), float(self.predicted[index])
+            self.hits[index] = self.predicted[index] = 0.0
 
     @cached_property
-    def _by_runner(self) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-        """The moves grouped by the class they leave, in order within it, and where each group starts."""
+    def _by_runner(self) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "k"]]:
+        """The moves grouped by the class they leave, in order within it, and how many each group has."""
         small = self.runners.astype(np.int16) if self.sample.k < 2**15 else self.runners
-        grouped = np.argsort(small, kind="stable")
-        sizes = np.bincount(self.runners, minlength=self.sample.k)
-        return grouped, np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return np.argsort(small, kind="stable"), np.bincount(self.runners, minlength=self.sample.k)
 
     @cached_property
-    def _left(self) -> tuple[Values, ...]:
-        """Hits and predicted of the class that each move leaves, before and after it, in grouped order."""
-        grouped, starts = self._by_runner
-        classes = self.runners[grouped]
+    def _left(self) -> tuple[Values, Values, Values]:
+        """Hits and predicted of the class that each move leaves, after it, and its rows, in grouped order."""
+        grouped, sizes = self._by_runner
+        ends = np.cumsum(sizes)
 
-        def before_and_after(total: Values, lost: Values) -> tuple[Values, Values]:
-            gone = np.concatenate([[0.0], np.cumsum(lost[grouped])])
-            left = total[classes] + gone[starts]
-            return left - gone[:-1], left - gone[1:]
+        def after(total: Values, lost: Values) -> Values:
+            gone = np.cumsum(lost[grouped], dtype=np.float64)
+            before = np.concatenate([[0.0], gone])[ends - sizes]
+            left = np.repeat(total + before, sizes)
+            left -= gone
+            return np.asarray(left)
 
-        return (
-            *before_and_after(self.hits, self.lost_hits),
-            *before_and_after(self.predicted, self.weights),
-            self.actual[classes],
-        )
+        return after(self.hits, self.lost_hits), after(self.predicted, self.weights), np.repeat(self.actual, sizes)
 
     def along(self, metric: Metric) -> Values:
         """A metric after 0, 1, ... n moves, (n + 1,)."""
         sums, index = metric.sums, self.index
         if sums is None:
             raise TypeError(f"metric '{metric.name}' is not a sum over classes")
-        hits_before, hits_after, predicted_before, predicted_after, actual = self._left
-        grouped, _ = self._by_runner
+        grouped, sizes = self._by_runner
         shares = np.ones(self.sample.k) if sums.shares is None else sums.shares
-        share = shares[self.runners[grouped]]
-        before = sums.terms(cells_of(hits_before, predicted_before, actual, self.rows))
-        after = sums.terms(cells_of(hits_after, predicted_after, actual, self.rows))
         others = sums.terms(cells_of(self.hits, self.predicted, self.actual, self.rows))
-        won = np.concatenate([[0.0], np.cumsum(self.won_hits)])
-        taken = np.concatenate([[0.0], np.cumsum(self.weights)])
-        swept = sums.terms(cells_of(won, taken, self.actual[index : index + 1], self.rows))
+        left = _terms_by_chunks(sums, *self._left, self.rows)
+        won = self.kept_hits + np.concatenate([[0.0], np.cumsum(self.won_hits, dtype=np.float64)])
+        taken = self.kept_predicted + np.concatenate([[0.0], np.cumsum(self.weights)])
+        swept = _terms_by_chunks(sums, won, taken, np.broadcast_to(self.actual[index], won.shape), self.rows)
+        leavers = np.flatnonzero(sizes)
+        firsts = (np.cumsum(sizes) - sizes)[leavers]  # the first move of each group
         totals = []
-        for was, becomes, other, own in zip(before, after, others, swept, strict=True):
-            changes = np.empty(self.order.size)
-            changes[grouped] = share * (becomes - was)
-            rest = float((other * shares).sum() - other[index] * shares[index])
-            totals.append(rest + np.concatenate([[0.0], np.cumsum(changes)]) + shares[index] * own)
+        for becomes, other, own in zip(left, others, swept, strict=True):
+            change = np.diff(becomes, prepend=0.0)  # before a move the class is as the move before it left it
+            change[firsts] = becomes[firsts] - other[leavers]
+            if sums.shares is not None:
+                change *= np.repeat(shares, sizes)
+            changes = np.empty(self.order.size + 1)
+            changes[0] = float((other * shares).sum() - other[index] * shares[index])
+            changes[1:][grouped] = change
+            total = np.cumsum(changes, out=changes)
+            total += own if sums.shares is None else shares[index] * own
+            totals.append(total)
         return sums.combine(*totals)
 
     def counts(self) -> Iterator[Counts]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from calibrate.ascent import Board, Sample, coordinate_ascent, sweep_class
 from calibrate.counts import Counts
 from calibrate.objective import Objective, parse_objective
+from calibrate.operating_point import OperatingPoint
 from tests.problems import MULTICLASS, Problem, draw
 from tests.reference import best_one_class, macro
 
@@ -69,6 +70,62 @@ def test_a_one_class_sweep_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch
     whole = [sweep_class(sample, board, index, objective)[0] for index in range(5)]
     monkeypatch.setattr("calibrate.ascent._CHUNK_CUTS", 7)
     assert whole == [sweep_class(sample, board, index, objective)[0] for index in range(5)]
+
+
+@pytest.mark.parametrize("name", ["f1", "recall", "accuracy", "f1_weighted", "recall_tail"])
+def test_a_sweep_near_the_bias_is_the_whole_sweep_of_fewer_cuts(name: str) -> None:
+    """The same cut and score where the best cut lies near, never a better one; for classes of many rows and of few."""
+    prior = np.array([0.4, 0.3, 0.15, 0.08, 0.04, 0.02, 0.01])
+    problem = draw(tuple(prior), 3_000, 0)
+    sample = Sample(problem.logits, problem.labels)
+    objective = parse_objective(name, None, problem.classes, None, problem.prior)
+    same = 0
+    for bias in (np.zeros(prior.size), -np.log(prior) / 2, -np.log(prior), np.array([0, 0, 0, 9.0, 0, -9.0, 3.0])):
+        board = Board(sample.columns, bias)
+        counts = sample.counts(board.first)
+        for index in range(prior.size):
+            cut, score = sweep_class(sample, board, index, objective)
+            near_cut, near_score = sweep_class(sample, board, index, objective, near=counts)
+            assert near_score.gain <= score.gain + 1e-12
+            if near_cut == cut:
+                same += 1
+                assert math.isclose(near_score.gain, score.gain, rel_tol=1e-12)
+            if np.isfinite(near_score.gain):
+                moved = bias.copy()
+                moved[index] = near_cut.at()
+                assert math.isclose(near_score.gain, sample.score(moved, objective).gain, rel_tol=1e-9)
+    assert same >= 4 * prior.size // 2
+
+
+@pytest.mark.parametrize("name", ["f1", "recall_tail", "mcc"])
+def test_a_large_climb_ends_where_no_whole_sweep_gains(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rounds near each bias do not end it; it reaches what a climb by whole sweeps reaches, to its least gain."""
+    problem = draw((0.5, 0.25, 0.15, 0.07, 0.03), 2_000, 1)
+    sample = Sample(problem.logits, problem.labels)
+    objective = parse_objective(name, None, problem.classes, None, problem.prior)
+    whole = coordinate_ascent(sample, objective, [np.zeros(5)])
+    monkeypatch.setattr("calibrate.ascent.LARGE", 1000)
+    large = coordinate_ascent(sample, objective, [np.zeros(5)])
+    assert large.reason == "a round over all classes gained < 0.0001"
+    assert large.score.key == sample.score(large.bias, objective).key
+    assert large.score.gain >= whole.score.gain - 2e-3
+    board = Board(sample.columns, large.bias)
+    for index in range(5):
+        assert sweep_class(sample, board, index, objective)[1].gain <= large.score.gain + 1e-4
+
+
+@pytest.mark.parametrize("problem", MULTICLASS, ids=str)
+def test_rows_are_decided_as_by_an_operating_point(problem: Problem) -> None:
+    """To the row, for one bias and for several; equal scores go to the earlier class."""
+    k, rng = len(problem.prior), np.random.default_rng(0)
+    logits = np.concatenate([problem.logits, np.round(problem.logits)])
+    sample = Sample(logits, np.tile(problem.labels, 2))
+    biases = np.concatenate([np.zeros((1, k)), rng.normal(size=(3, k)), np.round(rng.normal(size=(3, k)))])
+    for bias, decided in zip(biases, sample.decide_each(biases), strict=True):
+        point = OperatingPoint(tuple(problem.classes), np.ones(k), bias)
+        assert np.array_equal(decided, point.decide(logits))
+        assert np.array_equal(sample.decide(bias), decided)
+        assert np.array_equal(point.decided_rows(logits), np.bincount(decided, minlength=k))
 
 
 @settings(max_examples=60, deadline=None)
