@@ -8,13 +8,14 @@ What the procedure gives, cross-fitted, is a field of its own.
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, counted_rows, feature_cache
+from calibrate.counts import rows_by_class
 from calibrate.errors import BadCache, UnknownMethod
 from calibrate.evidence import NO_EVIDENCE, Evidence, held_out, of_fit, table_of
+from calibrate.fitted_rows import LazyStatistics, float32_step
 from calibrate.map_choice import check_calibration, harm
 from calibrate.maps import MAPS
 from calibrate.methods import METHODS, Fitted, Task, after_map, find_method
@@ -22,12 +23,9 @@ from calibrate.methods.bias_adjustment import search_for
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
-from calibrate.operating_point import OperatingPoint
 from calibrate.prevalence import ByClass, at_prevalence, corrected, correction_of, read_prevalence
 from calibrate.result import FitResult
-from calibrate.samples import amounts_of, check_cost_matrix, frequencies, sample_of
-from calibrate.scores import measure_scores
-from calibrate.state import model_imbalance_state
+from calibrate.samples import check_cost_matrix, frequencies, sample_of
 from calibrate.uncertainty import Interval, measure
 
 FEW_ROWS = 30
@@ -165,6 +163,8 @@ def fit(
     elif evidence:
         found = of_fit(task, fitted, fit_task, list(metrics.values()), rng=rng)
     tell("scores")
+    statistics = LazyStatistics(cache, whole, fitted.point, task.state_logits, positive, shares)
+    keeps_rows = shown is cache is whole and train is None
     return FitResult(
         point=fitted.point,
         method=fitted.method or method,
@@ -182,13 +182,9 @@ def fit(
         survives=tuple(name for name, each in metrics.items() if each.survives),
         correction=correction,
         found=found,
-        model_scores=_model_scores(rows, positive),
-        mis_before=model_imbalance_state(task.state_logits),
-        mis_after=fitted.point.adjusted(task.state_logits).mean(axis=0),
+        statistics=statistics if keeps_rows else statistics.computed(),
         mis_rows="fitting" if train is None else "train",
         rows=cache.rows,
-        data_digest=whole.digest,
-        rounding_rows=_rounding_rows(fitted.point, cache.logits),
         compared=_comparison(fitted, sample, objective.metric),
         guarantees=fitted.guarantees,
         notes=fitted.notes,
@@ -218,30 +214,6 @@ def _check_certifies(objective: Objective, method: str, search: str | None, digi
         raise UnknownMethod(f"method '{method}' cannot certify '{text}'; {able} can")
     if search not in (None, "auto", "exact") or digits is not None:
         raise UnknownMethod(f"'{text}' is certified by an exact search: leave search and digits out, got '{search}'")
-
-
-def _model_scores(cache: FeatureCache, positive: str | None) -> dict[str, Interval]:
-    """What no point changes; the ROC AUC also by the amounts at stake, where two classes have a cost per row."""
-    index = None if positive is None else cache.classes.index(positive)
-    scores = measure_scores(cache.logits, cache.labels, index, cache.sample_weight)
-    if len(cache.classes) == 2 and cache.cost_fn is not None and cache.cost_fp is not None:
-        index = 1 if index is None else index
-        amounts = amounts_of(cache, index, "row_cost")
-        scores["cost_weighted_roc_auc"] = measure_scores(cache.logits, cache.labels, index, amounts)["roc_auc"]
-    return scores
-
-
-def _rounding_rows(point: OperatingPoint, logits: Float[np.ndarray, "n k"]) -> int:
-    """How many rows are nearer to the other decision than a float32 rounding step of their largest logit, scaled."""
-    if not point.is_affine:
-        return 0
-    largest = (np.abs(logits.astype(np.float64)) * point.scale).max(axis=1)
-    return int((np.abs(point.margin(logits)) <= _float32_step(largest)).sum())
-
-
-def _float32_step(sizes: Float64[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """The distance between neighbouring float32 numbers at these sizes; the largest for what float32 cannot hold."""
-    return np.asarray(np.spacing(np.minimum(sizes, 2.0**127).astype(np.float32)))
 
 
 def _compared(found: Evidence, objective: Objective) -> Iterator[str]:
@@ -284,8 +256,8 @@ def _same_model(other: FeatureCache, cache: FeatureCache, name: str) -> FeatureC
 def _warnings(task: Task, fitted: Fitted) -> list[str]:
     warnings = []
     k, name = len(task.classes), task.objective.name
-    rows = np.bincount(task.labels, minlength=k).tolist()
-    decided = np.bincount(fitted.point.decide(task.logits), minlength=k).tolist()
+    rows = rows_by_class(task.labels, k).astype(np.intp).tolist()
+    decided = fitted.point.decided_rows(task.logits).tolist()
     for label, actual in zip(task.classes, rows, strict=True):
         if actual < FEW_ROWS:
             warnings.append(f"class '{label}' has {actual} rows: the point and its evidence may be far off on new data")
@@ -296,6 +268,6 @@ def _warnings(task: Task, fitted: Fitted) -> list[str]:
                 f"'{name}' alone asks for that; a constraint, such as recall[{label}] >= 0.8, asks for more"
             )
     cut, gap = fitted.parameters.get("cut"), fitted.parameters.get("gap")
-    if cut is not None and gap is not None and gap < 4 * float(_float32_step(np.asarray(abs(cut)))):
+    if cut is not None and gap is not None and gap < 4 * float(float32_step(np.asarray(abs(cut)))):
         warnings.append(f"the margins beside the cut are {gap:.3g} apart: a float32 model may decide them either way")
     return warnings

@@ -26,6 +26,7 @@ from calibrate.errors import BadPoint, NotFinite, WrongShape
 from calibrate.logits import is_finite, sigmoid, softmax, softmax_pairs, to_columns
 
 FEW_ROWS = 8
+_CHUNK_ROWS = 16_384
 _AT_ONCE = 2**16  # margins of several points, which are made together: fewer than a processor's cache holds
 
 
@@ -138,6 +139,22 @@ class OperatingPoint:
             if self._is_binary:
                 return (self._binary_margin(scaled) > 0).astype(np.intp)
             return self._best(self._worth(self._scores(scaled)))
+
+    def decided_rows(self, logits: Float[np.ndarray, "n k"]) -> Int[np.ndarray, "k"]:
+        """How many rows are decided as each class, (k,): `decide` by chunks of rows.
+
+        Raises: `WrongShape`, `NoRows`, `NotFinite`.
+        """
+        total = np.zeros(len(self.classes), dtype=np.intp)
+        for start in range(0, len(logits), _CHUNK_ROWS):
+            decided = self.decide(logits[start : start + _CHUNK_ROWS])
+            if total.size == 2:  # counting the ones takes a fifth of the time of `bincount`
+                total[1] += np.count_nonzero(decided)
+            else:
+                total += np.bincount(decided, minlength=total.size)
+        if total.size == 2:
+            total[0] = len(logits) - total[1]
+        return total
 
     def adjusted(self, logits: ArrayLike) -> Float64[np.ndarray, "n k"]:
         """`softmax(scale * z + bias)`, (n, k): what the rule saw. Not a risk; that is the softmax of the logits."""

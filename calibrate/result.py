@@ -13,6 +13,7 @@ from calibrate.cache import FeatureCache
 from calibrate.certify import Guarantee
 from calibrate.errors import BadCache
 from calibrate.evidence import NO_EVIDENCE, Evidence
+from calibrate.fitted_rows import Statistics
 from calibrate.map_choice import Calibration
 from calibrate.operating_point import OperatingPoint
 from calibrate.prevalence import ByClass, Correction, read_prevalence
@@ -39,6 +40,9 @@ class FitResult:
     else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
     `calibration` tells which calibration map the point contains and which were rejected, where one was asked for.
     `shown_rows` are the rows whose curve a report draws: those of the evidence, or the fitting rows.
+
+    `model_scores`, `mis_before`, `mis_after`, `rounding_rows` and `data_digest` are computed on first access, from the
+    arrays that `fit` was given: do not change those before.
     """
 
     point: OperatingPoint
@@ -51,13 +55,9 @@ class FitResult:
     positive: str | None
     evidence: Mapping[str, Interval]
     before: Mapping[str, Interval]
-    model_scores: Mapping[str, Interval]
-    mis_before: Float64[np.ndarray, "k"]
-    mis_after: Float64[np.ndarray, "k"]
     mis_rows: Literal["train", "fitting"]
     rows: int
-    data_digest: str
-    rounding_rows: int = 0
+    statistics: Statistics = field(repr=False)
     gain: Mapping[str, Interval] = field(default_factory=dict)
     procedure: Mapping[str, Interval] = field(default_factory=dict)
     prevalence: Float64[np.ndarray, "k"] | None = None
@@ -70,6 +70,31 @@ class FitResult:
     warnings: tuple[str, ...] = ()
     calibration: Calibration | None = None
     shown_rows: FeatureCache | None = field(default=None, repr=False)
+
+    @property
+    def model_scores(self) -> Mapping[str, Interval]:
+        """The threshold-free scores of the model on the fitting rows."""
+        return self.statistics.model_scores
+
+    @property
+    def mis_before(self) -> Float64[np.ndarray, "k"]:
+        """The model imbalance state without the point, (k,)."""
+        return self.statistics.mis_before
+
+    @property
+    def mis_after(self) -> Float64[np.ndarray, "k"]:
+        """The model imbalance state with the point, (k,)."""
+        return self.statistics.mis_after
+
+    @property
+    def rounding_rows(self) -> int:
+        """How many fitting rows a float32 model may decide either way."""
+        return self.statistics.rounding_rows
+
+    @property
+    def data_digest(self) -> str:
+        """The digest of the fitting rows."""
+        return self.statistics.data_digest
 
     @property
     def threshold(self) -> float | None:

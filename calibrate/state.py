@@ -10,6 +10,7 @@ it is a round over the classes: with the others held, a class's bias is a two-cl
 Source: "Regulating imbalanced deep models with user-specified metrics" (definition of the state, bias adjustment).
 """
 
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -18,16 +19,53 @@ from numpy.typing import ArrayLike
 
 from calibrate.errors import BadPrior, NotConverged
 from calibrate.logits import sigmoid, softmax, to_array
+from calibrate.operating_point import OperatingPoint
 
 _TOLERANCE = 1e-12
 _STEPS = 200
 _SHORTEST_STEP = 0.05
 _START_ROWS = 4000
+_CHUNK_CELLS = 32_768
 
 
 def model_imbalance_state(logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "k"]:
     """The mean predicted probability of each class, (k,)."""
-    return np.asarray(softmax(logits).mean(axis=0))
+    if logits.shape[1] == 2:
+        return _state_of_margins(lambda rows: logits[rows, 1].astype(np.float64) - logits[rows, 0], logits)
+    return _mean_of_rows(lambda rows: softmax(logits[rows]), logits)
+
+
+def state_under(point: OperatingPoint, logits: Float[np.ndarray, "n k"]) -> Float64[np.ndarray, "k"]:
+    """The mean adjusted probability of each class under a point, (k,)."""
+    if logits.shape[1] == 2 and point.is_affine:
+        shift = point.bias[1] - point.bias[0]
+        return _state_of_margins(
+            lambda rows: logits[rows, 1] * point.scale[1] - logits[rows, 0] * point.scale[0] + shift, logits
+        )
+    return _mean_of_rows(lambda rows: point.adjusted(logits[rows]), logits)
+
+
+def _state_of_margins(margins_of: Callable[[slice], np.ndarray], logits: Float[np.ndarray, "n 2"]) -> np.ndarray:
+    """The state of two classes from float64 margins (m,) of some rows at a time: one exponential a row."""
+    total = 0.0
+    with np.errstate(over="ignore"):  # exp(-margin) is infinite where the probability is 0
+        for rows in _chunks(logits):
+            odds_against = np.exp(-margins_of(rows))
+            total += float((1 / (1 + odds_against)).sum())
+    share = total / logits.shape[0]
+    return np.array([1 - share, share])
+
+
+def _mean_of_rows(of_rows: Callable[[slice], np.ndarray], logits: Float[np.ndarray, "n k"]) -> np.ndarray:
+    """The mean over the rows of (m, k) numbers of some rows at a time."""
+    return np.asarray(sum(of_rows(rows).sum(axis=0) for rows in _chunks(logits)) / logits.shape[0])
+
+
+def _chunks(logits: Float[np.ndarray, "n k"]) -> Iterator[slice]:
+    """The rows, as many at a time as a processor's cache holds."""
+    n, k = logits.shape
+    step = max(1, _CHUNK_CELLS // k)
+    return (slice(start, start + step) for start in range(0, n, step))
 
 
 def bias_for_state(

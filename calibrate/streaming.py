@@ -20,6 +20,7 @@ from calibrate.counts import summable
 from calibrate.errors import BadCache, BadConstraint, Infeasible, MissingClass, UndefinedMetric
 from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, measure_procedure, measured
 from calibrate.fit import FEW_ROWS
+from calibrate.fitted_rows import ComputedStatistics
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.methods.task import point_at
 from calibrate.naming import MetricText, standard_metrics
@@ -93,12 +94,9 @@ def fit_stream(
         gain=found.gain,
         procedure=found.procedure,
         found=found,
-        model_scores={},
-        mis_before=state_before,
-        mis_after=state_after,
+        statistics=ComputedStatistics({}, state_before, state_after, digest),
         mis_rows="fitting",
         rows=scan.counted,
-        data_digest=digest,
         notes=(f"streamed: {edges.size} cuts, three passes",),
         warnings=(*few, *found.warnings),
     )
