@@ -21,10 +21,12 @@ from calibrate.counts import confusion_matrix
 from calibrate.errors import Infeasible, MissingClass, UndefinedMetric
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods import Fitted, Task
+from calibrate.methods.crossing import points_without, sorted_folds
 from calibrate.metrics import Metric
 from calibrate.operating_point import OperatingPoint
 from calibrate.optimism import Corrections
 from calibrate.paired import Paired, measure_gain
+from calibrate.sorted_folds import SortedFolds
 from calibrate.uncertainty import Interval, Kind, Table, measure, rows_per_weight
 
 FOLDS = 5
@@ -113,20 +115,24 @@ def of_fit(
     if not fitted.rows_had_a_say:
         return held_out(fitted.point, task.sample, metrics, rng, fixed=fixed)
     rng = np.random.default_rng(0) if rng is None else rng
-    plain = OperatingPoint.argmax(task.classes).decide(task.logits)
-    point = fitted.point.decide(task.logits)
+    argmax, sample = OperatingPoint.argmax(task.classes), task.sample
     try:
-        folds, points = _points_of_folds(task, fit, rng)
+        folds, points, sides = _points_of_folds(task, fit, rng)
     except (Infeasible, UndefinedMetric, MissingClass) as error:
         if len(task.classes) > 2:
             return Evidence(warnings=(f"no evidence: {error}",))
-        paired = replace(Paired.of(plain, point, task.sample), fixed=fixed)
+        plain, point = argmax.decide(task.logits), fitted.point.decide(task.logits)
+        paired = replace(Paired.of(plain, point, sample), fixed=fixed)
         banded = measured(paired, "simultaneous", metrics, rng)
         return replace(banded, warnings=(f"evidence from simultaneous bands, which are wider: {error}",))
-    by_fold = [each.decide(task.logits) for each in points]
-    corrected = Corrections.of(plain, point, folds, by_fold, task.sample).paired()
+    if sides is not None:
+        cuts = [float(each.bias[0] - each.bias[1]) for each in (argmax, fitted.point, *points)]
+        sample, folds = sides.binned(cuts)
+    plain, point = argmax.decide(sample.logits), fitted.point.decide(sample.logits)
+    by_fold = [each.decide(sample.logits) for each in points]
+    corrected = Corrections.of(plain, point, folds, by_fold, sample).paired()
     own = np.choose(folds, by_fold) if len(by_fold) <= 32 else np.stack(by_fold)[folds, np.arange(folds.size)]
-    procedure_rows = replace(Paired.of(plain, own, task.sample), fixed=fixed)
+    procedure_rows = replace(Paired.of(plain, own, sample), fixed=fixed)
     evidence = measured(
         replace(corrected, fixed=fixed), "optimism_corrected", metrics, rng, same=_is_argmax(fitted.point)
     )
@@ -136,8 +142,8 @@ def of_fit(
 
 def _points_of_folds(
     task: Task, fit: Callable[[Task], Fitted], rng: np.random.Generator
-) -> tuple[Int[np.ndarray, "n"], list[OperatingPoint]]:
-    """The fold of each row, and a point that was fitted without each fold.
+) -> tuple[Int[np.ndarray, "n"], list[OperatingPoint], SortedFolds | None]:
+    """The fold of each row, a point that was fitted without each fold, and the rows as those points saw them sorted.
 
     Raises: `MissingClass`, `UndefinedMetric`, `Infeasible`, each saying that a part of the rows was left out.
     """
@@ -151,7 +157,8 @@ def _points_of_folds(
     for number in dict.fromkeys(min(each, int(parts.min())) for each in tries):
         folds = stratified_folds(task.labels, number, rng, task.groups)
         try:
-            return folds, [_without(task, folds, fold, fit) for fold in range(int(folds.max()) + 1)]
+            sides = sorted_folds(task, folds, fit)
+            return folds, points_without(task, folds, fit, sides), sides
         except UndefinedMetric as error:
             raise UndefinedMetric(f"without one part of the rows, {error}") from None
         except MissingClass as error:
@@ -159,15 +166,6 @@ def _points_of_folds(
         except Infeasible as error:
             why = error
     raise Infeasible(f"without one part of the rows, {why}", () if why is None else why.nearest)
-
-
-def _without(task: Task, folds: Int[np.ndarray, "n"], fold: int, fit: Callable[[Task], Fitted]) -> OperatingPoint:
-    """The point of the rows outside a fold. Raises: what the fit raises, `MissingClass` where a class has none."""
-    rows = np.flatnonzero(folds != fold)
-    left = np.bincount(task.labels[rows], minlength=len(task.classes))
-    if not left.all():
-        raise MissingClass(f"class '{task.classes[int(left.argmin())]}' has no rows")
-    return fit(task.with_rows(rows)).point
 
 
 def _is_argmax(point: OperatingPoint) -> bool:

@@ -145,15 +145,24 @@ class Tally:
             else:
                 order = np.argsort(margins)
                 margins = margins[order]
-            places = np.append(np.searchsorted(margins, self.edges, side="left"), margins.size)
-            if rows.weights is None:
-                self.below[:, side] += places
-            else:
-                self.below[:, side] += _sum_below(rows.weights[of_side][order], places)
-            if self.amounts_below is not None and rows.amounts is not None:
-                self.amounts_below[:, side] += _sum_below(rows.amounts[of_side][order], places)
-            found = places > 0
-            np.maximum(self.highest, margins[places - 1], out=self.highest, where=found)
+            weights = None if rows.weights is None else rows.weights[of_side][order]
+            self.add_sorted(side, margins, weights, None if rows.amounts is None else rows.amounts[of_side][order])
+
+    def add_sorted(
+        self,
+        side: int,
+        margins: Float[np.ndarray, "n"],
+        weights: Float64[np.ndarray, "n"] | None = None,
+        amounts: Float64[np.ndarray, "n"] | None = None,
+    ) -> None:
+        """Counts rows of one side, 0 the positives, whose margins ascend."""
+        if not margins.size:
+            return
+        places = np.append(np.searchsorted(margins, self.edges, side="left"), margins.size)
+        self.below[:, side] += places if weights is None else _sum_below(weights, places)
+        if self.amounts_below is not None and amounts is not None:
+            self.amounts_below[:, side] += _sum_below(amounts, places)
+        np.maximum(self.highest, margins[places - 1], out=self.highest, where=places > 0)
 
     def merge(self, other: "Tally") -> None:
         """Adds what was counted elsewhere, against the same edges."""

@@ -88,6 +88,11 @@ class Task:
         return matrix if self.objective.metric.positive == 1 else np.ascontiguousarray(matrix[::-1, ::-1])
 
     @cached_property
+    def margins(self) -> Float[np.ndarray, "n"]:
+        """The margins `z1 - z0` of a two-class task, in the type they are exact in. Raises: `NotFinite`."""
+        return binary_margins(self.logits)
+
+    @cached_property
     def sample(self) -> Sample:
         """The fitting rows as a class sweep wants them."""
         costs = self.objective.cost_matrix if self.objective.reads("cost") else None
@@ -128,7 +133,7 @@ class Fitted:
 
 def binary_rows(task: Task) -> Rows:
     """The rows of a two-class task for a sweep, their margins towards the positive class."""
-    margins, positive = binary_margins(task.logits), task.objective.measured.positive
+    margins, positive = task.margins, task.objective.measured.positive
     return Rows(
         margins if positive == 1 else -margins,
         task.labels == positive,
