@@ -11,10 +11,13 @@ decisions on the grid are taken once, for all folds.
 Source: Menon et al., "Long-tail learning via logit adjustment" (2021), eq. 9 (the post-hoc form).
 """
 
-import numpy as np
-from jaxtyping import Float64, Int
+from collections.abc import Iterator
+from itertools import pairwise
 
-from calibrate.ascent import LARGE
+import numpy as np
+from jaxtyping import Float, Float64, Int
+
+from calibrate.ascent import LARGE, Sample
 from calibrate.counts import Counts, stacked
 from calibrate.errors import UndefinedMetric, UnknownMethod
 from calibrate.folds import parts_of_each_class, stratified_folds
@@ -23,7 +26,8 @@ from calibrate.operating_point import OperatingPoint
 
 _MOST_TAU = 4.0
 _STEP, _COARSE_STEP = 0.01, 0.1
-_TAUS_AT_ONCE = 16  # whose decisions are held in memory together
+_TAU_STRIDE = 8
+_CHUNK_CELLS = 32_768
 _FOLDS = 3
 
 
@@ -108,18 +112,43 @@ def best_tau(task: Task, log_prior: Float64[np.ndarray, "k"]) -> float:
     if step > _STEP:
         around = best + np.linspace(-step, step, 2 * round(step / _STEP) + 1)
         best = _best_of(task, log_prior, np.append(around[(around >= 0) & (around <= _MOST_TAU)], best))
-    middle = _middle_of_stretch(task.logits.astype(np.float64), log_prior, best)
+    middle = _middle_of_stretch(task.logits, log_prior, best)
     objective, sample = task.objective, task.sample
     kept = sample.score(-middle * log_prior, objective).key >= sample.score(-best * log_prior, objective).key
     return middle if kept else best
 
 
 def _best_of(task: Task, log_prior: Float64[np.ndarray, "k"], taus: Float64[np.ndarray, "t"]) -> float:
-    counts = []
-    for start in range(0, taus.size, _TAUS_AT_ONCE):
-        decided = task.sample.decide_each(-taus[start : start + _TAUS_AT_ONCE, np.newaxis] * log_prior)
-        counts += [task.sample.counts(row) for row in decided]
+    taus = np.unique(taus)
+    counts = [task.sample.counts(decided) for decided in decided_along(task.sample, log_prior, taus)]
     return float(taus[task.objective.score(stacked(counts)).best()])
+
+
+def decided_along(
+    sample: Sample, log_prior: Float64[np.ndarray, "k"], taus: Float64[np.ndarray, "t"]
+) -> Iterator[Int[np.ndarray, "n"]]:
+    """The decisions on all rows at each of these ascending taus.
+
+    A class's score is a line in tau, so a class that wins a row at two taus wins it at every tau between them: there
+    only the other rows are decided again.
+    """
+    ends = [*range(0, taus.size - 1, _TAU_STRIDE), taus.size - 1]
+    biases = -taus[:, np.newaxis] * log_prior
+    left = sample.decide(biases[0])
+    yield left
+    for start, stop in pairwise(ends):
+        right = sample.decide(biases[stop])
+        rows = np.flatnonzero(left != right)
+        if rows.size and stop - start > 1:
+            part = Sample(sample.logits[rows], sample.labels[rows])
+            for some in part.decide_each(biases[start + 1 : stop]):
+                decided = left.copy()
+                decided[rows] = some
+                yield decided
+        else:
+            yield from (left for _ in range(start + 1, stop))
+        yield right
+        left = right
 
 
 def _cut_tau(task: Task, log_prior: Float64[np.ndarray, "2"]) -> float:
@@ -128,17 +157,21 @@ def _cut_tau(task: Task, log_prior: Float64[np.ndarray, "2"]) -> float:
     return exact_cut(task).at() / spread if spread else 0.0
 
 
-def _middle_of_stretch(logits: Float64[np.ndarray, "n k"], log_prior: Float64[np.ndarray, "k"], tau: float) -> float:
+def _middle_of_stretch(logits: Float[np.ndarray, "n k"], log_prior: Float64[np.ndarray, "k"], tau: float) -> float:
     """The middle of the taus around this one, kept within 0 to 4, at which every row keeps its decision.
 
     A row's winner w meets class c where `z_w - z_c = tau (log prior_w - log prior_c)`.
     """
-    rows = np.arange(logits.shape[0])
-    winners = (logits - tau * log_prior).argmax(axis=1)
-    leads = logits[rows, winners][:, np.newaxis] - logits
-    slopes = log_prior[winners][:, np.newaxis] - log_prior
-    meetings = np.full(leads.shape, np.nan)
-    np.divide(leads, slopes, out=meetings, where=slopes != 0)
-    lower = np.max(meetings, where=(slopes < 0) & (meetings <= tau), initial=0.0)
-    upper = np.min(meetings, where=(slopes > 0) & (meetings >= tau), initial=_MOST_TAU)
-    return float((lower + upper) / 2)
+    n, k = logits.shape
+    lower, upper = 0.0, _MOST_TAU
+    step = max(1, _CHUNK_CELLS // k)
+    for start in range(0, n, step):
+        some = logits[start : start + step].astype(np.float64)
+        winners = (some - tau * log_prior).argmax(axis=1)
+        leads = some[np.arange(winners.size), winners][:, np.newaxis] - some
+        slopes = log_prior[winners][:, np.newaxis] - log_prior
+        meetings = np.full(leads.shape, np.nan)
+        np.divide(leads, slopes, out=meetings, where=slopes != 0)
+        lower = float(np.max(meetings, where=(slopes < 0) & (meetings <= tau), initial=lower))
+        upper = float(np.min(meetings, where=(slopes > 0) & (meetings >= tau), initial=upper))
+    return (lower + upper) / 2
