@@ -1,8 +1,11 @@
 """Bias adjustment: a free bias per class, chosen for the metric and nothing else.
 
-The default in two classes is `committee`, the median of three rules (`calibrate.methods.cuts`), up to 100 rows of the
-rarer class, and `exact` above: on held-out rows of real sets the committee gained 0.012 over the exact cut with fewer
-than 10 such rows, 0.007 with 20 to 40, 0.003 with 40 to 100 and nothing with more. In more classes it is `exact`.
+The default in two classes is `committee`, the median of three rules (`calibrate.methods.cuts`), up to 1,000 rows of the
+rarer class, and `exact` above. The exact cut catches up slowly: on twelve shapes of drawn scores its mean F1 is below
+the committee's by .0120 with 12 positives, .0063 with 50, .0010 with 400 and .0008 with 1,000, and the G-mean by .0119,
+.0046, .0012 and .0005. On medical and fraud sets with 100 to 400 validation positives it is below by .0013 and .0029.
+Above 1,000 there is little left to gain, and the exact cut is simpler and cheaper. In more
+classes the default is `exact`.
 
 `search="exact"` sweeps the cut itself in two classes. In more it climbs by exact one-class sweeps, and because free
 biases of rare classes overfit, it does no harm: the climb's biases, and half the way to them, are weighed against the
@@ -36,7 +39,7 @@ from calibrate.methods.task import Fitted, Task, check_reached, exact_cut, on_th
 from calibrate.operating_point import OperatingPoint
 from calibrate.state import bias_for_state, model_imbalance_state
 
-FEW_OF_A_CLASS = 100
+FEW_OF_A_CLASS = 1000
 _DIGITS = 3
 _FOLDS = 3
 _WEIGHED = ("free biases", "free biases shrunk halfway to the tau line", "tau line", "argmax")

@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from calibrate import FitResult, feature_cache, fit
 from calibrate.errors import Infeasible, MissingCosts, UndefinedMetric
+from calibrate.methods.bias_adjustment import FEW_OF_A_CLASS
 from calibrate.methods.cuts import RULES
 from calibrate.methods.cuts.bagged import bagged_cut
 from calibrate.methods.cuts.committee import committee_cut, inside
@@ -149,7 +150,7 @@ def test_bagging_takes_weights_of_one_as_none_and_the_draws_of_a_generator() -> 
 
 
 def test_a_committee_is_the_median_of_its_members() -> None:
-    """As `parameters` show them; the default below a hundred rows of a class, and what `auto` names."""
+    """As `parameters` show them; the default up to a thousand rows of a class, and what `auto` names."""
     result = run(BINARY[0], None)
     members = [result.parameters[f"cut[{name}]"] for name in RULES]
     assert result.parameters["cut"] == pytest.approx(np.median(members))
@@ -159,8 +160,9 @@ def test_a_committee_is_the_median_of_its_members() -> None:
     assert result.notes == ("committee: the median cut of bagged, smoothed, expected",)
     auto = run(BINARY[0], "auto")
     assert (auto.options, auto.point) == ({"search": "committee"}, result.point)
-    many = Problem("many", np.repeat([0.5, -0.5], 101), np.repeat([1, 0], 101), (0.5, 0.5))
-    assert run(many, "auto").options == run(many, None).options == {"search": "exact"}
+    for rows, search in ((FEW_OF_A_CLASS, "committee"), (FEW_OF_A_CLASS + 1, "exact")):
+        many = Problem("many", np.repeat([0.5, -0.5], rows), np.repeat([1, 0], rows), (0.5, 0.5))
+        assert run(many, "auto").options == run(many, None).options == {"search": search}
 
 
 @pytest.mark.parametrize("search", SEARCHES)

@@ -283,11 +283,11 @@ def test_a_calibration_map_works_on_the_corrected_logits_and_is_told_on_the_mode
 
 
 def test_a_correction_leaves_tied_rows_tied_whether_the_exact_search_is_asked_for_or_taken() -> None:
-    """More than 100 rows of each class: the default is the exact search, and its cut is that without the correction."""
+    """With over 1,000 rows of each class the default is the exact search, whose cut is that without the correction."""
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        labels = (rng.random(600) < 0.3).astype(np.int64)
-        logits = np.round(rng.normal(size=(600, 2)) + labels[:, np.newaxis] * [0.0, 1.5], 1)
+        labels = (rng.random(4000) < 0.3).astype(np.int64)
+        logits = np.round(rng.normal(size=(4000, 2)) + labels[:, np.newaxis] * [0.0, 1.5], 1)
         points = [
             fit(logits=logits, labels=labels, metric="f1", search=search, class_weights=weights, evidence=False).point
             for search in (None, "exact")
