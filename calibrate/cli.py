@@ -48,7 +48,7 @@ def fit(
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "bias_adjustment",
     search: Annotated[
         str | None,
-        typer.Option(help="bias_adjustment: exact, committee, bagged, smoothed, expected, decimal, or auto."),
+        typer.Option(help="bias_adjustment: exact, committee, nonempty, bagged, smoothed, expected, decimal, or auto."),
     ] = None,
     digits: Annotated[int | None, typer.Option(help="search decimal: how many digits, 3 unless told.")] = None,
     tau: Annotated[float | None, typer.Option(help="logit_adjustment: fitted unless told.")] = None,

@@ -20,6 +20,7 @@ from calibrate.map_choice import check_calibration, harm
 from calibrate.maps import MAPS
 from calibrate.methods import METHODS, Fitted, Task, after_map, find_method
 from calibrate.methods.bias_adjustment import search_for
+from calibrate.methods.cuts.nonempty import MAX_DECIDES_NONE
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
@@ -67,9 +68,10 @@ def fit(
     frequent the classes are where the point will be used: by name, (k,), or the share of the positive one of two; rows
     are weighted to it, and probabilities moved. `negatives_kept` is the rate at which training rows were kept, of the
     negatives or by class, and `class_weights` the weight of each class in the training loss. `search` ("exact",
-    "committee", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits` belong to
-    bias adjustment, `tau` to logit adjustment and tau-normalisation. `calibration` names a calibration map that the
-    method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains most.
+    "committee", "nonempty", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits`
+    belong to bias adjustment, `tau` to logit adjustment and tau-normalisation. `calibration` names a calibration map
+    that the method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains
+    most.
     `evidence` is True for that of the fitting rows, a cache for that of those held-out rows, False for none. `rng`
     draws folds and intervals; without one the draw is the same every time. `progress` is called with the name of each
     step as it begins: "fitting", "evidence", "scores".
@@ -267,6 +269,14 @@ def _warnings(task: Task, fitted: Fitted) -> list[str]:
                 f"{times or 'no'} fitting row{'' if times == 1 else 's'} of {task.labels.size} decided '{label}': "
                 f"'{name}' alone asks for that; a constraint, such as recall[{label}] >= 0.8, asks for more"
             )
+    none = fitted.parameters.get("decides_none", 0.0)
+    if none > MAX_DECIDES_NONE:
+        positive = task.objective.measured.positive
+        rarer = task.classes[positive if 2 * rows[positive] <= task.labels.size else 1 - positive]
+        advice = "" if task.search == "nonempty" else "; search='nonempty' keeps that to 1 in 100"
+        warnings.append(
+            f"in about {100 * none:.2g} of 100 new samples of this size the point decides no row '{rarer}'{advice}"
+        )
     cut, gap = fitted.parameters.get("cut"), fitted.parameters.get("gap")
     if cut is not None and gap is not None and gap < 4 * float(float32_step(np.asarray(abs(cut)))):
         warnings.append(f"the margins beside the cut are {gap:.3g} apart: a float32 model may decide them either way")

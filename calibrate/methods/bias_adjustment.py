@@ -22,6 +22,7 @@ Source: "Regulating imbalanced deep models with user-specified metrics".
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -33,9 +34,10 @@ from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMe
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods.certified import fit_certified
 from calibrate.methods.cuts import RULES
-from calibrate.methods.cuts.committee import committee_cut
+from calibrate.methods.cuts.committee import Bound, committee_cut
+from calibrate.methods.cuts.nonempty import decides_none, keep_nonempty
 from calibrate.methods.logit_adjustment import best_tau
-from calibrate.methods.task import Fitted, Task, check_reached, exact_cut, on_the_margin, point_at
+from calibrate.methods.task import Fitted, Task, binary_rows, check_reached, exact_cut, on_the_margin, point_at
 from calibrate.operating_point import OperatingPoint
 from calibrate.state import bias_for_state, model_imbalance_state
 
@@ -67,7 +69,7 @@ def fit_bias_adjustment(task: Task) -> Fitted:
         raise UnknownMethod(f"search '{task.search}' has no option 'digits'")
     if task.search == "expected":
         task.check_probabilities()
-    return SEARCHES[task.search](task)
+    return _with_decides_none(task, SEARCHES[task.search](task))
 
 
 Key = tuple[float, float]
@@ -90,15 +92,28 @@ def _auto(task: Task) -> Fitted:
     return SEARCHES[search_for(None, task.labels, len(task.classes))](task)
 
 
-def _by_rules(names: Sequence[str], task: Task) -> Fitted:
-    """The cut of one rule, or of a committee of several."""
+def _with_decides_none(task: Task, fitted: Fitted) -> Fitted:
+    """Add the probability that the point decides nobody in a new sample, in two classes with few rows of one."""
+    if len(task.classes) != 2 or np.bincount(task.labels, minlength=2).min() > FEW_OF_A_CLASS:
+        return fitted
+    bias = fitted.point.bias
+    sign = 1.0 if task.objective.measured.positive == 1 else -1.0
+    probability = decides_none(binary_rows(task), sign * float(bias[0] - bias[1]))
+    return replace(fitted, parameters={**fitted.parameters, "decides_none": probability})
+
+
+def _by_rules(name: str | None, task: Task, bound: Bound | None = None) -> Fitted:
+    """Return the cut of one rule, or without a name that of the committee, moved by `bound`."""
     if len(task.classes) != 2:
         raise UnknownMethod(
             f"search '{task.search}' is for two classes, these are {len(task.classes)}: use exact or decimal"
         )
-    placed = on_the_margin(task, lambda rows: committee_cut(rows, task.objective, {n: RULES[n] for n in names}))
+    placed = on_the_margin(
+        task,
+        lambda rows: committee_cut(rows, task.objective, RULES if name is None else {name: RULES[name]}, bound),
+    )
     sign = 1.0 if task.objective.positive == 1 else -1.0
-    members = {f"cut[{name}]": sign * at for name, at in placed.members.items() if len(names) > 1}
+    members = {f"cut[{member}]": sign * at for member, at in placed.members.items() if name is None}
     parameters = {"cut": sign * placed.at, "gap": placed.gap.gap, **members}
     return Fitted(point_at(sign * placed.at, task.classes), parameters, placed.notes)
 
@@ -219,8 +234,9 @@ def _with_rate(target: Float64[np.ndarray, "k"], index: int, rate: float) -> Flo
 
 SEARCHES: dict[str, Callable[[Task], Fitted]] = {
     "exact": _exact,
-    "committee": partial(_by_rules, tuple(RULES)),
-    **{name: partial(_by_rules, (name,)) for name in RULES},
+    "committee": partial(_by_rules, None),
+    "nonempty": partial(_by_rules, None, bound=keep_nonempty),
+    **{name: partial(_by_rules, name) for name in RULES},
     "decimal": _decimal,
     "auto": _auto,
 }

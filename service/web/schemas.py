@@ -125,7 +125,7 @@ class CalibrateSpec(Wire):
     search: StrictStr | None = Field(
         None,
         min_length=1,
-        description="For bias_adjustment: exact, committee, bagged, smoothed, expected, decimal; auto is the default.",
+        description="For bias_adjustment: exact, committee, nonempty, bagged, smoothed, expected, decimal; else auto.",
     )
     digits: StrictInt | None = Field(None, description="For search decimal: 1 to 6, else 3.")
     tau: StrictFloat | None = Field(None, description="For logit_adjustment; fitted for the metric where left out.")

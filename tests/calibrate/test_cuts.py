@@ -6,14 +6,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import gamma
 
 from calibrate import FitResult, feature_cache, fit
 from calibrate.errors import Infeasible, MissingCosts, UndefinedMetric
 from calibrate.methods.bias_adjustment import FEW_OF_A_CLASS
 from calibrate.methods.cuts import RULES
 from calibrate.methods.cuts.bagged import bagged_cut
-from calibrate.methods.cuts.committee import committee_cut, inside
+from calibrate.methods.cuts.committee import committee_cut, gap_around, inside
 from calibrate.methods.cuts.expected import expected_cut
+from calibrate.methods.cuts.nonempty import decides_none, keep_nonempty
 from calibrate.methods.cuts.smoothed import smoothed_cut
 from calibrate.objective import parse_objective
 from calibrate.sweep import Cut, Rows, sweep_cut
@@ -21,7 +23,7 @@ from tests.problems import BINARY, Problem
 from tests.reference import binary_metric, cells
 
 CLASSES = ["no", "yes"]
-SEARCHES = ("committee", *RULES)
+SEARCHES = ("committee", "nonempty", *RULES)
 
 
 def two_normals(positives: int, negatives: int, seed: int, shift: float = 2.0) -> Rows:
@@ -165,6 +167,66 @@ def test_a_committee_is_the_median_of_its_members() -> None:
         assert run(many, "auto").options == run(many, None).options == {"search": search}
 
 
+@pytest.mark.parametrize("above", [0, 1, 3, 8])
+@pytest.mark.parametrize("weight", [None, 2.5])
+def test_the_probability_to_decide_nobody_is_that_of_jeffreys_posterior(above: int, weight: float | None) -> None:
+    """Far from the cut smoothing changes no count: Poisson's zero, integrated over Gamma(above + 1/2, 1)."""
+    margins = np.concatenate([np.linspace(9, 10, above), np.linspace(-10, -9, 40 - above)])
+    is_positive = np.arange(40) % 10 == 0
+    weights = None if weight is None else np.full(40, weight)
+    rates = np.linspace(1e-9, 60, 2_000_001)
+    density = gamma.pdf(rates, above + 0.5) if above else rates**-0.5 * np.exp(-rates) / np.sqrt(np.pi)
+    wanted = 2.0 ** -(above + 0.5)
+    if above:
+        assert np.trapezoid(density * np.exp(-rates), rates) == pytest.approx(wanted, rel=1e-3)
+    assert decides_none(Rows(margins, is_positive, weights), 0.0) == pytest.approx(wanted, rel=1e-6)
+    assert decides_none(Rows(-margins, ~is_positive, weights), -0.0) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_nonempty_is_the_committee_kept_from_deciding_nobody() -> None:
+    """Equal to the committee where that is rare, else the highest lower cut with a probability of at most 1 %."""
+    lowered = 0
+    for seed in range(12):
+        rows = two_normals(5, 200, seed)
+        labels = rows.is_positive.astype(np.int64)
+        committee, kept = (
+            fit(logits=rows.margins - 3, labels=labels, classes=CLASSES, metric="f1", search=search, evidence=False)
+            for search in ("committee", "nonempty")
+        )
+        warned = [
+            text for text in committee.warnings if "new samples of this size the point decides no row 'yes'" in text
+        ]
+        assert not any("new samples of this size" in text for text in kept.warnings)
+        assert kept.parameters["decides_none"] <= 0.01
+        assert "cut[bagged]" in kept.parameters
+        assert kept.options == {"search": "nonempty"}
+        if committee.parameters["decides_none"] > 0.01:
+            lowered += 1
+            assert len(warned) == 1
+            assert kept.parameters["cut"] < committee.parameters["cut"]
+            assert any("nonempty: moved" in note for note in kept.notes)
+            shifted = replace(rows, margins=rows.margins - 3)
+            top = gap_around(shifted, kept.parameters["cut"]).upper
+            assert decides_none(shifted, inside(gap_around(shifted, top), top)) > 0.01
+        else:
+            assert not warned
+            assert kept.point == committee.point
+    assert 0 < lowered < 12
+
+
+def test_nonempty_gives_way_to_constraints_and_says_where_rows_are_too_few() -> None:
+    """A constraint on new alerts moves the cut back; four rows cannot rule out a sample without an alert."""
+    rows = two_normals(4, 200, 1)
+    objective = parse_objective("f1", ["alert_rate <= 0.005"], CLASSES)
+    placed = committee_cut(rows, objective, RULES, keep_nonempty)
+    assert value(rows, "alert_rate", placed.at) <= 0.005
+    assert decides_none(rows, placed.at) > 0.01
+    few = Rows(np.array([-2.0, -1.0, 0.5, 1.0]), np.array([False, False, True, True]))
+    placed = committee_cut(few, parse_objective("f1", None, CLASSES), RULES, keep_nonempty)
+    assert "nonempty: the rows are too few for any cut to decide nobody in at most 1 % of samples" in placed.notes
+    assert placed.at < -2
+
+
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("metric", ["f1", "mcc", "precision", "recall", "2*tp - 3*fp"])
 def test_degenerate_rows_give_a_finite_cut_or_what_the_exact_search_says(search: str, metric: str) -> None:
@@ -200,7 +262,7 @@ def test_mirrored_rows_have_the_mirrored_cut(search: str) -> None:
     assert turned.parameters["gap"] == plain.parameters["gap"]
 
 
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("search", ["committee", *RULES])
 @pytest.mark.parametrize(
     "constraints", [["recall >= 0.95"], ["precision >= 0.8", "recall >= 0.3"], ["alert_rate >= 0.5"], ["fpr >= 0.9"]]
 )
@@ -240,7 +302,7 @@ def test_costs_per_row_leave_the_expectation_out_and_say_so() -> None:
         cost_fp=np.ones(100),
     )
     result = fit(cache, metric="row_cost", evidence=False)
-    assert set(result.parameters) == {"cut", "gap", "cut[bagged]", "cut[smoothed]"}
+    assert set(result.parameters) == {"cut", "gap", "cut[bagged]", "cut[smoothed]", "decides_none"}
     assert any("expected was left out: search 'expected' needs the costs of both errors" in n for n in result.notes)
     exact = fit(cache, metric="row_cost", search="exact", evidence=False).parameters["cut"]
     assert abs(result.parameters["cut"] - exact) < 1

@@ -205,7 +205,7 @@ def test_what_is_missing_or_unknown_is_named() -> None:
     run = partial(fit_problem, BINARY[0], metric="f1")
     with pytest.raises(UnknownMethod, match="must be one of bias_adjustment, logit_adjustment, prior_threshold"):
         run({"method": "magic"})
-    with pytest.raises(UnknownMethod, match=r"search must be one of exact, committee, bagged, .*; got 'grid'"):
+    with pytest.raises(UnknownMethod, match=r"search must be one of exact, committee, nonempty, .*; got 'grid'"):
         run({"search": "grid"})
     with pytest.raises(UnknownMethod, match="method 'prior_threshold' has no option 'search'"):
         run({"method": "prior_threshold", "search": "exact"})

@@ -5,7 +5,7 @@ rules know (midway lost up to a third of the gain on held-out rows). It is only 
 so that rounding does not flip a fitted row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from calibrate.objective import Objective, Score
 from calibrate.sweep import Cut, Rows, sweep_cut, tabulate
 
 _OFF_THE_ENDS = 0.1
+Bound = Callable[[Rows, float], tuple[float, str | None]]
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Placed:
     notes: tuple[str, ...] = ()
 
 
-def committee_cut(rows: Rows, objective: Objective, rules: Mapping[str, Rule]) -> Placed:
+def committee_cut(rows: Rows, objective: Objective, rules: Mapping[str, Rule], bound: Bound | None = None) -> Placed:
     """The median place of the rules, moved to the nearest cut at which the metric is defined and every constraint met.
 
     A rule whose metric is undefined everywhere, or that lacks the costs it needs, is left out and said so; the exact
-    cut stands in where none is left.
+    cut stands in where none is left. `bound` moves the median before the constraints do, and returns a note if it does.
 
     Raises: `UndefinedMetric`, `Infeasible` where no cut will do; of a single rule what it raises.
     """
@@ -60,7 +61,10 @@ def committee_cut(rows: Rows, objective: Objective, rules: Mapping[str, Rule]) -
     if len(rules) > 1:
         notes.insert(0, f"committee: the median cut of {', '.join(members)}")
     wanted = float(np.median(list(members.values())))
-    gap = _gap_around(rows, wanted)
+    if bound is not None:
+        wanted, note = bound(rows, wanted)
+        notes += [note] if note else []
+    gap = gap_around(rows, wanted)
     if not _score(rows, objective, wanted).feasible:
         gap = _nearest_gap(rows, objective, wanted)
         held = ", ".join(f"'{each.text}'" for each in objective.constraints)
@@ -78,7 +82,8 @@ def inside(gap: Cut, wanted: float) -> float:
     return place if gap.lower <= place < gap.upper else middle
 
 
-def _gap_around(rows: Rows, place: float) -> Cut:
+def gap_around(rows: Rows, place: float) -> Cut:
+    """Return the gap between neighbouring margins that holds the place."""
     above = rows.margins > np.float64(place)  # a float32 margin is compared in float64, as it is decided
     return Cut(
         float(rows.margins[~above].max(initial=-np.inf)),

@@ -26,9 +26,7 @@ def smoothed_cut(rows: Rows, objective: Objective) -> float:
 
     Raises: `UndefinedMetric`.
     """
-    sides = [_Side.of(rows, of_side) for of_side in (rows.is_positive, ~rows.is_positive)]
-    widths = [side.width() for side in sides]
-    widths = [width or max(widths) for width in widths]
+    sides, widths = sides_and_widths(rows)
     if not max(widths) > 0:
         return sweep_cut(rows, objective).at()
     places = np.union1d(_span(sides[:1], widths), _span(sides, widths))[::-1]
@@ -46,7 +44,14 @@ def smoothed_cut(rows: Rows, objective: Objective) -> float:
     return float(places[best[0]])
 
 
-class _Side:
+def sides_and_widths(rows: Rows) -> tuple[list["Side"], list[float]]:
+    """Return the positives and the negatives, and the kernel width of each; both are 0 where no class has a width."""
+    sides = [Side.of(rows, of_side) for of_side in (rows.is_positive, ~rows.is_positive)]
+    widths = [side.width() for side in sides]
+    return sides, [width or max(widths) for width in widths]
+
+
+class Side:
     """The rows of one class: margins (n,) ascending, with weights and amounts."""
 
     def __init__(
@@ -58,7 +63,7 @@ class _Side:
         self.margins, self.weights, self.amounts = margins, weights, amounts
 
     @classmethod
-    def of(cls, rows: Rows, which: Bool[np.ndarray, "n"]) -> "_Side":
+    def of(cls, rows: Rows, which: Bool[np.ndarray, "n"]) -> "Side":
         """Those rows."""
         some = rows.some(which)
         if some.weights is None and some.amounts is None:  # sorting is several times as fast as argsort
@@ -101,7 +106,7 @@ class _Side:
         return np.asarray(ndtr((places[:, np.newaxis] - margins) / width) @ values)
 
 
-def _span(sides: list[_Side], widths: list[float]) -> Float64[np.ndarray, "m"]:
+def _span(sides: list[Side], widths: list[float]) -> Float64[np.ndarray, "m"]:
     ends = [(side.margins[0], side.margins[-1]) for side in sides if side.margins.size]
     beyond = _REACH * max(widths)
     return np.linspace(min(low for low, _ in ends) - beyond, max(high for _, high in ends) + beyond, _PLACES)
