@@ -33,7 +33,7 @@ from calibrate.counts import rows_by_class
 from calibrate.errors import Infeasible, MissingClass, NotConverged, UndefinedMetric, UnknownMethod
 from calibrate.folds import parts_of_each_class, stratified_folds
 from calibrate.methods.certified import fit_certified
-from calibrate.methods.cuts import RULES
+from calibrate.methods.cuts import RULES, committee_rules
 from calibrate.methods.cuts.committee import Bound, committee_cut
 from calibrate.methods.cuts.nonempty import decides_none, keep_nonempty
 from calibrate.methods.logit_adjustment import best_tau
@@ -110,7 +110,9 @@ def _by_rules(name: str | None, task: Task, bound: Bound | None = None) -> Fitte
         )
     placed = on_the_margin(
         task,
-        lambda rows: committee_cut(rows, task.objective, RULES if name is None else {name: RULES[name]}, bound),
+        lambda rows: committee_cut(
+            rows, task.objective, committee_rules(rows, task.objective) if name is None else {name: RULES[name]}, bound
+        ),
     )
     sign = 1.0 if task.objective.positive == 1 else -1.0
     members = {f"cut[{member}]": sign * at for member, at in placed.members.items() if name is None}

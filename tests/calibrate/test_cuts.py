@@ -10,11 +10,12 @@ from scipy.stats import gamma
 
 from calibrate import FitResult, feature_cache, fit
 from calibrate.errors import Infeasible, MissingCosts, UndefinedMetric
+from calibrate.maps import fit_platt
 from calibrate.methods.bias_adjustment import FEW_OF_A_CLASS
 from calibrate.methods.cuts import RULES
 from calibrate.methods.cuts.bagged import bagged_cut
 from calibrate.methods.cuts.committee import committee_cut, gap_around, inside
-from calibrate.methods.cuts.expected import expected_cut
+from calibrate.methods.cuts.expected import expected_cut, platt_expected_cut
 from calibrate.methods.cuts.nonempty import decides_none, keep_nonempty
 from calibrate.methods.cuts.smoothed import smoothed_cut
 from calibrate.objective import parse_objective
@@ -165,6 +166,32 @@ def test_a_committee_is_the_median_of_its_members() -> None:
     for rows, search in ((FEW_OF_A_CLASS, "committee"), (FEW_OF_A_CLASS + 1, "exact")):
         many = Problem("many", np.repeat([0.5, -0.5], rows), np.repeat([1, 0], rows), (0.5, 0.5))
         assert run(many, "auto").options == run(many, None).options == {"search": search}
+
+
+@pytest.mark.parametrize(
+    ("metric", "positives", "joins"), [("g_mean", 20, True), ("g_mean", 21, False), ("f1", 20, False)]
+)
+def test_platts_map_joins_the_committee_for_the_g_mean_of_few_positives(
+    metric: str, positives: int, joins: bool
+) -> None:
+    """And the committee is then the mean of the middle two of four."""
+    rows = two_normals(positives, 300, 2)
+    result = fit(logits=rows.margins, labels=rows.is_positive.astype(np.int64), metric=metric, evidence=False)
+    members = [at for name, at in result.parameters.items() if name.startswith("cut[")]
+    assert ("cut[platt]" in result.parameters) == joins
+    assert len(members) == 3 + joins
+    assert result.parameters["cut"] == pytest.approx(np.median(members), abs=0.1)
+
+
+def test_the_cut_behind_platts_map_does_not_depend_on_the_scale_of_the_margins() -> None:
+    """An overconfident and shifted model has the same cut, scaled and shifted; the plain expectation does not."""
+    rows = two_normals(15, 300, 3)
+    other = replace(rows, margins=3 * rows.margins - 5)
+    objective = parse_objective("g_mean", None, CLASSES)
+    cut = platt_expected_cut(rows, objective)
+    assert platt_expected_cut(other, objective) == pytest.approx(3 * cut - 5, abs=1e-3)
+    a, b = fit_platt(rows.margins, rows.is_positive)
+    assert a * cut + b == pytest.approx(expected_cut(replace(rows, margins=a * rows.margins + b), objective))
 
 
 @pytest.mark.parametrize("above", [0, 1, 3, 8])

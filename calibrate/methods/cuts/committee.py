@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from calibrate.counts import Counts
-from calibrate.errors import MissingCosts, UndefinedMetric
+from calibrate.errors import MissingCosts, NotConverged, UndefinedMetric
 from calibrate.methods.cuts import Rule
 from calibrate.methods.cuts.profile import counts_at
 from calibrate.objective import Objective, Score
@@ -46,7 +46,7 @@ def committee_cut(rows: Rows, objective: Objective, rules: Mapping[str, Rule], b
     for name, rule in rules.items():
         try:
             place = rule(rows, objective)
-        except (UndefinedMetric, MissingCosts) as error:
+        except (UndefinedMetric, MissingCosts, NotConverged) as error:
             if len(rules) == 1:
                 raise
             notes.append(f"{name} was left out: {error}")

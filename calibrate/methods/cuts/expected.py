@@ -7,11 +7,14 @@ on the probabilities alone, so where they are off, as after training with class 
 Source: Lipton, Elkan & Narayanaswamy, "Thresholding classifiers to maximize F1 score" (2014).
 """
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float64, Int
 
 from calibrate.errors import MissingCosts
 from calibrate.logits import sigmoid
+from calibrate.maps import fit_platt
 from calibrate.methods.cuts.profile import best_of_each, counts_at
 from calibrate.objective import Objective
 from calibrate.sweep import Cut, Rows
@@ -44,6 +47,15 @@ def expected_cut(rows: Rows, objective: Objective) -> float:
         return Cut(float(margins[0]), np.inf).at()
     end = int(ends[best[0] - 1])
     return Cut(float(margins[end + 1]) if end + 1 < margins.size else -np.inf, float(margins[end])).at()
+
+
+def platt_expected_cut(rows: Rows, objective: Objective) -> float:
+    """Return the best cut in expectation under probabilities that Platt's map has fitted to these rows.
+
+    Raises: as `expected_cut`; `NotConverged`.
+    """
+    a, b = fit_platt(rows.margins, rows.is_positive, rows.weights)
+    return (expected_cut(replace(rows, margins=a * rows.margins.astype(np.float64) + b), objective) - b) / a
 
 
 def _spread(tp: Float64[np.ndarray, "m"]) -> Int[np.ndarray, "fewer"]:
