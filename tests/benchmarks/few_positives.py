@@ -40,10 +40,11 @@ def rules_of(names: Sequence[str] | None) -> dict[str, Rule]:
     """Those named, or argmax, the prior threshold and every search; and the peer.
 
     A twin would distort the ranks. So logit adjustment is not among them (in two classes its fitted tau is the exact
-    sweep and `tau = 1` the prior threshold), nor are the searches that the default takes, other than exact.
+    sweep and `tau = 1` the prior threshold), nor are the searches that the default takes, other than exact, nor
+    `nonempty`, which differs from the committee with a handful of positives alone.
     """
     every = ["argmax", "prior_threshold", DEFAULT]
-    every += [f"{DEFAULT}:{search}" for search in SEARCHES if search not in ("auto", "committee")]
+    every += [f"{DEFAULT}:{search}" for search in SEARCHES if search not in ("auto", "committee", "nonempty")]
     return {**named_rules(names or every), PEER: scikit_learn_tuner}
 
 
@@ -110,7 +111,8 @@ Which rule should choose a cut where positives are few? For each set and seed 30
 are those of 150 to 5,500 rows with 20 positives or more, split by rows; of the others rows with the same inputs stay
 on one side, and all rows of one patient. Sets of images and of text are not in it, nor is logit adjustment: in two
 classes it is the exact sweep, or with `tau = 1` the prior threshold, and a twin would distort the ranks. Several sets
-are cut from one (abalone, ecoli, yeast, thyroid), so that p is somewhat too small."""
+are cut from one (abalone, ecoli, yeast, thyroid), so that p is somewhat too small. How many positives are few, and
+drawn scores with known truth, are on [a page of their own](few-positives.md)."""
 
 PROVENANCE = """
 with {versions}. `{peer}` is `TunedThresholdClassifierCV` on a frozen model, prefit, with its defaults. The
