@@ -210,7 +210,7 @@ def test_rows_inside_a_rounding_step_are_counted() -> None:
     rng = np.random.default_rng(0)
     margins = np.append(rng.normal(size=2000) * 50, [30.0, 30.0 + 1e-9, 30.0 + 2e-9])
     labels = np.append(margins[:2000] > 30, [False, True, True]).astype(int)
-    result = fit(logits=margins, labels=labels, metric="accuracy", evidence=False)
+    result = fit(logits=margins, labels=labels, metric="accuracy", search="exact", evidence=False)
     assert result.rounding_rows == 3
     flipped = result.point.decide(margins) != result.point.decide(margins.astype(np.float32))
     assert 1 <= flipped.sum() <= result.rounding_rows
