@@ -2,10 +2,10 @@
 
 The default in two classes is `committee`, the median of three rules (`calibrate.methods.cuts`), up to 1,000 rows of the
 rarer class, and `exact` above. The exact cut catches up slowly: on twelve shapes of drawn scores its mean F1 is below
-the committee's by .0120 with 12 positives, .0063 with 50, .0010 with 400 and .0008 with 1,000, and the G-mean by .0119,
-.0046, .0012 and .0005. On medical and fraud sets with 100 to 400 validation positives it is below by .0013 and .0029.
-Above 1,000 there is little left to gain, and the exact cut is simpler and cheaper. In more
-classes the default is `exact`.
+the committee's by .0126 with 12 positives, .0046 with 50, .0019 with 400 and .0006 with 1,000, and the G-mean by .0132,
+.0046, .0008 and .0007. On real sets it is below by .0023 and .0018 with 200 positives (five sets), and on the only set
+with so many by .0008 and .0004 with 3,200. Above 1,000 there is little left to gain, and the exact cut is simpler and
+cheaper (docs/few-positives.md). In more classes the default is `exact`.
 
 `search="exact"` sweeps the cut itself in two classes. In more it climbs by exact one-class sweeps, and because free
 biases of rare classes overfit, it does no harm: the climb's biases, and half the way to them, are weighed against the

@@ -52,6 +52,7 @@ def test_the_page_has_a_line_for_each_metric_and_size(tmp_path: Path) -> None:
     main(["--draws", "0.01", "--most", "3", "--jobs", "1", "--out", str(out)])
     text = out.read_text()
     assert "| f1 | 3 | 0.483 |" in text
+    assert "--draws 0.01 --most 3 --seeds 5" in text
     assert text.count("of 24 |") == 4
     assert "## Real sets" not in text
 
