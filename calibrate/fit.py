@@ -71,10 +71,9 @@ def fit(
     "committee", "nonempty", "bagged", "smoothed", "expected", "decimal"; "auto" or none for the default) and `digits`
     belong to bias adjustment, `tau` to logit adjustment and tau-normalisation. `calibration` names a calibration map
     that the method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains
-    most.
-    `evidence` is True for that of the fitting rows, a cache for that of those held-out rows, False for none. `rng`
-    draws folds and intervals; without one the draw is the same every time. `progress` is called with the name of each
-    step as it begins: "fitting", "evidence", "scores".
+    most. `evidence` is True for that of the fitting rows, a cache for that of those held-out rows, False for none.
+    `rng` draws folds and intervals; without one the draw is the same every time. `progress` is called with the name of
+    each step as it begins: "fitting", "evidence", "scores".
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
