@@ -3,7 +3,8 @@
 A share of rows has the exact interval of Clopper and Pearson. For everything else confusion counts are drawn
 (`calibrate.draws`), and the interval runs from the lower percentile of the least favourable draws to the upper one of
 the most favourable. A metric of one class among many is drawn from the table of that class against the rest, as in two
-classes. The worst class of several has the bounds that hold for whichever class it is.
+classes. Of a metric of many classes the percentiles also make up for the bias of the draws. The worst class of several
+has the bounds that hold for whichever class it is.
 
 Sums of amounts are drawn cell by cell from gamma distributions with the mean and the variance that a bootstrap of the
 rows gives them, so no row is touched again. Weighted rows count as fewer: each class's part of a table is scaled to
@@ -285,13 +286,40 @@ class _Bounds:
             return exact_bounds(share.successes, share.trials, low_tail, high_tail)
         alone = metric.of_class is not None and self._table.confusion.shape[0] > 2
         drawn = self._against_rest(metric.of_class) if alone and metric.of_class is not None else self._drawn
-        return bounds_of(value, [metric.value(counts) for counts in drawn], low_tail, high_tail)
+        values = [metric.value(counts) for counts in drawn]
+        low, high = bounds_of(value, values, low_tail, high_tail)
+        if self._table.confusion.shape[0] > 2 and not alone:
+            unbiased = bounds_of(value, values, *_unbiased_tails(value, values, low_tail, high_tail))
+            low, high = min(low, unbiased[0]), max(high, unbiased[1])
+        return low, high
 
     def _against_rest(self, index: int) -> list[Counts]:
         if index not in self._of_class:
             rng = np.random.default_rng([self._seed, index + 1])
             self._of_class = {index: self._table.draw_class(index, _DRAWS, rng)}  # of many classes only the last
         return self._of_class[index]
+
+
+def _unbiased_tails(
+    value: float, drawn: Sequence[Float64[np.ndarray, "draws"]], low_tail: float, high_tail: float
+) -> tuple[float, float]:
+    """The tails at which percentiles make up for a median bias: that of draws against the value is taken to be that of
+    the value against the truth.
+
+    A concave mean over many classes (G-mean, macro-F1) is biased downwards by what its rates vary, once in the measured
+    value and again in the draws: with 50 classes of 50 rows the plain percentiles held the G-mean in 88 to 92 %.
+
+    Source: Efron (1981), "Nonparametric standard errors and confidence intervals": the bias-corrected percentiles.
+    """
+    from scipy.special import ndtr, ndtri
+
+    every = np.concatenate(drawn)
+    every = every[~np.isnan(every)]
+    if not every.size:
+        return low_tail, high_tail
+    below = float((every < value).mean() + (every == value).mean() / 2)
+    shift = 2 * float(ndtri(np.clip(below, 0.02, 0.98)))
+    return float(ndtr(shift + ndtri(low_tail))), float(ndtr(-shift + ndtri(high_tail)))
 
 
 def bounds_of(

@@ -21,7 +21,7 @@ from tests.soak import coverage, crash, faults, fuzz, memory, moving
 
 PAGE = Path(__file__).parents[2] / "docs" / "soak.md"
 KILLS, MOVING_S, EXAMPLES, REQUESTS = 200, 600, 60, 1_000_000
-DRAWS = int(os.environ.get("DRAWS", "500"))
+DRAWS = int(os.environ.get("DRAWS", "500"))  # of the coverage
 Told = tuple[str, list[str]]
 
 

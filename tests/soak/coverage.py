@@ -18,8 +18,8 @@ from tests.statistics.coverage import MANY_SETTINGS, POSITIVES, SETTINGS, Covera
 
 PAGE = Path(__file__).parents[2] / "docs" / "coverage.md"
 SHARE = 0.05
-MANY = (3, 10, 50)
-RAREST = (15, 40, 200)
+# Of more classes: rows of the rarest class, how many of the settings, and by how much fewer draws (a fit takes longer).
+MANY = {3: ((15, 40, 200), 7, 2), 10: ((15, 40), 3, 5), 50: ((15, 40), 2, 10)}
 NOMINAL = 0.95
 _TWO = (
     *("recall", "specificity", "precision", "f1", "g_mean", "mcc", "alert_rate", "cost(fp=1, fn=20)"),
@@ -36,8 +36,8 @@ Each cell is the share of draws in which the 95 % interval held the point's own 
 of the interval. The truth is known: margins of two classes are normal (N(0, 1) and N(1.5, 1), {share:.0%} positive),
 scores of more are Gaussian. Rows are drawn anew each time, class counts included; a point is fitted on them by the fit
 that is named, and what its evidence says is compared with what that very point does. `positives` (`rarest`: rows of the
-rarest class) are the expected number. {draws} draws of each, a fifth of that for ten and fifty classes; draws in which
-a fit is infeasible are left out.
+rarest class) are the expected number. {draws} draws of each, fewer of many classes (the table says how many); draws in
+which a fit is infeasible are left out.
 
 `held out` is a fixed point on rows that did not fit it. *Lowest* is the lowest coverage among all metrics of the row.
 {verdict}
@@ -70,10 +70,14 @@ class Job:
 
 
 def jobs(draws: int) -> list[Job]:
-    """Return every fit of the table; of many classes a fifth of the draws, which take that much longer."""
-    two = [Job(2, i, rows, draws) for rows, i in itertools.product(POSITIVES, range(len(SETTINGS)))]
-    many = itertools.product(MANY, RAREST, range(len(MANY_SETTINGS)))
-    return two + [Job(k, i, rows, max(50, draws // (1 if k == 3 else 5))) for k, rows, i in many]
+    """Return every fit of the table, those that take longest first."""
+    two = [Job(2, i, rows, draws) for rows, i in itertools.product(POSITIVES[::-1], range(len(SETTINGS)))]
+    many = [
+        Job(k, i, rows, draws if MANY_SETTINGS[i].fixed is not None else max(10, draws // fewer))
+        for k, (sizes, settings, fewer) in reversed(MANY.items())
+        for rows, i in itertools.product(sizes, range(settings))
+    ]
+    return many + two
 
 
 def run_job(job: Job) -> Coverage:
@@ -116,6 +120,7 @@ def verdict(found: Iterable[tuple[Job, Coverage]]) -> str:
 
 def page(found: list[tuple[Job, Coverage]], draws: int) -> str:
     """Return the page."""
+    found = sorted(found, key=lambda pair: (pair[0].k, pair[0].rarest, pair[0].setting))
     return PAGE_TEXT.format(
         share=SHARE,
         draws=f"{draws:,}",
