@@ -94,6 +94,20 @@ class Sample:
         of_class[members] = self.labels
         return np.bincount(of_class, together**2, self.k)
 
+    def amount_squares(self, cells: Int[np.ndarray, "n"], number: int) -> Float64[np.ndarray, "cells"]:
+        """Return the sum of the squared amounts in each of `number` cells: that of a group's rows in one cell is one
+        amount, as a group counts as one row.
+
+        Raises: `TypeError` where there are no amounts.
+        """
+        if self.amounts is None:
+            raise TypeError("the sample has no amounts")
+        if self.groups is None:
+            return np.bincount(cells, self.amounts**2, number).astype(np.float64)
+        there, members = np.unique(self.groups * number + cells, return_inverse=True)
+        together = np.bincount(members, self.amounts)
+        return np.bincount(there % number, together**2, number).astype(np.float64)
+
     def counts(self, decided: Int[np.ndarray, "n"]) -> Counts:
         """The counts of these decisions."""
         return Counts.of(

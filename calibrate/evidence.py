@@ -109,15 +109,15 @@ def of_fit(
 ) -> Evidence:
     """Return the evidence about a point on its own fitting rows.
 
-    A point for which the labels of the rows were not used is scored as it is, held out.
+    A point for which the labels of the rows were not used is scored as it is, held out, and so is the plain model's own
+    rule where it was chosen.
     """
     fixed = task.prevalence is not None
     if not fitted.rows_had_a_say:
         return held_out(fitted.point, task.sample, metrics, rng, fixed=fixed)
-    rng = np.random.default_rng(0) if rng is None else rng
     argmax, sample = OperatingPoint.argmax(task.classes), task.sample
     try:
-        folds, points, sides = _points_of_folds(task, fit, rng)
+        folds, points, sides = _points_of_folds(task, fit, np.random.default_rng(0) if rng is None else rng)
     except (Infeasible, UndefinedMetric, MissingClass) as error:
         if len(task.classes) > 2:
             return Evidence(warnings=(f"no evidence: {error}",))
@@ -133,9 +133,10 @@ def of_fit(
     corrected = Corrections.of(plain, point, folds, by_fold, sample).paired()
     own = np.choose(folds, by_fold) if len(by_fold) <= 32 else np.stack(by_fold)[folds, np.arange(folds.size)]
     procedure_rows = replace(Paired.of(plain, own, sample), fixed=fixed)
-    evidence = measured(
-        replace(corrected, fixed=fixed), "optimism_corrected", metrics, rng, same=_is_argmax(fitted.point)
-    )
+    if _is_argmax(fitted.point):  # no row had a part in the plain model's own rule, though all in choosing it
+        evidence = held_out(fitted.point, task.sample, metrics, rng, fixed=fixed)
+    else:
+        evidence = measured(replace(corrected, fixed=fixed), "optimism_corrected", metrics, rng)
     procedure = measure_procedure(procedure_rows, metrics, rng)
     return replace(evidence, procedure=procedure, procedure_rows=procedure_rows)
 
@@ -180,7 +181,7 @@ def table_of(decided: Int[np.ndarray, "n"], sample: Sample) -> Table:
     if sample.amounts is not None:
         cells = 2 * (sample.labels == sample.at_stake) + (decided == sample.at_stake)
         amounts = np.bincount(cells, sample.amounts, 4).reshape(2, 2)
-        squares = np.bincount(cells, sample.amounts**2, 4).reshape(2, 2)
+        squares = sample.amount_squares(cells, 4).reshape(2, 2)
     return Table(
         confusion_matrix(sample.labels, decided, sample.k, w),
         None if sample.squares is None else rows_per_weight(sample.actual, sample.squares),

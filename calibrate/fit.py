@@ -157,8 +157,8 @@ def fit(
     metrics = {each.name: each for each in (*standard_metrics(cache.classes, positive), *objective.metrics)}
     found, shown = NO_EVIDENCE, cache
     if isinstance(evidence, FeatureCache):
-        shown = evidence
-        others = evidence if shares is None else at_prevalence(evidence, shares)
+        shown = counted_rows(evidence)
+        others = shown if shares is None else at_prevalence(shown, shares)
         tested = sample_of(others, objective.metrics, objective.cost_matrix)
         found = held_out(fitted.point, tested, list(metrics.values()), rng, fixed=shares is not None)
     elif evidence:
@@ -193,6 +193,7 @@ def fit(
             *_warnings(task, fitted),
             *(harm(method, task.logits, task.labels, task.weights, task.groups) if method in MAPS else ()),
             *found.warnings,
+            *(_absent(shown) if isinstance(evidence, FeatureCache) else ()),
             *_compared(found, objective),
         ),
         calibration=fitted.calibration,
@@ -215,6 +216,13 @@ def _check_certifies(objective: Objective, method: str, search: str | None, digi
         raise UnknownMethod(f"method '{method}' cannot certify '{text}'; {able} can")
     if search not in (None, "auto", "exact") or digits is not None:
         raise UnknownMethod(f"'{text}' is certified by an exact search: leave search and digits out, got '{search}'")
+
+
+def _absent(rows: FeatureCache) -> Iterator[str]:
+    """The classes of which the evidence has no row."""
+    for name, number in zip(rows.classes, np.bincount(rows.labels, minlength=len(rows.classes)), strict=True):
+        if number == 0:
+            yield f"the evidence has no row of class '{name}': how the point decides them is unknown"
 
 
 def _compared(found: Evidence, objective: Objective) -> Iterator[str]:

@@ -10,6 +10,7 @@ The table is also all that evidence at another prevalence needs: the rows of eac
 less.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -59,7 +60,7 @@ class Paired:
         if sample.amounts is not None:
             cells = 4 * sample.labels + 2 * (plain == sample.at_stake) + (point == sample.at_stake)
             amounts = np.bincount(cells, sample.amounts, 4 * k).reshape(k, 2, 2)
-            squares = np.bincount(cells, sample.amounts**2, 4 * k).reshape(k, 2, 2)
+            squares = sample.amount_squares(cells, 4 * k).reshape(k, 2, 2)
         return cls(
             k,
             codes // k**2,
@@ -233,6 +234,7 @@ def measure_gain(
     drawn = paired.draw(draws, np.random.default_rng(seed))
     alone: dict[int, list[tuple[Counts, Counts]]] = {}
     rows = round(float(paired.actual @ paired.table("plain").worth))
+    known = bool((paired.actual > 0).all())  # of a class without rows it is unknown how they would be decided
     tail = (1 - confidence) / 2
     measured = {}
     for metric in metrics:
@@ -242,7 +244,8 @@ def measure_gain(
             alone = {of_class: _of_class(paired, of_class, draws, seed)}  # of many classes only the last is kept
         pairs = drawn if of_class is None else alone[of_class]
         differences = [metric.gain(ours) - metric.gain(theirs) for theirs, ours in pairs]
-        measured[metric.name] = Interval(value, *bounds_of(value, differences, tail, tail), confidence, rows, kind)
+        low, high = bounds_of(value, differences, tail, tail) if known else (math.nan, math.nan)
+        measured[metric.name] = Interval(value, low, high, confidence, rows, kind)
     return measured
 
 

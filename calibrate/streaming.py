@@ -23,6 +23,7 @@ from calibrate.fit import FEW_ROWS
 from calibrate.fitted_rows import ComputedStatistics
 from calibrate.logits import binary_margins, sigmoid
 from calibrate.methods.task import point_at
+from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
@@ -94,6 +95,7 @@ def fit_stream(
         gain=found.gain,
         procedure=found.procedure,
         found=found,
+        survives=tuple(each.name for each in _metrics(scan, positive) if each.survives),
         statistics=ComputedStatistics({}, state_before, state_after, digest),
         mis_rows="fitting",
         rows=scan.counted,
@@ -115,6 +117,8 @@ class _Scan:
         """Each batch, checked, with its weights and amounts."""
         done = 0
         for batch in self.stream.batches():
+            if batch.group is not None:
+                raise BadCache("rows of a group must be held together, and a stream does not: read_cache it whole")
             cache = counted_rows(batch)
             if cache.rows:
                 yield cache, sample_of(cache, self.objective.metrics)
@@ -196,7 +200,8 @@ def _score(
             for f in range(FOLDS)
         ]
     except (UndefinedMetric, Infeasible) as error:
-        return Evidence(warnings=(f"no evidence: without one part of the rows, {error}",)), _state_only(scan, point)
+        why = f"evidence from simultaneous bands, which are wider: without one part of the rows, {error}"
+        return _banded(scan, point, named, why), _state_only(scan, point)
     plain = OperatingPoint.argmax(classes)
     parts: list[Corrections] = []
     procedure: list[Paired] = []
@@ -208,12 +213,27 @@ def _score(
         parts.append(Corrections.of(decided, point.decide(cache.logits), folds, by_fold, sample))
         procedure.append(Paired.of(decided, np.choose(folds, by_fold), sample))
         state += point.adjusted(cache.logits).sum(axis=0)
-    metrics = {each.name: each for each in (*standard_metrics(classes, named), *scan.objective.metrics)}
-    listed = list(metrics.values())
+    listed = _metrics(scan, named)
     rows = Paired.sum(procedure)
     found = measured(Corrections.sum(parts).paired(), "optimism_corrected", listed, rng)
     found = replace(found, procedure=measure_procedure(rows, listed, rng), procedure_rows=rows)
     return found, np.asarray(state / scan.counted)
+
+
+def _metrics(scan: _Scan, named: str | None) -> list[Metric]:
+    """The metrics that the evidence tells."""
+    every = (*standard_metrics(scan.stream.classes, named), *scan.objective.metrics)
+    return list({each.name: each for each in every}.values())
+
+
+def _banded(scan: _Scan, point: OperatingPoint, named: str | None, why: str) -> Evidence:
+    """The evidence by bands that hold wherever the cut was chosen, where none can be fitted without a fold."""
+    plain = OperatingPoint.argmax(scan.stream.classes)
+    parts = [
+        Paired.of(plain.decide(cache.logits), point.decide(cache.logits), sample)
+        for cache, sample in scan.batches("scoring")
+    ]
+    return replace(measured(Paired.sum(parts), "simultaneous", _metrics(scan, named), None), warnings=(why,))
 
 
 def _state_only(scan: _Scan, point: OperatingPoint) -> np.ndarray:

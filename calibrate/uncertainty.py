@@ -222,16 +222,17 @@ def _simultaneous(table: Table, metrics: Iterable[Metric], confidence: float) ->
     )  # of the share decided as the second class, in either class
     shares = [float(rows[1] / rows.sum())]
     if not table.fixed:
-        number = float(rows.sum() ** 2 / (rows / worth).sum())
-        shares += clopper_pearson(number * shares[0], number, each)
+        all_rows = float(rows.sum() ** 2 / (rows / worth).sum())
+        shares += clopper_pearson(all_rows * shares[0], all_rows, each)
     measured = {}
     for metric in metrics:
         value = float(metric.value(table.counts))
         low, high = math.nan, math.nan
+        number = float(rows @ worth) if metric.rate is None else _share(metric.rate, table, worth).trials
         if has_band(metric) and not math.isnan(value):
             bands = [_rectangle(metric, first, second, share) for share in shares]
             low, high = min(value, *(band[0] for band in bands)), max(value, *(band[1] for band in bands))
-        measured[metric.name] = Interval(value, low, high, confidence, round(float(rows @ worth)), "simultaneous")
+        measured[metric.name] = Interval(value, low, high, confidence, round(number), "simultaneous")
     return measured
 
 
@@ -284,6 +285,8 @@ class _Bounds:
         share = None if metric.rate is None else _share(metric.rate, self._table, self._table.effective)
         if share is not None and share.binomial:
             return exact_bounds(share.successes, share.trials, low_tail, high_tail)
+        if not self._table.confusion.any(axis=1).all():
+            return math.nan, math.nan  # of a class without rows it is unknown how they would be decided
         alone = metric.of_class is not None and self._table.confusion.shape[0] > 2
         drawn = self._against_rest(metric.of_class) if alone and metric.of_class is not None else self._drawn
         values = [metric.value(counts) for counts in drawn]

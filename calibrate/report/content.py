@@ -266,7 +266,7 @@ def _marked(
 def _place_of(cut: float, all_cuts: Curve, rows: FeatureCache) -> int:
     """The index of a cut on the curve: cuts are in the order of how many distinct margins lie above."""
     margins = np.unique(binary_margins(rows.logits) * (1 if all_cuts.positive == 1 else -1))
-    return int((margins > cut).sum())
+    return int((margins > np.float64(cut)).sum())  # a float32 margin is compared in float64, as it is decided
 
 
 def _neighbours(all_cuts: Curve, rows: FeatureCache, cut: float | None, metric: str) -> tuple[Mapping[str, float], ...]:

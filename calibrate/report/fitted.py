@@ -38,9 +38,13 @@ def fitted_report(
 
     Raises: `BadReport` where there is no evidence, or the rows are gone.
     """
+    if rows is None and found.paired is not None:
+        raise BadReport("a report draws the curve of the rows, and those of a stream are not kept: evaluate the point")
     if found.paired is None or rows is None:
         why = "; ".join(found.warnings) or "fit with evidence"
         raise BadReport(f"a report rests on evidence, and there is none: {why}")
+    if not np.bincount(rows.labels, minlength=len(rows.classes)).all():
+        raise BadReport(f"a report needs rows of each class, these are {rows.rows} rows that lack one")
     by_name = {each.name: each for each in found.metrics}
     columns = [
         Column(PLAIN, OperatingPoint.argmax(rows.classes), found.paired.table("plain"), "held_out"),
@@ -60,7 +64,10 @@ def fitted_report(
         warnings=warnings,
         prevalence=prevalence,
     )
-    return Report(replace(content, guarantees=tuple(_promise(each) for each in guarantees), gain=dict(found.gain)))
+    signed = {PLAIN: found.argmax, POINT: found.point}  # the very numbers of the result
+    evidence = {name: {**content.evidence[name], **of_it} for name, of_it in signed.items()}
+    promises = tuple(_promise(each) for each in guarantees)
+    return Report(replace(content, evidence=evidence, guarantees=promises, gain=dict(found.gain)))
 
 
 def _promise(each: Guarantee) -> str:

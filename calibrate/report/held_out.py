@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from calibrate.cache import FeatureCache
+from calibrate.cache import FeatureCache, counted_rows
 from calibrate.evidence import table_of
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, parse_metric, standard_metrics
@@ -31,6 +31,7 @@ def held_out_report(
 
     Raises: `UnknownMetric`, `BadExpression`, `UnknownClass`, `MissingCosts`.
     """
+    rows = counted_rows(rows)
     known = frequencies(rows) if rows.prior is None else rows.prior.tolist()
     asked: list[Metric] = [parse_metric(text, rows.classes, positive, known) for text in metrics]
     sample = sample_of(rows, asked)

@@ -61,16 +61,18 @@ def _draw(
     below = np.zeros((DRAWS, bins, 2))
     below_of_amounts = np.zeros((DRAWS, bins, 2)) if amounts else None
     for side, of_side in enumerate((rows.is_positive, ~rows.is_positive)):
-        weights = np.ones(int(of_side.sum())) if rows.weights is None else rows.weights[of_side]
+        # In units of the largest, so that equal weights of any size are draws of whole rows.
+        weights = np.ones(int(of_side.sum())) if rows.weights is None else rows.weights[of_side] / rows.weights.max()
         weight = np.bincount(place[of_side], weights, bins)
         squares = np.bincount(place[of_side], weights**2, bins)
         effective = np.divide(weight**2, squares, out=np.zeros(bins), where=squares > 0)
         if not effective.any():
             continue
         drawn = rng.multinomial(round(effective.sum()), effective / effective.sum(), size=DRAWS)
-        times = np.divide(drawn, effective, out=np.zeros(drawn.shape), where=effective > 0)
-        below[..., side] = np.cumsum(times * weight, axis=1)
+        per_row = np.divide(weight, effective, out=np.zeros(bins), where=effective > 0)
+        below[..., side] = np.cumsum(drawn * per_row, axis=1)
         if below_of_amounts is not None and rows.amounts is not None:
             amount = np.bincount(place[of_side], rows.amounts[of_side], bins)
+            times = np.divide(drawn, effective, out=np.zeros(drawn.shape), where=effective > 0)
             below_of_amounts[..., side] = np.cumsum(times * amount, axis=1)
     return below, below_of_amounts
