@@ -22,7 +22,16 @@ from calibrate.counts import Counts
 from calibrate.draws import class_totals, corners, doubt_rows, wrong_costs
 from calibrate.errors import MissingClass
 from calibrate.metrics import Metric
-from calibrate.uncertainty import Interval, Kind, Table, beside_rest, bounds_of, joint_worth, rows_per_weight
+from calibrate.uncertainty import (
+    Interval,
+    Kind,
+    Table,
+    beside_rest,
+    bounds_of,
+    bounds_of_mean,
+    joint_worth,
+    rows_per_weight,
+)
 
 _DRAWS = 1000
 _MOST_DRAWN = 5_000_000
@@ -244,7 +253,10 @@ def measure_gain(
             alone = {of_class: _of_class(paired, of_class, draws, seed)}  # of many classes only the last is kept
         pairs = drawn if of_class is None else alone[of_class]
         differences = [metric.gain(ours) - metric.gain(theirs) for theirs, ours in pairs]
-        low, high = bounds_of(value, differences, tail, tail) if known else (math.nan, math.nan)
+        low, high = math.nan, math.nan
+        if known:
+            bounds = bounds_of if paired.k == 2 or of_class is not None else bounds_of_mean
+            low, high = bounds(value, differences, tail, tail)
         measured[metric.name] = Interval(value, low, high, confidence, rows, kind)
     return measured
 

@@ -290,11 +290,9 @@ class _Bounds:
         alone = metric.of_class is not None and self._table.confusion.shape[0] > 2
         drawn = self._against_rest(metric.of_class) if alone and metric.of_class is not None else self._drawn
         values = [metric.value(counts) for counts in drawn]
-        low, high = bounds_of(value, values, low_tail, high_tail)
         if self._table.confusion.shape[0] > 2 and not alone:
-            unbiased = bounds_of(value, values, *_unbiased_tails(value, values, low_tail, high_tail))
-            low, high = min(low, unbiased[0]), max(high, unbiased[1])
-        return low, high
+            return bounds_of_mean(value, values, low_tail, high_tail)
+        return bounds_of(value, values, low_tail, high_tail)
 
     def _against_rest(self, index: int) -> list[Counts]:
         if index not in self._of_class:
@@ -303,14 +301,15 @@ class _Bounds:
         return self._of_class[index]
 
 
-def _unbiased_tails(
+def bounds_of_mean(
     value: float, drawn: Sequence[Float64[np.ndarray, "draws"]], low_tail: float, high_tail: float
 ) -> tuple[float, float]:
-    """The tails at which percentiles make up for a median bias: that of draws against the value is taken to be that of
-    the value against the truth.
+    """Return `bounds_of` a mean over many classes: those of the plain percentiles and those that make up for a median
+    bias, whichever reach further. The bias of the draws against the value is taken to be that of the value against the
+    truth.
 
-    A concave mean over many classes (G-mean, macro-F1) is biased downwards by what its rates vary, once in the measured
-    value and again in the draws: with 50 classes of 50 rows the plain percentiles held the G-mean in 88 to 92 %.
+    A concave mean (G-mean, macro-F1) is biased downwards by what its rates vary, once in the measured value and again
+    in the draws: with 50 classes of 50 rows the plain percentiles held the G-mean in 88 to 92 %.
 
     Source: Efron (1981), "Nonparametric standard errors and confidence intervals": the bias-corrected percentiles.
     """
@@ -319,10 +318,13 @@ def _unbiased_tails(
     every = np.concatenate(drawn)
     every = every[~np.isnan(every)]
     if not every.size:
-        return low_tail, high_tail
+        return math.nan, math.nan
+    low, high = bounds_of(value, drawn, low_tail, high_tail)
     below = float((every < value).mean() + (every == value).mean() / 2)
     shift = 2 * float(ndtri(np.clip(below, 0.02, 0.98)))
-    return float(ndtr(shift + ndtri(low_tail))), float(ndtr(-shift + ndtri(high_tail)))
+    tails = float(ndtr(shift + ndtri(low_tail))), float(ndtr(-shift + ndtri(high_tail)))
+    unbiased = bounds_of(value, drawn, *tails)
+    return min(low, unbiased[0]), max(high, unbiased[1])
 
 
 def bounds_of(
