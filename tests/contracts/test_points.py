@@ -295,12 +295,12 @@ def test_evidence_that_breaks_a_constraint_stops_a_point_unless_it_is_overridden
     recall = {"value": 0.85, "low": 0.8, "high": 0.9, "rows": 60, "kind": "held_out"}
     details = {"metric": "f1", "constraints": ["recall >= 0.9"], "evidence": {"recall": recall}}
     label = store.add_point(replace(record(), details=details), "ann").points[-1].label
-    said = r"wanted recall >= 0.9, found 0.85 \[0.8, 0.9\] on 60 held-out rows"
+    said = r"wanted recall >= 0.9, found 0.85 \[0.8, 0.9\] \(held-out, 60 rows\)"
     for decide in (to_default(label, why()), to_alias("a", label, why()), to_default(label, Asked("ann", "x"))):
         refused(store, decide, BadEvidence, said)
     model = do(store, to_default(label, why(reason="the board said so", override=True)))
     assert model.default.label == label
-    assert told(store).details["overridden"] == ["wanted recall >= 0.9, found 0.85 [0.8, 0.9] on 60 held-out rows"]
+    assert told(store).details["overridden"] == ["wanted recall >= 0.9, found 0.85 [0.8, 0.9] (held-out, 60 rows)"]
     assert told(store).details["reason"] == "the board said so"
 
 

@@ -49,7 +49,7 @@ def test_a_point_lives_from_list_to_retired(server: Server, model: str) -> None:
     assert points(server, "default", model) == (
         f"default of model '{model}': argmax@1 of version 1; nothing was before it\n"
     )
-    with pytest.raises(Refused, match=r"\(409\).* wanted f1 >= 0.6, found 0.5 \[0.4, 0.6\] on 60 submitted rows"):
+    with pytest.raises(Refused, match=r"\(409\).* wanted f1 >= 0.6, found 0.5 \[0.4, 0.6\] \(submitted, 60 rows\)"):
         points(server, "default", model, "p@1", "--reason", "try")
     with pytest.raises(Refused, match="--override with the reason lets it answer nevertheless"):
         points(server, "alias", model, "prod", "p@2", "--reason", "for the tills")
