@@ -16,7 +16,7 @@ Measured over thresholds of two normal classes, 5 to 1,000 positives, every sear
 intervals of the point's own value cover it in 93 to 99 % of draws, with the width of cross-fitted ones (+ 2 to 10 %).
 
 Source: Burman (1989), "A comparative study of ordinary cross-validation, v-fold cross-validation and the repeated
-learning-testing methods", eq. 2.5 (corrected cross-validation), applied to each cell of the confusion matrix.
+learning-testing methods" (corrected cross-validation), applied to each cell of the confusion matrix.
 """
 
 from collections.abc import Sequence
