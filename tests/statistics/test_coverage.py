@@ -1,5 +1,6 @@
 """95 % means 95 % about the very point that was fitted: the short form of `make soak ONLY=coverage`."""
 
+import numpy as np
 import pytest
 
 from tests.statistics.coverage import MANY_SETTINGS, SETTINGS, Setting, cover, many_classes, two_classes
@@ -14,6 +15,15 @@ def test_intervals_hold_the_value_of_the_fitted_point(setting: Setting) -> None:
     coverage = cover(two_classes(), setting, 800, range(DRAWS))
     assert max(coverage.tried.values()) > 0.8 * DRAWS
     assert not coverage.failures(errors=4), {name: coverage.share(name) for name in coverage.failures(errors=4)}
+
+
+def test_a_certificate_on_few_positives_says_what_its_own_point_does() -> None:
+    """87 positives, `recall >= 0.95 @ 95%`: cross-fitting held the point's own specificity in 4 of 10 draws."""
+    (setting,) = [each for each in SETTINGS if each.name == "precision, recall >= 0.95 @ 95%"]
+    coverage = cover(two_classes(), setting, 1740, range(30))
+    for name in ("specificity", "alert_rate", "accuracy", "recall", "precision", "cost(fp=1, fn=20)"):
+        assert coverage.share(name) >= 0.8, (name, coverage.share(name))
+    assert coverage.mean_width("specificity") < 1.05 * 2 * 1.96 * np.sqrt(0.25 / 1653)  # of a share of 1,653 rows
 
 
 @pytest.mark.parametrize("rows", ["weighted", "grouped"])
