@@ -30,6 +30,7 @@ from calibrate.uncertainty import (
     bounds_of,
     bounds_of_mean,
     joint_worth,
+    rows_of,
     rows_per_weight,
 )
 
@@ -237,12 +238,12 @@ def measure_gain(
     """Return how much better the point is than the plain model on the same rows, by metric: above 0 is better, also
     where the metric is minimised.
     """
-    plain, point = paired.table("plain").counts, paired.table("point").counts
+    table = paired.table("point")
+    plain, point = paired.table("plain").counts, table.counts
     draws = int(np.clip(_MOST_DRAWN // paired.weight.size, 200, _DRAWS))
     seed = int(rng.integers(2**63))
     drawn = paired.draw(draws, np.random.default_rng(seed))
     alone: dict[int, list[tuple[Counts, Counts]]] = {}
-    rows = round(float(paired.actual @ paired.table("plain").worth))
     known = bool((paired.actual > 0).all())  # of a class without rows it is unknown how they would be decided
     tail = (1 - confidence) / 2
     measured = {}
@@ -257,7 +258,7 @@ def measure_gain(
         if known:
             bounds = bounds_of if paired.k == 2 or of_class is not None else bounds_of_mean
             low, high = bounds(value, differences, tail, tail)
-        measured[metric.name] = Interval(value, low, high, confidence, rows, kind)
+        measured[metric.name] = Interval(value, low, high, confidence, rows_of(metric, table), kind)
     return measured
 
 

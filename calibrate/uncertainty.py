@@ -196,17 +196,22 @@ def measure(
     """
     if kind == "simultaneous":
         return _simultaneous(table, metrics, confidence)
-    counts, all_rows = table.counts, round(float(table.confusion.sum(axis=1) @ table.worth))
+    counts = table.counts
     bounds = _Bounds(table, int(rng.integers(2**63)))
     tail = (1 - confidence) / 2
     measured = {}
     for metric in metrics:
-        value, rows = float(metric.value(counts)), all_rows
-        if metric.rate is not None:
-            rows = round(_share(metric.rate, table, table.worth).trials)
+        value = float(metric.value(counts))
         low, high = bounds.of(metric, value, tail)
-        measured[metric.name] = Interval(value, low, high, confidence, rows, kind)
+        measured[metric.name] = Interval(value, low, high, confidence, rows_of(metric, table), kind)
     return measured
+
+
+def rows_of(metric: Metric, table: Table) -> int:
+    """Return how many rows a metric rests on: the trials of a share (the positives, the alerts), else all rows."""
+    if metric.rate is None:
+        return round(float(table.confusion.sum(axis=1) @ table.worth))
+    return round(_share(metric.rate, table, table.worth).trials)
 
 
 def _simultaneous(table: Table, metrics: Iterable[Metric], confidence: float) -> dict[str, Interval]:
@@ -228,11 +233,10 @@ def _simultaneous(table: Table, metrics: Iterable[Metric], confidence: float) ->
     for metric in metrics:
         value = float(metric.value(table.counts))
         low, high = math.nan, math.nan
-        number = float(rows @ worth) if metric.rate is None else _share(metric.rate, table, worth).trials
         if has_band(metric) and not math.isnan(value):
             bands = [_rectangle(metric, first, second, share) for share in shares]
             low, high = min(value, *(band[0] for band in bands)), max(value, *(band[1] for band in bands))
-        measured[metric.name] = Interval(value, low, high, confidence, round(number), "simultaneous")
+        measured[metric.name] = Interval(value, low, high, confidence, rows_of(metric, table), "simultaneous")
     return measured
 
 

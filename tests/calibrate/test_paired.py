@@ -127,6 +127,8 @@ def test_a_gain_is_reported_with_the_fit_for_every_metric() -> None:
     result = fit(cache, metric="row_cost")
     assert result.gain.keys() == result.evidence.keys() == {m.name for m in standard_metrics(["0", "1"])} | {"row_cost"}
     assert result.gain["row_cost"].low > 0
+    assert result.gain["recall"].rows == labels.sum()
+    assert result.gain["f1"].rows == labels.size
     assert result.gain["row_cost"].value == pytest.approx(
         result.before["row_cost"].value - result.evidence["row_cost"].value
     )
