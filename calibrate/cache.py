@@ -22,6 +22,7 @@ ROW_COLUMNS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost
 _CHECKED_ROWS = 1000
 _DIGESTED_ROWS = 65_536  # at a time: logits that do not lie row by row are copied
 _MOST_CLASSES = 100_000
+_LARGEST_NUMBER = 1e100  # of weights and amounts: their squares are summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +185,7 @@ def counted_rows(cache: FeatureCache) -> FeatureCache:
 
 
 def _column(values: ArrayLike | None, name: str, rows: int) -> Float64[np.ndarray, "n"] | None:
-    """Numbers of at least 0, one per row."""
+    """Numbers of at least 0, one per row, whose squares and sums float64 can hold."""
     if values is None:
         return None
     column = to_array(values, name, (1,)).astype(np.float64)
@@ -193,6 +194,12 @@ def _column(values: ArrayLike | None, name: str, rows: int) -> Float64[np.ndarra
     if (column < 0).any():
         row = int(np.flatnonzero(column < 0)[0])
         raise BadCache(f"{name}[{row}] must be at least 0, got {column[row]}")
+    beyond = (column > _LARGEST_NUMBER) | ((column > 0) & (column < 1 / _LARGEST_NUMBER))
+    if beyond.any():
+        row = int(np.flatnonzero(beyond)[0])
+        raise BadCache(
+            f"{name}[{row}] must be 0, or from {1 / _LARGEST_NUMBER:g} to {_LARGEST_NUMBER:g}, got {column[row]}"
+        )
     return column
 
 

@@ -97,6 +97,18 @@ def test_equal_weights_of_any_size_give_the_point_of_rows_that_count_once(search
     assert cuts == pytest.approx([cuts[0]] * 4, rel=1e-9)
 
 
+@pytest.mark.parametrize("number", [1e-200, 1e160])
+@pytest.mark.parametrize("column", ["sample_weight", "cost_fp", "cost_fn"])
+def test_numbers_whose_squares_float64_cannot_hold_are_refused(column: str, number: float) -> None:
+    """By name and row; 0 is none, and 1e-90 and 1e90 are taken."""
+    values = np.append(np.ones(119), number)
+    with pytest.raises(BadCache, match=rf"{column}\[119\] must be 0, or from 1e-100 to 1e\+100, got"):
+        cache_of(**{column: values})
+    for weight in (1e-90, 1e90):
+        weighted, plain = (fit(cache_of(sample_weight=np.full(120, w)), metric="f1") for w in (weight, 1.0))
+        assert weighted.parameters["cut"] == pytest.approx(plain.parameters["cut"], rel=1e-9)
+
+
 def test_a_point_that_is_the_plain_rule_has_the_plain_models_numbers() -> None:
     """One rule, one set of numbers, and no gain."""
     rng = np.random.default_rng(19)
