@@ -45,7 +45,7 @@ def draw_counts(
     draws: int,
     rng: np.random.Generator,
     *,
-    fixed: bool = False,
+    known_prevalence: bool = False,
     cost_matrix: Float64[np.ndarray, "k k"] | None = None,
 ) -> list[Counts]:
     """Return counts (draws, k) for each of the `corners`, all from the same draws.
@@ -55,7 +55,7 @@ def draw_counts(
         worth: how many rows a unit of weight is worth, by class.
         draws: how many.
         rng: the source of chance.
-        fixed: whether the weight of each class is known (a prevalence) rather than drawn.
+        known_prevalence: whether the weight of each class is known (a prevalence) rather than drawn.
         cost_matrix: the cost of each decision (row) for each class (column), where the counts need it.
     """
     k = confusion.shape[0]
@@ -67,7 +67,7 @@ def draw_counts(
         seen = np.flatnonzero(row)
         cells = rng.standard_gamma(row[seen] * worth[label], size=(draws, seen.size))
         extra = rng.standard_gamma(doubt_rows(k), size=draws)
-        total[:, label] = class_totals(actual[label], worth[label], draws, rng, fixed)
+        total[:, label] = class_totals(actual[label], worth[label], draws, rng, known_prevalence)
         scale = total[:, label] / (cells.sum(axis=1) + extra)
         cells *= scale[:, np.newaxis]
         doubt[:, label] = extra * scale
@@ -76,7 +76,7 @@ def draw_counts(
             hits[:, label] = cells[:, int(np.searchsorted(seen, label))]
         if cost_matrix is not None:
             cost += cells @ cost_matrix[seen, label]
-    if not fixed:
+    if not known_prevalence:
         whole = actual.sum() / total.sum(axis=1, keepdims=True)
         for values in (hits, predicted, doubt, total):
             values *= whole
@@ -93,10 +93,10 @@ def draw_counts(
 
 
 def class_totals(
-    actual: float, worth: float, draws: int, rng: np.random.Generator, fixed: bool
+    actual: float, worth: float, draws: int, rng: np.random.Generator, known_prevalence: bool
 ) -> Float64[np.ndarray, "draws"]:
     """Return the weight of one class in each draw: its weight where it is known, else drawn as its rows vary."""
-    if fixed:
+    if known_prevalence:
         return np.full(draws, float(actual))
     return rng.standard_gamma(actual * worth, size=draws) / worth
 

@@ -24,7 +24,7 @@ from calibrate.methods import Fitted, Task
 from calibrate.methods.crossing import points_without, sorted_folds
 from calibrate.metrics import Metric
 from calibrate.operating_point import OperatingPoint
-from calibrate.optimism import Corrections
+from calibrate.optimism import Corrections, decided_by_own_fold
 from calibrate.paired import Paired, measure_gain
 from calibrate.sorted_folds import SortedFolds
 from calibrate.uncertainty import Interval, Kind, Table, measure, rows_per_weight
@@ -88,15 +88,17 @@ def held_out(
     metrics: Sequence[Metric],
     rng: np.random.Generator | None = None,
     *,
-    fixed: bool = False,
+    known_prevalence: bool = False,
 ) -> Evidence:
     """Return the evidence on rows that did not fit the point; the caller answers for that.
 
-    `fixed` says that the rows are weighted to a known prevalence.
+    `known_prevalence` says that the rows are weighted to a known prevalence.
     """
     plain = OperatingPoint.argmax(point.classes).decide(sample.logits)
     paired = Paired.of(plain, point.decide(sample.logits), sample)
-    return measured(replace(paired, fixed=fixed), "held_out", metrics, rng, same=_is_argmax(point))
+    return measured(
+        replace(paired, known_prevalence=known_prevalence), "held_out", metrics, rng, same=_is_argmax(point)
+    )
 
 
 def of_fit(
@@ -112,9 +114,9 @@ def of_fit(
     A point for which the labels of the rows were not used is scored as it is, held out, and so is the plain model's own
     rule where it was chosen.
     """
-    fixed = task.prevalence is not None
+    known_prevalence = task.prevalence is not None
     if not fitted.rows_had_a_say:
-        return held_out(fitted.point, task.sample, metrics, rng, fixed=fixed)
+        return held_out(fitted.point, task.sample, metrics, rng, known_prevalence=known_prevalence)
     argmax, sample = OperatingPoint.argmax(task.classes), task.sample
     try:
         folds, points, sides = _points_of_folds(task, fit, np.random.default_rng(0) if rng is None else rng)
@@ -122,7 +124,7 @@ def of_fit(
         if len(task.classes) > 2:
             return Evidence(warnings=(f"no evidence: {error}",))
         plain, point = argmax.decide(task.logits), fitted.point.decide(task.logits)
-        paired = replace(Paired.of(plain, point, sample), fixed=fixed)
+        paired = replace(Paired.of(plain, point, sample), known_prevalence=known_prevalence)
         banded = measured(paired, "simultaneous", metrics, rng)
         return replace(banded, warnings=(f"evidence from simultaneous bands, which are wider: {error}",))
     if sides is not None:
@@ -130,13 +132,12 @@ def of_fit(
         sample, folds = sides.binned(cuts)
     plain, point = argmax.decide(sample.logits), fitted.point.decide(sample.logits)
     by_fold = [each.decide(sample.logits) for each in points]
-    corrected = Corrections.of(plain, point, folds, by_fold, sample).paired()
-    own = np.choose(folds, by_fold) if len(by_fold) <= 32 else np.stack(by_fold)[folds, np.arange(folds.size)]
-    procedure_rows = replace(Paired.of(plain, own, sample), fixed=fixed)
-    if _is_argmax(fitted.point):  # no row had a part in the plain model's own rule, though all in choosing it
-        evidence = held_out(fitted.point, task.sample, metrics, rng, fixed=fixed)
-    else:
-        evidence = measured(replace(corrected, fixed=fixed), "optimism_corrected", metrics, rng)
+    own = decided_by_own_fold(folds, by_fold)
+    procedure_rows = replace(Paired.of(plain, own, sample), known_prevalence=known_prevalence)
+    same = _is_argmax(fitted.point)  # no row had a part in the plain model's own rule, though all in choosing it
+    paired = Paired.of(plain, point, sample) if same else Corrections.of(plain, point, folds, by_fold, sample).paired()
+    paired = replace(paired, known_prevalence=known_prevalence)
+    evidence = measured(paired, "held_out" if same else "optimism_corrected", metrics, rng, same=same)
     procedure = measure_procedure(procedure_rows, metrics, rng)
     return replace(evidence, procedure=procedure, procedure_rows=procedure_rows)
 

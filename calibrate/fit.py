@@ -160,7 +160,7 @@ def fit(
         shown = counted_rows(evidence)
         others = shown if shares is None else at_prevalence(shown, shares)
         tested = sample_of(others, objective.metrics, objective.cost_matrix)
-        found = held_out(fitted.point, tested, list(metrics.values()), rng, fixed=shares is not None)
+        found = held_out(fitted.point, tested, list(metrics.values()), rng, known_prevalence=shares is not None)
     elif evidence:
         found = of_fit(task, fitted, fit_task, list(metrics.values()), rng=rng)
     tell("scores")

@@ -1,4 +1,4 @@
-"""What the fitting rows say of a model and its point: `model_scores`, the model imbalance state and their digest.
+"""Statistics of the fitting rows: the scores of the model, the model imbalance state, and the digest of the rows.
 
 None of it is needed to find the point, and together it takes several times as long. So `fit` computes none of it: a
 `LazyStatistics` keeps the rows and computes each value on first access. A result keeps its fitting rows anyway
@@ -38,9 +38,8 @@ class ComputedStatistics:
 class LazyStatistics:
     """Statistics of the rows of `cache` under a point, each computed on first access.
 
-    `whole` also has the rows of weight 0, and is what the digest names. The rows are weighted to the `prevalence` (k,)
-    where there is one. `state_logits` (m, k) are the rows of the model
-    imbalance state.
+    `whole` also has the rows of weight 0, and the digest is of it. The rows are weighted to the `prevalence` (k,) where
+    there is one. `state_logits` (m, k) are the rows of the model imbalance state.
     """
 
     cache: FeatureCache

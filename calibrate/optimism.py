@@ -33,9 +33,11 @@ _Amounts = Float64[np.ndarray, "k 2 2"] | None
 
 @dataclass(frozen=True, eq=False)
 class Corrections:
-    """What parts of the rows say, not yet brought to a table: `decided` with the point of all rows, `changes` with what
-    the folds add to it and take from it, times the number of `folds` (weights of either sign, whole where those of the
-    rows are, so that parts add up exactly), and `lengths` (k,), the sum of each row's squared length times its square.
+    """Counts of parts of the rows, before they are combined into one table.
+
+    `decided` are those with the point of all rows, `changes` what the folds add to it and take from it, times the
+    number of `folds`: weights of either sign, whole where those of the rows are, so that parts add up exactly.
+    `lengths` (k,) is the sum of each row's squared length, times the square of `folds`.
     """
 
     decided: Paired
@@ -68,7 +70,7 @@ class Corrections:
             differ |= decided != by_fold[0]
         rows = np.flatnonzero(differ)
         some = [decided[rows] for decided in by_fold]
-        own = np.choose(folds[rows], some) if number <= 32 else np.stack(some)[folds[rows], np.arange(rows.size)]
+        own = decided_by_own_fold(folds[rows], some)
         part = _some(sample, rows)
         changes = Paired.sum(
             [
@@ -132,6 +134,14 @@ class Corrections:
         typical = np.broadcast_to(np.divide(squares, whole, out=np.zeros_like(whole), where=whole > 0), amounts.shape)
         ratio = np.divide(first.amount_squares, first.amounts, out=typical.copy(), where=first.amounts > 0)
         return amounts, amounts * ratio
+
+
+def decided_by_own_fold(folds: Int[np.ndarray, "n"], by_fold: Sequence[Int[np.ndarray, "n"]]) -> Int[np.ndarray, "n"]:
+    """Return the decision on each row by the point of its own fold, which was fitted without it."""
+    own = np.empty_like(by_fold[0])
+    for fold, decided in enumerate(by_fold):
+        np.copyto(own, decided, where=folds == fold)
+    return own
 
 
 def _times(paired: Paired, factor: float) -> Paired:

@@ -45,7 +45,7 @@ class Paired:
 
     `squares` (k,) is the sum of the squared weights of each class's rows, None without weights. Amounts are summed over
     each label and whether each of the two decisions is the class `positive`: `amounts` and `amount_squares`
-    (k, 2, 2), plain first. `information` and `fixed` are as in `uncertainty.Table`.
+    (k, 2, 2), plain first. `information` and `known_prevalence` are as in `uncertainty.Table`.
     """
 
     k: int
@@ -59,7 +59,7 @@ class Paired:
     amounts: Float64[np.ndarray, "k 2 2"] | None = None
     amount_squares: Float64[np.ndarray, "k 2 2"] | None = None
     information: Float64[np.ndarray, "k"] | None = None
-    fixed: bool = False
+    known_prevalence: bool = False
 
     @classmethod
     def of(cls, plain: Int[np.ndarray, "n"], point: Int[np.ndarray, "n"], sample: Sample) -> "Paired":
@@ -121,7 +121,9 @@ class Paired:
                 _towards(table.sum(axis=other), self.positive) for table in (self.amounts, self.amount_squares)
             )
         worth = None if self.squares is None else rows_per_weight(self.actual, self.squares)
-        return Table(confusion, worth, self.cost_matrix, self.positive, amounts, squares, self.information, self.fixed)
+        return Table(
+            confusion, worth, self.cost_matrix, self.positive, amounts, squares, self.information, self.known_prevalence
+        )
 
     def at_prevalence(self, shares: Float64[np.ndarray, "k"]) -> "Paired":
         """The same rows where the classes are as frequent as `shares` (k,) says, the number of all rows kept."""
@@ -135,7 +137,7 @@ class Paired:
             squares=squares * times**2,
             amounts=None if self.amounts is None else self.amounts * by_class,
             amount_squares=None if self.amount_squares is None else self.amount_squares * by_class**2,
-            fixed=True,
+            known_prevalence=True,
         )
 
     def against_rest(self, index: int) -> "Paired":
@@ -148,7 +150,9 @@ class Paired:
         # One number of rows a unit of weight for each side, so that no information is left to be counted apart.
         worth = np.array([joint_worth(rows[side], effective[side]) for side in sides])
         squares = np.array([rows[side].sum() for side in sides]) / worth
-        return Paired(2, cells // 4, cells // 2 % 2, cells % 2, weight[cells], squares, fixed=self.fixed)
+        return Paired(
+            2, cells // 4, cells // 2 % 2, cells % 2, weight[cells], squares, known_prevalence=self.known_prevalence
+        )
 
     def draw(self, draws: int, rng: np.random.Generator) -> list[tuple[Counts, Counts]]:
         """Draw counts (draws, k) of the plain model and of the point that these rows leave possible together, for each
@@ -161,7 +165,10 @@ class Paired:
         sums = doubt.copy()
         np.add.at(sums.T, self.label, cells.T)
         totals = np.stack(
-            [class_totals(actual[c], worth[c], draws, rng, self.fixed or bool(actual[c] == 0)) for c in range(k)],
+            [
+                class_totals(actual[c], worth[c], draws, rng, self.known_prevalence or bool(actual[c] == 0))
+                for c in range(k)
+            ],
             axis=1,
         )
         totals *= actual.sum() / totals.sum(axis=1, keepdims=True)

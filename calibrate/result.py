@@ -42,7 +42,7 @@ class FitResult:
     `shown_rows` are the rows whose curve a report draws: those of the evidence, or the fitting rows.
 
     `model_scores`, `mis_before`, `mis_after`, `rounding_rows` and `data_digest` are computed on first access, from the
-    arrays that `fit` was given: do not change those before.
+    arrays that were passed to `fit`: do not change those before.
     """
 
     point: OperatingPoint

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from calibrate.ascent import Sample
 from calibrate.objective import Objective
-from calibrate.sweep import Cut, Tally, best_cut
+from calibrate.sweep import Cut, Tally, best_cut, with_highest
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,8 @@ class SortedFolds:
             for label in (positive, 1 - positive)
         ]
         if objective.monotone:
-            edges = np.unique(np.concatenate(sides[0]))
-            highest = max(part[-1] for side in sides for part in side if part.size)
-            edges = np.append(edges, highest) if not edges.size or highest > edges[-1] else edges
+            highest = max(float(part[-1]) for side in sides for part in side if part.size)
+            edges = with_highest(np.unique(np.concatenate(sides[0])), highest)
         else:
             edges = np.unique(np.concatenate([part for side in sides for part in side]))
         tally = Tally.at(edges)

@@ -27,11 +27,11 @@ from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
-from calibrate.optimism import Corrections
+from calibrate.optimism import Corrections, decided_by_own_fold
 from calibrate.paired import Paired
 from calibrate.result import FitResult
 from calibrate.samples import sample_of
-from calibrate.sweep import Cut, Rows, Tally, best_cut
+from calibrate.sweep import Cut, Rows, Tally, best_cut, with_highest
 
 Progress = Callable[[str, int], None]
 
@@ -153,8 +153,7 @@ def _gather(scan: _Scan) -> tuple[Float[np.ndarray, "m"], str, np.ndarray, np.nd
     for name, there in zip(scan.stream.classes, weight.tolist(), strict=True):
         if there == 0:
             raise MissingClass(f"class '{name}' has no rows, wanted at least one row of each class")
-    if not edges.size or top > edges[-1]:
-        edges = np.append(edges, np.array(top, dtype=edges.dtype))
+    edges = with_highest(edges, top)
     scan.counted, scan.weight, scan.amount = int(total.sum()), float(weight.sum()), amount
     share = mean / scan.counted
     whole = hashlib.sha256(f"{scan.stream.classes}{total.tolist()}{digest}".encode()).hexdigest()
@@ -211,7 +210,7 @@ def _score(
         by_fold = [each.decide(cache.logits) for each in fitted]
         decided = plain.decide(cache.logits)
         parts.append(Corrections.of(decided, point.decide(cache.logits), folds, by_fold, sample))
-        procedure.append(Paired.of(decided, np.choose(folds, by_fold), sample))
+        procedure.append(Paired.of(decided, decided_by_own_fold(folds, by_fold), sample))
         state += point.adjusted(cache.logits).sum(axis=0)
     listed = _metrics(scan, named)
     rows = Paired.sum(procedure)
@@ -221,7 +220,7 @@ def _score(
 
 
 def _metrics(scan: _Scan, named: str | None) -> list[Metric]:
-    """The metrics that the evidence tells."""
+    """The metrics of the evidence: the standard ones and those of the objective."""
     every = (*standard_metrics(scan.stream.classes, named), *scan.objective.metrics)
     return list({each.name: each for each in every}.values())
 

@@ -212,11 +212,18 @@ def edges_of(rows: Rows, every_cut: bool) -> Float[np.ndarray, "m"]:
     """The distinct margins below which a cut may be best, ascending: those of positives, or all."""
     if every_cut:
         return np.unique(rows.margins)
-    positives = np.unique(rows.margins[rows.is_positive])
-    # Where no alert is undefined (0/0), the fewest false alarms may be best: the topmost negative, if above them all.
     # The maximum of the negatives alone would copy them; all rows have the same one where it counts.
-    highest = rows.margins.max()
-    return np.append(positives, highest) if not positives.size or highest > positives[-1] else positives
+    return with_highest(np.unique(rows.margins[rows.is_positive]), float(rows.margins.max()))
+
+
+def with_highest(edges: Float[np.ndarray, "m"], highest: float) -> Float[np.ndarray, "m1"]:
+    """Return ascending edges with the highest margin of all rows, where it is above them.
+
+    Where the metric is undefined (0/0) without an alert, the fewest false alarms may be best: the topmost negative.
+    """
+    if edges.size and highest <= edges[-1]:
+        return edges
+    return np.append(edges, np.array(highest, dtype=edges.dtype))
 
 
 def tabulate(rows: Rows, every_cut: bool = False) -> Tally:

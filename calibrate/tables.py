@@ -42,8 +42,8 @@ def print_result(result: FitResult) -> None:
         kind = next(iter(result.evidence.values())).kind.replace("_", "-")
         print_intervals({"plain model": result.before, "this point": result.evidence}, f"evidence: {kind}", console)
     if result.metric in result.procedure:
-        given = _shown(result.procedure[result.metric], " ")
-        text = f"the procedure that chose it gives {result.metric} {given}, cross-fitted"
+        procedure = _shown(result.procedure[result.metric], " ")
+        text = f"the procedure that chose it gives {result.metric} {procedure}, cross-fitted"
         console.print(text, highlight=False, markup=False)
     if result.compared:
         table = Table("method", escape(f"{result.metric}, cross-fitted"), title="compared", title_justify="left")

@@ -96,7 +96,7 @@ class Table:
     how many rows' worth of information a unit of weight is in each class (`rows_per_weight`; None: 1, no weights).
     Where there are amounts, `amounts` (2, 2) is their sum over label (is it `positive`?) and decision (is it?),
     `squares` that of their squares. `information` (k,) is the share of a row's information that is left where the
-    table was corrected for optimism (None: all). `fixed` says that the weight of each class is a known prevalence.
+    table was corrected for optimism (None: all). With `known_prevalence` the weight of each class is known, not drawn.
     """
 
     confusion: Float64[np.ndarray, "k k"]
@@ -106,7 +106,7 @@ class Table:
     amounts: Float64[np.ndarray, "2 2"] | None = None
     squares: Float64[np.ndarray, "2 2"] | None = None
     information: Float64[np.ndarray, "k"] | None = None
-    fixed: bool = False
+    known_prevalence: bool = False
 
     @property
     def counts(self) -> Counts:
@@ -123,7 +123,7 @@ class Table:
 
     @property
     def effective(self) -> Float64[np.ndarray, "k"]:
-        """How many rows a unit of weight tells as much as, class by class: `worth` less what a correction took."""
+        """How many rows of information a unit of weight holds, class by class: `worth` times `information`."""
         return self.worth if self.information is None else self.worth * self.information
 
     @property
@@ -134,7 +134,14 @@ class Table:
 
     def draw(self, draws: int, rng: np.random.Generator) -> list[Counts]:
         """Draw counts (draws, k) that these rows leave possible, for each place of the doubt (`calibrate.draws`)."""
-        drawn = draw_counts(self.confusion, self.effective, draws, rng, fixed=self.fixed, cost_matrix=self.cost_matrix)
+        drawn = draw_counts(
+            self.confusion,
+            self.effective,
+            draws,
+            rng,
+            known_prevalence=self.known_prevalence,
+            cost_matrix=self.cost_matrix,
+        )
         if self.amounts is None or self.squares is None:
             return drawn
         amounts = self.amount_counts(_draw_amounts(self.amounts, self.squares, draws, rng))
@@ -148,7 +155,7 @@ class Table:
         pairs = np.array([[self.confusion[np.ix_(a, b)].sum() for b in sides] for a in sides])
         rows, effective = self.confusion.sum(axis=1), self.effective
         worth = np.array([joint_worth(rows[side], effective[side]) for side in sides])
-        drawn = draw_counts(pairs, worth, draws, rng, fixed=self.fixed)
+        drawn = draw_counts(pairs, worth, draws, rng, known_prevalence=self.known_prevalence)
         return [beside_rest(each, index, k) for each in drawn]
 
     def amount_counts(self, amounts: Float64[np.ndarray, "*draws 2 2"]) -> Counts:
@@ -221,12 +228,12 @@ def _simultaneous(table: Table, metrics: Iterable[Metric], confidence: float) ->
     """
     rows, worth = table.confusion.sum(axis=1), table.worth
     effective = np.maximum(1, np.rint(rows * worth)).astype(int)
-    each = 1 - (1 - confidence) / (2 if table.fixed else 3)
+    each = 1 - (1 - confidence) / (2 if table.known_prevalence else 3)
     first, second = (
         simultaneous_band(table.confusion[label, 1:] * worth[label], int(effective[label]), each) for label in (0, 1)
     )  # of the share decided as the second class, in either class
     shares = [float(rows[1] / rows.sum())]
-    if not table.fixed:
+    if not table.known_prevalence:
         all_rows = float(rows.sum() ** 2 / (rows / worth).sum())
         shares += clopper_pearson(all_rows * shares[0], all_rows, each)
     measured = {}

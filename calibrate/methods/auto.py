@@ -43,15 +43,15 @@ def fit_auto(task: Task, candidates: Mapping[str, Callable[[Task], Fitted]], una
     decided: dict[str, Int[np.ndarray, "n"]] = {}
     for name, fit in candidates.items():
         try:
-            found = fit(task)
-            check_counts(task.objective, task.sample.counts(found.point.decide(task.logits)), f"by {name}")
-            fitted[name] = found
-            decided[name] = _cross_fitted(task, found, fit)
+            whole = fit(task)
+            check_counts(task.objective, task.sample.counts(whole.point.decide(task.logits)), f"by {name}")
+            fitted[name] = whole
+            decided[name] = _cross_fitted(task, whole, fit)
         except (InputError, NotConverged) as error:
             left_out[name] = error
     if not fitted:
         raise _nearest(task, list(left_out.values()))
-    weighed = decided or {name: found.point.decide(task.logits) for name, found in fitted.items()}
+    weighed = decided or {name: whole.point.decide(task.logits) for name, whole in fitted.items()}
     scores = {name: task.objective.score(task.sample.counts(rows)) for name, rows in weighed.items()}
     winner = max(scores, key=lambda name: scores[name].key)
     notes = tuple(f"auto left out {name}: {error}" for name, error in left_out.items() if name != winner)

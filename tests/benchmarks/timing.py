@@ -36,9 +36,9 @@ def in_turn(
     title: str,
     contenders: Mapping[str, Callable[[], str]],
     rounds: int = 3,
-    of_rounds: Callable[[list[float]], float] = median,
+    summarize: Callable[[list[float]], float] = median,
 ) -> Result:
-    """Time each contender once a round, all of them in every round, and report the median, or the minimum."""
+    """Time each contender once a round, all of them in every round, and report the `summarize`d seconds of each."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     answers: dict[str, str] = {}
     for _ in range(rounds):
@@ -46,4 +46,4 @@ def in_turn(
             started = time.perf_counter()
             answers[name] = run()
             times[name].append(time.perf_counter() - started)
-    return Result(title, [Row(name, of_rounds(taken), answers[name]) for name, taken in times.items()])
+    return Result(title, [Row(name, summarize(seconds), answers[name]) for name, seconds in times.items()])

@@ -1,4 +1,4 @@
-"""A whole `fit`, beside a sort of the same margins: what everything around the search costs."""
+"""A whole `fit`, beside a sort of the same margins: the cost of everything around the search."""
 
 import time
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def whole_fit(rows: int = 10_000_000, positives: float = 0.002) -> Result:
         "fit of a cache, with evidence, to_dict": everything,
     }
     title = f"Whole fit for F1, {rows:,} float32 margins, {positives:.1%} positive, beside the sort"
-    return in_turn(title, contenders, rounds=5, of_rounds=min)
+    return in_turn(title, contenders, rounds=5, summarize=min)
 
 
 def whole_fit_of_many_classes(rows: int = 100_000, classes: int = 100) -> Result:
@@ -58,10 +58,10 @@ def whole_fit_of_many_classes(rows: int = 100_000, classes: int = 100) -> Result
     def whole(evidence: bool) -> str:
         started = time.process_time()
         result = fit(replace(cache), metric="f1_macro", evidence=evidence)
-        taken = time.process_time() - started
+        seconds = time.process_time() - started
         reached = float(Sample(logits, labels).score(result.point.bias, objective).gain)
         crossed = f", cross-fitted {result.evidence['f1_macro'].value:.6f}" if evidence else ""
-        return f"macro-F1 {reached:.9f} on the fitting rows{crossed}, {taken:.1f} s of CPU time"
+        return f"macro-F1 {reached:.9f} on the fitting rows{crossed}, {seconds:.1f} s of CPU time"
 
     contenders = {"fit, no evidence": lambda: whole(False), "fit, with evidence": lambda: whole(True)}
     return in_turn(f"Whole fit for macro-F1, {rows:,} rows, {classes} classes", contenders, rounds=1)

@@ -64,8 +64,8 @@ def test_where_nothing_was_missed_a_miss_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("k", [2, 3, 40])
-@pytest.mark.parametrize("fixed", [False, True])
-def test_draws_keep_all_rows_and_at_a_prevalence_those_of_each_class(k: int, fixed: bool) -> None:
+@pytest.mark.parametrize("known_prevalence", [False, True])
+def test_draws_keep_all_rows_and_at_a_prevalence_those_of_each_class(k: int, known_prevalence: bool) -> None:
     """Hits are part of what is predicted, all rows are decided, and the mean of draws is what was seen, but for the
     doubt.
     """
@@ -76,9 +76,11 @@ def test_draws_keep_all_rows_and_at_a_prevalence_those_of_each_class(k: int, fix
     rows = matrix.sum(axis=1)
     assert rows.sum() > 0
     doubt = 2 / k
-    for counts, right in zip(Table(matrix.astype(float), fixed=fixed).draw(3000, rng), corners(k), strict=True):
+    for counts, right in zip(
+        Table(matrix.astype(float), known_prevalence=known_prevalence).draw(3000, rng), corners(k), strict=True
+    ):
         assert np.allclose(counts.actual.sum(axis=1), rows.sum())
-        if fixed:
+        if known_prevalence:
             assert np.allclose(counts.actual, rows)
         assert np.allclose(counts.predicted.sum(axis=1), rows.sum())
         assert (counts.hits <= counts.predicted + 1e-9).all()

@@ -1,4 +1,4 @@
-"""The coverage of every interval in full: each fit of `tests.statistics.coverage`, and the page that tells it.
+"""The coverage of every interval in full: each fit of `tests.statistics.coverage`, and the page with the table.
 
 An interval fails where it held the point's own value less often than nominal, by more than two standard errors. Among
 the hundreds of intervals of the table some fail by chance where their coverage is nominal: `verdict` counts how many do
@@ -6,6 +6,7 @@ and how many would by chance alone.
 """
 
 import itertools
+import math
 import multiprocessing
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -73,7 +74,7 @@ def jobs(draws: int) -> list[Job]:
     """Return every fit of the table, those that take longest first."""
     two = [Job(2, i, rows, draws) for rows, i in itertools.product(POSITIVES[::-1], range(len(SETTINGS)))]
     many = [
-        Job(k, i, rows, draws if MANY_SETTINGS[i].fixed is not None else max(10, draws // fewer))
+        Job(k, i, rows, draws if MANY_SETTINGS[i].cut is not None else max(10, draws // fewer))
         for k, (sizes, settings, fewer) in reversed(MANY.items())
         for rows, i in itertools.product(sizes, range(settings))
     ]
@@ -111,7 +112,7 @@ def verdict(found: Iterable[tuple[Job, Coverage]]) -> str:
         for name, number in each.tried.items():
             bound = NOMINAL - 2 * (NOMINAL * (1 - NOMINAL) / number) ** 0.5
             tried, failed = tried + 1, failed + (each.share(name) < bound)
-            expected += float(binom.cdf(-(-bound * number // 1) - 1, number, NOMINAL))
+            expected += float(binom.cdf(math.ceil(bound * number) - 1, number, NOMINAL))
     return (
         f"Of {tried:,} intervals {failed} lie more than two standard errors below 95 %; were the coverage of each\n"
         f"exactly 95 %, {expected:.0f} would by chance."

@@ -84,17 +84,17 @@ class Setting:
     """A fit that is tried: its name, the arguments of `fit`, and how the rows are drawn.
 
     `rows` is `alone`, `weighted` (weights that have nothing to do with the class) or `grouped` (groups of up to three
-    copies of one row). `fixed` is a point that is not fitted: its rows are held out.
+    copies of one row). `cut` is that of a point that is not fitted: its rows are held out.
     """
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     rows: str = "alone"
-    fixed: float | None = None
+    cut: float | None = None
 
 
 SETTINGS = (
-    Setting("held out", fixed=1.2),
+    Setting("held out", cut=1.2),
     Setting("F1", {"metric": "f1"}),
     Setting("F1, exact", {"metric": "f1", "search": "exact"}),
     Setting("F1, smoothed", {"metric": "f1", "search": "smoothed"}),
@@ -115,7 +115,7 @@ SETTINGS = (
     Setting("F1 at a prevalence of 0.02", {"metric": "f1", "search": "exact", "prevalence": 0.02}),
 )
 MANY_SETTINGS = (
-    Setting("held out", fixed=0.0),
+    Setting("held out", cut=0.0),
     Setting("macro-F1", {"metric": "f1_macro"}),
     Setting("balanced accuracy", {"metric": "balanced_accuracy"}),
     Setting("G-mean, tau", {"metric": "g_mean", "method": "logit_adjustment"}),
@@ -217,9 +217,9 @@ def _fitted(
     cache: FeatureCache, setting: Setting, extra: list[str]
 ) -> tuple[OperatingPoint, Mapping[str, Interval], Mapping[str, Interval]]:
     """The point, its intervals and its gains, for the standard metrics and some more."""
-    if setting.fixed is not None:
+    if setting.cut is not None:
         k = len(cache.classes)
-        bias = np.array([0.0, -setting.fixed]) if k == 2 else np.linspace(0, 0.7, k)
+        bias = np.array([0.0, -setting.cut]) if k == 2 else np.linspace(0, 0.7, k)
         point = OperatingPoint(cache.classes, np.ones(k), bias)
         metrics = [*standard_metrics(cache.classes), *(parse_metric(text, cache.classes) for text in extra)]
         evidence = held_out(point, sample_of(cache, metrics), metrics)
