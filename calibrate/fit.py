@@ -83,6 +83,7 @@ def fit(
     array([1, 0])
     """
     whole = _one_cache(cache, logits, labels, classes)
+    _check_other_rows(train, evidence)
     check_every_class_has_rows(whole)
     cache = counted_rows(whole)
     shares = None if prevalence is None else read_prevalence(prevalence, cache.classes, positive)
@@ -238,6 +239,17 @@ def _compared(found: Evidence, objective: Objective) -> Iterator[str]:
             )
     if "mcc" in found.argmax and found.argmax["mcc"].high < 0:
         yield "the plain model decides worse than chance: are the classes in the order of the logits?"
+
+
+def _check_other_rows(train: object, evidence: object) -> None:
+    """Raise `BadCache` for what is no cache: the name of a file would pass as `True`."""
+    if train is not None and not isinstance(train, FeatureCache):
+        raise BadCache(f"train must be a feature cache, got {type(train).__name__}: read_cache reads one from a file")
+    if not isinstance(evidence, FeatureCache | bool | np.bool_):
+        raise BadCache(
+            f"evidence must be True, False or a feature cache, got {type(evidence).__name__}: "
+            "read_cache reads one from a file"
+        )
 
 
 def _one_cache(

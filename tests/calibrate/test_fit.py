@@ -1,5 +1,6 @@
 """Evidence comes from rows that did not fit, and the result says what it rests on."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -99,6 +100,17 @@ def test_evidence_can_be_skipped_and_never_comes_from_the_fitting_rows() -> None
     assert fit(cache, metric="f1", evidence=False).evidence == {}
     with pytest.raises(BadCache, match="are the fitting rows"):
         fit(cache, metric="f1", evidence=cache_of(BINARY[0]))
+
+
+@pytest.mark.parametrize("wrong", ["test.npz", 1, None, [0.5]])
+def test_other_rows_come_as_a_cache(wrong: object) -> None:
+    """The name of a file is not taken as `True`, which would give evidence of the fitting rows."""
+    cache, plain_fit = cache_of(BINARY[0]), inspect.unwrap(fit)  # without the types that tests check before
+    with pytest.raises(BadCache, match="evidence must be True, False or a feature cache, got"):
+        plain_fit(cache, metric="f1", evidence=wrong)
+    if wrong is not None:
+        with pytest.raises(BadCache, match="train must be a feature cache, got"):
+            plain_fit(cache, metric="f1", train=wrong)
 
 
 def test_one_row_of_a_class_is_a_warning_not_a_refusal() -> None:
