@@ -125,6 +125,10 @@ class UnknownMetric(InputError):
     """There is no metric of that name."""
 
 
+class WrongColumns(InputError):
+    """The named columns of a table are not those that are wanted: one is unknown, missing, or comes twice."""
+
+
 class WrongShape(InputError):
     """An array has the wrong number of axes, rows or columns."""
 

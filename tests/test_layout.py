@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
-    "errors", "logits", "operating_point", "counts", "draws", "expression", "metrics", "bands", "uncertainty",
+    "errors", "names", "logits", "operating_point", "counts", "draws", "expression", "metrics", "bands", "uncertainty",
     "certify", "naming", "objective", "promises", "sweep", "ascent", "folds", "sorted_folds", "ranking", "state",
     "maps", "map_choice", "methods",
 ]  # fmt: skip
@@ -24,9 +24,23 @@ ALLOWED = {
         f"calibrate.{name}": {f"calibrate.{before}" for before in [*CORE, "cache", *BEYOND[:i]]}
         for i, name in enumerate(BEYOND)
     },
-    "calibrate.cache": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.counts"},
-    "calibrate.io": {"calibrate.errors", "calibrate.logits", "calibrate.operating_point", "calibrate.cache"},
-    "calibrate.extraction": {f"calibrate.{name}" for name in ["errors", "logits", "operating_point", "cache", "io"]},
+    "calibrate.cache": {
+        "calibrate.errors",
+        "calibrate.names",
+        "calibrate.logits",
+        "calibrate.operating_point",
+        "calibrate.counts",
+    },
+    "calibrate.io": {
+        "calibrate.errors",
+        "calibrate.names",
+        "calibrate.logits",
+        "calibrate.operating_point",
+        "calibrate.cache",
+    },
+    "calibrate.extraction": {
+        f"calibrate.{name}" for name in ["errors", "names", "logits", "operating_point", "cache", "io"]
+    },
     "calibrate.cli_extract": {f"calibrate.{name}" for name in ["cache", "cli", "errors", "extraction", "io"]},
     "calibrate.cli_export": {"calibrate.errors", "calibrate.io"},
 }
