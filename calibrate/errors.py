@@ -4,6 +4,8 @@ A message says what was wanted, what came and which item. Nothing here speaks of
 status and a problem type in one table of its own.
 """
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -141,3 +143,14 @@ def shown(value: object) -> str:
     """What came, quoted for a message and cut off after 100 characters."""
     text = str(value)
     return repr(text) if len(text) <= 100 else f"{text[:100]!r}..."
+
+
+def did_you_mean(text: str, names: Sequence[str]) -> str:
+    """Return the end of a message, with the name that a text is nearest to; empty where none is near.
+
+    >>> did_you_mean("Recal", ["precision", "recall"])
+    "; did you mean 'recall'?"
+    """
+    lowered = {name[:100].lower(): name for name in reversed(names[:1000])}
+    nearest = difflib.get_close_matches(text[:100].lower(), lowered, n=1)
+    return f"; did you mean {shown(lowered[nearest[0]])}?" if nearest else ""

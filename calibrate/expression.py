@@ -8,7 +8,8 @@ negative number.
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -49,9 +50,11 @@ class _Token:
     place: int
 
 
-def parse_expression(text: str, names: Collection[str]) -> Expression:
+def parse_expression(
+    text: str, names: Collection[str], aliases: Mapping[str, str] = MappingProxyType({})
+) -> Expression:
     """The expression in a text over the given names: numbers, `+ - * /`, `**` or `^` with a number of at most 10,
-    parentheses, `sqrt`, `abs`, `min`, `max`.
+    parentheses, `sqrt`, `abs`, `min`, `max`. `aliases` are other names of some of them, which its text replaces.
 
     Raises: `BadExpression`, which says what was wanted, what came and where.
 
@@ -60,7 +63,10 @@ def parse_expression(text: str, names: Collection[str]) -> Expression:
     """
     if len(text) > _LONGEST:
         raise BadExpression(f"an expression must have at most {_LONGEST} characters, got {len(text)}")
-    tokens = _tokens(text)
+    tokens = [
+        replace(token, text=aliases.get(token.text, token.text)) if token.kind == "name" else token
+        for token in _tokens(text)
+    ]
     if len(tokens) > _MOST_TOKENS:
         raise BadExpression(f"an expression must have at most {_MOST_TOKENS} parts, got {len(tokens)}")
     parser = _Parser(tokens, frozenset(names))

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from calibrate.counts import Cells, Counts, Values
-from calibrate.errors import UnknownClass, UnknownMetric
+from calibrate.errors import UnknownClass, UnknownMetric, did_you_mean
 
 PerClass = Callable[..., Values]
 
@@ -328,7 +328,8 @@ def class_index(name: str, classes: Sequence[str]) -> int:
     """The index of a class name. Raises: `UnknownClass`."""
     if name not in classes:
         shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-        raise UnknownClass(f"class must be one of {shown}; got {str(name)[:100]!r}")
+        near = did_you_mean(str(name), list(classes))
+        raise UnknownClass(f"class must be one of {shown}; got {str(name)[:100]!r}{near}")
     return list(classes).index(name)
 
 

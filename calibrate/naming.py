@@ -3,6 +3,10 @@
 `f1`, `fbeta(2)`, `recall[fraud]`, `f1_macro`, `cost(fp=1, fn=50)`, `2*tp/(2*tp + fp + 3*fn)`; a `minimize` or a
 `maximize` before it turns the direction that the table gives. An expression or a function is a metric of one class
 against the rest: of the positive class, or in more than two classes the mean over them.
+
+Decided here: what stands between the first `[` and the last `]` is the name of a class, whatever it is made of: `>50K`,
+`a]b` and `x @ 95%` are classes. Nothing in the grammar behind a class holds a `]`, so there is one way to read a text.
+Spaces around a class are ignored unless they are part of its name.
 """
 
 import math
@@ -13,11 +17,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calibrate.aliases import ALIASES, SCORES, CanonicalName, canonical_name, known_names
 from calibrate.counts import Cells, Values
-from calibrate.errors import UnknownMetric, shown
+from calibrate.errors import UnknownClass, UnknownMetric, did_you_mean, shown
 from calibrate.expression import FUNCTIONS, Expression, parse_expression
 from calibrate.metrics import (
-    FORMS,
     METRICS,
     Definition,
     Metric,
@@ -31,7 +35,11 @@ COUNT_NAMES = ("tp", "fp", "fn", "tn", "n")
 RATE_NAMES = tuple(
     name for name, row in METRICS.items() if row.per_class is not None and not row.arguments and row.reads == "rows"
 )
-_FORM = re.compile(r"(?P<name>[A-Za-z_0-9]++)\s*+(\((?P<arguments>[^()]*+)\))?\s*+(\[(?P<class_>.+)\])?", re.DOTALL)
+_RATE_ALIASES = {alias: name for alias, name in ALIASES.items() if name in RATE_NAMES}
+_FORM = re.compile(
+    r"(?P<name>[A-Za-z_]*f0\.5[A-Za-z_]*|[A-Za-z_0-9]++)\s*+(\((?P<arguments>[^()]*+)\))?\s*+(\[(?P<class_>.*)\])?",
+    re.DOTALL,
+)
 _DIRECTION = re.compile(r"(?P<verb>minimi[sz]e|maximi[sz]e)\s++(?P<metric>.+)", re.DOTALL)
 _LONGEST = 1000
 
@@ -82,8 +90,8 @@ def parse_metric(
         return text
     if callable(text):
         return _written(text, getattr(text, "__name__", "function"), naming)
-    if not isinstance(text, str) or not 0 < len(text.strip()) <= _LONGEST:
-        raise UnknownMetric(f"a metric is a text of at most {_LONGEST} characters; got {shown(text)}")
+    if not isinstance(text, str) or not 0 < len(text.strip()) <= longest_text(classes):
+        raise UnknownMetric(f"a metric is a text of at most {longest_text(classes)} characters; got {shown(text)}")
     text = text.strip()
     if turned := _DIRECTION.fullmatch(text):
         metric = _parsed(turned["metric"].strip(), naming)
@@ -110,35 +118,48 @@ def metric_names() -> str:
     return ", ".join(f"{name}({', '.join(row.arguments)})" if row.arguments else name for name, row in METRICS.items())
 
 
+def longest_text(classes: Sequence[str]) -> int:
+    """Return how many characters a metric or a constraint may have: 1,000, and a class name."""
+    return _LONGEST + max(map(len, classes))
+
+
 def _parsed(text: str, naming: Naming) -> Metric:
     form = _FORM.fullmatch(text)
     if form is not None:
-        name, suffix = _split(form["name"])
-        if name in METRICS:
-            return _named(form, name, suffix, naming)
+        name = canonical_name(form["name"])
+        if name is not None:
+            return _named(form, name, naming)
         if form["name"] not in (*COUNT_NAMES, *FUNCTIONS):
-            raise UnknownMetric(f"metric must be one of {metric_names()}, or an expression; got {shown(text)}")
-    expression = parse_expression(text, (*COUNT_NAMES, *RATE_NAMES))
+            near = did_you_mean(form["name"], known_names())
+            if form["name"] in SCORES:
+                near = f", which is a score of the model that no operating point changes{near}"
+            raise UnknownMetric(f"metric must be one of {metric_names()}, or an expression; got {shown(text)}{near}")
+    expression = parse_expression(text, (*COUNT_NAMES, *RATE_NAMES), _RATE_ALIASES)
     return _written(_evaluator(expression), expression.text, naming)
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    """A metric's name and the form behind it, `f1_macro` or `recall_tail`."""
-    if name in METRICS:
-        return name, None
-    stem, _, suffix = name.rpartition("_")
-    return (stem, suffix) if suffix in FORMS else (name, None)
+def _class_in_brackets(text: str, classes: Sequence[str]) -> int:
+    """The index of the class; spaces around its name are ignored where no class has them. Raises: `UnknownClass`."""
+    if text in classes:
+        return class_index(text, classes)
+    alike = [name for name in classes if name.strip() == text.strip()]
+    if len(alike) > 1:
+        raise UnknownClass(f"class {shown(text)} may be {' or '.join(map(shown, alike))}: write it with its spaces")
+    return class_index(alike[0] if alike else text.strip(), classes)
 
 
-def _named(form: re.Match[str], name: str, suffix: str | None, naming: Naming) -> Metric:
+def _named(form: re.Match[str], canonical: CanonicalName, naming: Naming) -> Metric:
+    name, suffix = canonical.metric, canonical.form
     definition, k = METRICS[name], len(naming.classes)
-    arguments, written = _arguments(form["arguments"], definition, name)
-    title = form["name"] + written
+    if canonical.arguments is not None and form["arguments"] is not None:
+        raise UnknownMetric(f"metric '{form['name']}' is {name}({canonical.arguments}), it takes no arguments")
+    arguments, written = _arguments(canonical.arguments or form["arguments"], definition, name)
+    title = canonical.text + written
     index = naming.positive
     if form["class_"] is not None:
         if definition.per_class is None or suffix is not None:
             raise UnknownMetric(f"metric '{form['name']}' is over all classes, it has no form {shown(form.string)}")
-        index = class_index(form["class_"].strip(), naming.classes)
+        index = _class_in_brackets(form["class_"], naming.classes)
         title = f"{title}[{naming.classes[index]}]"
     positive = 1 if index is None else index
     if definition.per_class is None:

@@ -25,15 +25,16 @@ from jaxtyping import Bool, Float64, Int
 from calibrate.counts import Counts, Values
 from calibrate.errors import BadConstraint, shown
 from calibrate.metrics import METRICS, Metric
-from calibrate.naming import MetricText, parse_metric
+from calibrate.naming import MetricText, longest_text, parse_metric
 
+# A metric with a class ends at the last `]` (`calibrate.naming`), one without holds no sign.
 _FORM = re.compile(
-    r"(?P<metric>[^<>@]++)(?P<sign>>=|<=)\s*+(?P<bound>[0-9.eE+-]++)\s*+(?P<percent>%)?"
-    r"\s*+(?:per\s++(?P<per>[0-9.eE+_-]++))?\s*+(?P<confidence>@.*)?",
+    r"(?P<metric>[^<>@\[\]]*+\[.*\]|[^<>@\[\]]++)\s*+(?P<sign>>=|<=)\s*+(?P<bound>[0-9.eE+-]++)\s*+(?P<percent>%)?"
+    r"\s*+(?:per\s++(?P<per>[0-9.eE+_-]++))?\s*+(?P<confidence>@[^\]]*)?",
     re.DOTALL,
 )
 ROUNDING = 2.0**-49  # eight steps of float64 at 1
-_ALERTS = re.compile(r"alerts(?=\s*(\[.*\])?$)", re.DOTALL)
+_ALERTS = re.compile(r"alerts(?=\s*(\[.*\])?\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,10 +215,11 @@ def parse_constraint(
 
     Raises: `BadConstraint`, and what `parse_metric` raises.
     """
-    form = _FORM.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 1000 else None
+    form = _FORM.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= longest_text(classes) else None
     if form is None:
         raise BadConstraint(f"a constraint is written as recall >= 0.9 or alert_rate <= 0.002; got {shown(text)}")
-    bound = _number(form["bound"], text) / (100 if form["percent"] else 1)
+    bound = _number(form["bound"], text)
+    bound = float(f"{bound / 100:.12g}") if form["percent"] else bound  # 55.1% is 0.551, as it is written
     name = form["metric"].strip()
     if alerts := _ALERTS.match(name):
         if form["per"] is None:
@@ -233,8 +235,14 @@ def parse_constraint(
     metric = parse_metric(name, classes, positive, frequencies)
     if not math.isfinite(bound):
         raise BadConstraint(f"a bound must be a finite number, got {shown(text)}")
-    constraint = Constraint(f"{metric.name} {form['sign']} {bound:.12g}", metric, form["sign"] == ">=", bound)
+    constraint = Constraint(f"{metric.name} {form['sign']} {_written(bound)}", metric, form["sign"] == ">=", bound)
     return constraint if form["confidence"] is None else _promised(constraint, form["confidence"][1:].strip(), text)
+
+
+def _written(bound: float) -> str:
+    """The shortest text that is read as the same number."""
+    short = f"{bound:.12g}"
+    return short if float(short) == bound else repr(bound)
 
 
 def _promised(constraint: Constraint, confidence: str, text: str) -> Constraint:

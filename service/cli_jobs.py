@@ -157,8 +157,8 @@ def _state(job: dict[str, Any]) -> str:
 def _said(job: dict[str, Any]) -> list[str]:
     result = job["result"]
     lines = [published(result) + what_next(result)]
-    found = result["evidence"].get(job["metric"])
+    found = result["evidence"].get(result["metric"])
     if found is not None and found["value"] is not None:
         kind = found["kind"].replace("_", "-")
-        lines.append(f"{job['metric']} {found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f}), {kind}")
+        lines.append(f"{result['metric']} {found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f}), {kind}")
     return [*lines, *(f"warning: {text}" for text in result["warnings"])]

@@ -132,7 +132,7 @@ def _curve(spec: Spec, result: FitResult, cache: Any) -> bytes:
     """Every metric at the cuts that matter, with simultaneous bands; nothing of more than two classes."""
     if len(cache.classes) != 2:
         return b""
-    names = list(dict.fromkeys([*USUAL, spec.metric]))
+    names = list(dict.fromkeys([*USUAL, result.metric]))
     costs = None if spec.cost_matrix is None else np.array(spec.cost_matrix)
     index = 1 if spec.positive is None else cache.classes.index(spec.positive)
     share = None if result.prevalence is None else float(result.prevalence[index])

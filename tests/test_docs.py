@@ -9,6 +9,7 @@ import typer
 from typer.main import get_command
 
 from calibrate import errors as library
+from calibrate.aliases import ALIASES
 from calibrate.errors import InputError, SetpointError
 from calibrate.heads import HEADS
 from calibrate.io.files import CACHE_KEYS
@@ -44,6 +45,11 @@ def test_metrics_and_methods() -> None:
             assert f"`{option}`" in methods[name][1]
     for search in SEARCHES:
         assert f"`{search}`" in methods["bias_adjustment"][1]
+
+
+def test_other_names_of_metrics() -> None:
+    """Every alias with the metric that it names."""
+    assert rows("Other names of metrics") == {alias: [f"`{metric}`"] for alias, metric in ALIASES.items()}
 
 
 def test_heads() -> None:

@@ -9,9 +9,9 @@ ROOT = Path(__file__).parent.parent
 
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
-    "errors", "names", "logits", "operating_point", "counts", "draws", "expression", "metrics", "bands", "uncertainty",
-    "certify", "naming", "objective", "promises", "sweep", "ascent", "folds", "sorted_folds", "ranking", "state",
-    "maps", "map_choice", "methods",
+    "errors", "names", "logits", "operating_point", "counts", "draws", "expression", "metrics", "aliases", "bands",
+    "uncertainty", "certify", "naming", "objective", "promises", "sweep", "ascent", "folds", "sorted_folds", "ranking",
+    "state", "maps", "map_choice", "methods",
 ]  # fmt: skip
 # What stands on them: each may import the core, the cache, and those before it.
 BEYOND = [

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from calibrate.aliases import ALIASES
 from calibrate.counts import Cells, Counts, confusion_matrix
 from calibrate.errors import BadExpression, UnknownClass, UnknownMetric
 from calibrate.metrics import METRICS
@@ -220,7 +221,8 @@ def test_a_function_of_the_cells_is_a_metric() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "F2", "f1_score", "fbeta", "fbeta()", "fbeta(0)", "fbeta(-1)", "fbeta(nan)", "fbeta(1e9)", "fbeta(a)",
+    ["", "F2", "f2(3)", "f0.7", "f0.5()", "macro_mcc", "macro_f1_micro", "fbeta",
+     "fbeta()", "fbeta(0)", "fbeta(-1)", "fbeta(nan)", "fbeta(1e9)", "fbeta(a)",
      "f1(2)", "accuracy[yes]", "recall[yes", "__import__('os')", "f1" * 10_000, "f1\x00", "ｆ1", "cost", "cost(1)",
      "cost(1, 2, 3, 4, 5)", "cost(fp=1, fp=2, fn=1)", "f1_macro[yes]", "accuracy_macro", "minimize", "row_cost(1)",
      "f1 " + " " * 900 + "!!"],
@@ -247,3 +249,98 @@ def test_names_are_canonical() -> None:
     names = [metric.name for metric in standard_metrics(classes)]
     assert names[-3:] == ["recall[a]", "recall[b b]", "recall[c]"]
     assert len(set(names)) == len(names)
+
+
+@settings(deadline=None)
+@given(ROWS)
+def test_scikit_learns_names_are_its_functions(drawn: tuple[int, list[tuple[int, int]]]) -> None:
+    """Of the second class of two, or the mean over classes, wherever they are defined."""
+    k, rows = drawn
+    labels, decided = np.array(rows).T
+    every = list(range(k))
+    of = {"labels": every, "average": "binary" if k == 2 else "macro", "zero_division": np.nan}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = {
+            "accuracy_score": sk.accuracy_score(labels, decided),
+            "balanced_accuracy_score": sk.balanced_accuracy_score(labels, decided),
+            "matthews_corrcoef": sk.matthews_corrcoef(labels, decided),
+            "cohen_kappa_score": sk.cohen_kappa_score(labels, decided),
+            "zero_one_loss": sk.zero_one_loss(labels, decided),
+            "precision_score": sk.precision_score(labels, decided, **of),
+            "recall_score": sk.recall_score(labels, decided, **of),
+            "f1_score": sk.f1_score(labels, decided, **of),
+            "fbeta_score(3)": sk.fbeta_score(labels, decided, beta=3, **of),
+            "f2": sk.fbeta_score(labels, decided, beta=2, **of),
+            "f0.5": sk.fbeta_score(labels, decided, beta=0.5, **of),
+            "f05": sk.fbeta_score(labels, decided, beta=0.5, **of),
+            "macro_f1": sk.f1_score(labels, decided, labels=every, average="macro", zero_division=np.nan),
+            "micro_f1": sk.f1_score(labels, decided, labels=every, average="micro", zero_division=np.nan),
+            "weighted_f1": sk.f1_score(labels, decided, labels=every, average="weighted", zero_division=np.nan),
+            "macro_f2": sk.fbeta_score(labels, decided, beta=2, labels=every, average="macro", zero_division=np.nan),
+            "f0.5_micro": sk.fbeta_score(labels, decided, beta=0.5, labels=every, average="micro"),
+        }  # fmt: skip
+    for name, expected in theirs.items():
+        ours = value(name, labels, decided, k)
+        assert math.isnan(ours) or math.isclose(ours, expected, rel_tol=1e-9, abs_tol=1e-9), name
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1))
+def test_the_words_of_medicine_are_their_definitions(rows: list[tuple[int, int]]) -> None:
+    """From the four cells; alone and in an expression."""
+    labels, decided = np.array(rows).T
+    tp, fp, fn, tn = cells(labels, decided, 1)
+    definitions = {
+        "sensitivity": ratio(tp, tp + fn), "tpr": ratio(tp, tp + fn), "true_positive_rate": ratio(tp, tp + fn),
+        "hit_rate": ratio(tp, tp + fn), "ppv": ratio(tp, tp + fp), "positive_predictive_value": ratio(tp, tp + fp),
+        "tnr": ratio(tn, tn + fp), "true_negative_rate": ratio(tn, tn + fp), "selectivity": ratio(tn, tn + fp),
+        "negative_predictive_value": ratio(tn, tn + fn), "false_positive_rate": ratio(fp, fp + tn),
+        "fall_out": ratio(fp, fp + tn), "false_negative_rate": ratio(fn, fn + tp), "miss_rate": ratio(fn, fn + tp),
+        "informedness": ratio(tp, tp + fn) + ratio(tn, tn + fp) - 1,
+        "youden_j": ratio(tp, tp + fn) - ratio(fp, fp + tn),
+        "(sensitivity + tnr)/2": (ratio(tp, tp + fn) + ratio(tn, tn + fp)) / 2,
+    }  # fmt: skip
+    for text, expected in definitions.items():
+        assert same(value(text, labels, decided, 2), expected), text
+
+
+def test_an_alias_is_read_and_its_metric_named() -> None:
+    """By the name in the table, which two fits can be compared by, and with all else of the metric."""
+    classes = ["no", "yes", "may be"]
+    names = {"sensitivity[no]": "recall[no]", "macro_sensitivity": "recall_macro", "recall_score_worst": "recall_worst",
+             "f2": "fbeta(2)", "f0.5[may be]": "fbeta(0.5)[may be]", "weighted_f2": "fbeta_weighted(2)",
+             "matthews_corrcoef": "mcc", "(ppv + tpr)/2": "(precision + recall)/2",
+             "maximize fall_out_macro": "maximize fpr_macro"}  # fmt: skip
+    for written, name in names.items():
+        assert parse_metric(written, classes).name == name
+    for alias, name in ALIASES.items():
+        arguments = "(beta=3)" if alias == "fbeta_score" else ""
+        ours, theirs = parse_metric(alias + arguments, classes), parse_metric(name + arguments, classes)
+        assert (ours.name, ours.larger_is_better, ours.survives) == (
+            theirs.name, theirs.larger_is_better, theirs.survives)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("Recal", "did you mean 'recall'?"), ("senstivity", "did you mean 'sensitivity'?"), ("F1", "mean 'f1'?"),
+        ("matthews_corcoef", "did you mean 'matthews_corrcoef'?"), ("qqqq", "got 'qqqq'"),
+        ("roc_auc", "which is a score of the model that no operating point changes"),
+    ],
+)  # fmt: skip
+def test_an_unknown_metric_names_the_nearest_one(text: str, end: str) -> None:
+    """Where one is near; a score of the model is named as one."""
+    with pytest.raises(UnknownMetric) as caught:
+        parse_metric(text, ["no", "yes"])
+    assert str(caught.value).endswith(end)
+
+
+def test_an_unknown_class_names_the_nearest_one() -> None:
+    """Whatever the case; spaces around a name are ignored where that leaves one class."""
+    with pytest.raises(UnknownClass, match=r"got '>50k'; did you mean '>50K'\?"):
+        parse_metric("recall[>50k]", ["<=50K", ">50K"])
+    spaced = ["a", "a ", " b"]
+    assert [parse_metric(text, spaced).positive for text in ("recall[a]", "recall[a ]", "recall[b]")] == [0, 1, 2]
+    with pytest.raises(UnknownClass, match=r"class ' a' may be 'a' or 'a ': write it with its spaces"):
+        parse_metric("recall[ a]", spaced)

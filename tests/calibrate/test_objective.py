@@ -7,9 +7,11 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from calibrate.counts import Counts
-from calibrate.errors import BadConstraint, UnknownMetric
+from calibrate.errors import BadConstraint, UnknownClass, UnknownMetric
 from calibrate.objective import Constraint, parse_constraint, parse_objective
 from tests.reference import RATIONAL, exact_gain
 
@@ -51,6 +53,61 @@ def test_what_is_no_constraint_is_refused(text: str) -> None:
     with pytest.raises((BadConstraint, UnknownMetric)) as caught:
         parse_constraint(text, CLASSES)
     assert len(str(caught.value)) < 700
+
+
+UGLY = st.one_of(
+    st.sampled_from(
+        [">50K", "<=50K", "a]b", "x @ 95%", "a >= 0.9", "a] >= 0.9 @ 95%", "f(1, 2)", "[", "]", "][", " ", "a ", "\n",
+         "1", "0.5", "recall[b]", "alerts", "no, yes", "ﬁ", "𝟙", "%", "per 100"]
+    ),
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=30),
+    st.text("[]<>=@% .0a", min_size=1, max_size=12),
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(UGLY, min_size=2, max_size=4, unique=True),
+    st.data(),
+    st.sampled_from(["recall", "sensitivity", "precision", "fpr", "alert_rate", "alerts", "cost(fp=1, fn=5)"]),
+)
+def test_a_class_is_read_whatever_it_is_made_of(classes: list[str], data: st.DataObject, name: str) -> None:
+    """The constraint is of the class that stands in brackets, and its canonical text is read as the same constraint."""
+    of = data.draw(st.integers(0, len(classes) - 1))
+    ends = [" <= 1 per 3", "<= 200 per 1000"] if name == "alerts" else [" >= 0.8", "<=55.1%", " >= 0.1234567890123456"]
+    promised = [" @ 95%", "@average", ""] if not name.startswith("cost") else [""]
+    end = data.draw(st.sampled_from(ends)) + data.draw(st.sampled_from(promised))
+    read = parse_constraint(f"{name}[{classes[of]}]{end}", classes)
+    again = parse_constraint(read.text, classes)
+    for constraint in (read, again):
+        assert constraint.metric.positive == of
+        assert constraint.metric.name.endswith(f"[{classes[of]}]")
+    fields = [(each.text, each.at_least, each.bound, each.kind, each.confidence) for each in (read, again)]
+    assert fields[0] == fields[1]
+    bounds = {"1 per 3": 1 / 3, "200 per 1000": 0.2, "55.1%": 0.551, "0.1234567890123456": 0.1234567890123456}
+    assert read.bound == next((bound for text, bound in bounds.items() if text in end), 0.8)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recall[>40K] >= 0.8", "class must be one of <=50K, >50K; got '>40K'"),
+        ("recall[>50K >= 0.8", "a constraint is written as"),
+        ("recall[>50K] >= 0.8 @ 95%]", "a constraint is written as"),
+        ("recall >50K >= 0.8", "a constraint is written as"),
+    ],
+)
+def test_brackets_that_hold_no_class_are_refused(text: str, message: str) -> None:
+    """With what came, whether they close or not."""
+    with pytest.raises((BadConstraint, UnknownClass)) as caught:
+        parse_constraint(text, ["<=50K", ">50K"])
+    assert message in str(caught.value)
+
+
+def test_a_long_class_has_room_in_a_constraint() -> None:
+    """The limit on a text is of what is not the class."""
+    classes = ["no", "y" * 5000]
+    assert parse_constraint(f"recall[{classes[1]}] >= 0.9 @ 95%", classes).metric.positive == 1
 
 
 def test_an_objective_knows_when_the_short_list_of_cuts_holds_its_optimum() -> None:
