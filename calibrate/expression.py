@@ -30,11 +30,17 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed expression: its text, spaced alike however it was written, and the names it reads."""
+    """A parsed expression: its text, spaced alike however it was written, and the names it reads.
+
+    It pickles as its text, which is parsed again: a node is a function of functions.
+    """
 
     text: str
     names: frozenset[str]
     node: _Node
+
+    def __reduce__(self) -> "tuple[Callable[..., Expression], tuple[str, frozenset[str]]]":
+        return _parsed_again, (self.text, self.names)
 
     def value(self, values: Mapping[str, Values | float]) -> Values:
         """Its value over arrays that broadcast, NaN wherever some step of it is undefined."""
@@ -76,6 +82,11 @@ def parse_expression(
     if not used:
         raise BadExpression(f"an expression must use some of {', '.join(names)}; got {text.strip()[:100]!r}")
     return Expression(_spaced(tokens), used, node)
+
+
+def _parsed_again(text: str, names: frozenset[str]) -> Expression:
+    """Return a parsed expression from its own text, which may be longer than what was written, for `pickle`."""
+    return Expression(text, names, _Parser(_tokens(text), names).sum(0))
 
 
 def _tokens(text: str) -> list[_Token]:

@@ -7,14 +7,18 @@ it is the macro mean, and with `positive` or `recall[fraud]` that of one class. 
 classes, in scikit-learn's words: `f1_macro`, `f1_micro`, `f1_weighted`; `recall_worst` is the worst class's, and
 `recall_head`, `_middle`, `_tail` the mean over a third of the classes by their training frequency.
 
+A metric pickles as how it was built (`Metric.rebuild`) and its plain values, and a row of the table as its name: the
+functions in them are lambdas, which do not pickle.
+
 Source of the groups and of relative accuracy: Zhang et al., "Deep Long-Tailed Learning: A Survey" (2023), section 4.
 """
 
+import copyreg
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -23,6 +27,20 @@ from calibrate.counts import Cells, Counts, Values
 from calibrate.errors import UnknownClass, UnknownMetric, did_you_mean
 
 PerClass = Callable[..., Values]
+
+
+def always(**_: float) -> bool:
+    """Return True, whatever the arguments of a metric are."""
+    return True
+
+
+def never(**_: float) -> bool:
+    """Return False, whatever the arguments of a metric are."""
+    return False
+
+
+def _unit(**_: float) -> float:
+    return 1.0
 
 
 @dataclass(frozen=True)
@@ -76,17 +94,31 @@ class Definition:
     rate: tuple[PerClass, PerClass] | None = None
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     larger_is_better: bool = True
-    monotone: Callable[..., bool] = lambda **_: True
+    monotone: Callable[..., bool] = always
     of_positives: bool = False
     one_class: bool = False
     unqualified: str | None = None
     survives: Literal["any classes", "two classes"] | None = None
-    scale: Callable[..., float] = lambda **_: 1.0
+    scale: Callable[..., float] = _unit
     reads: Literal["rows", "amounts", "cost"] = "rows"
 
     def survives_in(self, k: int) -> bool:
         """Whether it survives a change of prevalence in k classes."""
         return self.survives == "any classes" or (self.survives == "two classes" and k == 2)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = [name for name, row in METRICS.items() if row is self]
+        return (_row, (names[0],)) if names else _by_value(self)
+
+
+def _row(name: str) -> Definition:
+    """Return a row of the table, for `pickle`."""
+    return METRICS[name]
+
+
+def _by_value(instance: object) -> tuple[Any, ...]:
+    """Return what `__reduce__` would of an object that does not override it."""
+    return copyreg.__newobj__, (type(instance),), vars(instance)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +127,8 @@ class Metric:
 
     `positive` is the class that a binary sweep treats as positive, `rate` what makes it a share of rows if it is one,
     `sums` its form for class sweeps if it has one. `of_class` is the class of a metric of one class against the rest,
-    `each_class` the metrics of all classes where it is the worst of them. The rest is as in `Definition`.
+    `each_class` the metrics of all classes where it is the worst of them. `rebuild` builds the metric again: with it a
+    metric pickles where its functions do not. The rest is as in `Definition`.
     """
 
     name: str
@@ -114,10 +147,25 @@ class Metric:
     reads: Literal["rows", "amounts", "cost"] = "rows"
     of_class: int | None = None
     each_class: "tuple[Metric, ...]" = ()
+    rebuild: "Callable[[], Metric] | None" = field(default=None, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.rebuild is None:
+            return _by_value(self)
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _REBUILT}
+        return _rebuilt, (self.rebuild, plain)
 
     def gain(self, counts: Counts) -> Values:
         """The value, turned so that larger is better."""
         return self.value(counts) if self.larger_is_better else np.asarray(-self.value(counts))
+
+
+_REBUILT = {"value", "rate", "sums", "each_class", "rebuild"}
+
+
+def _rebuilt(rebuild: Callable[[], Metric], plain: dict[str, Any]) -> Metric:
+    """Return the metric that `rebuild` builds, with the plain values of the one that was pickled."""
+    return replace(rebuild(), **plain)
 
 
 def divide(numerator: Values | np.float64, denominator: Values | np.float64) -> Values:
@@ -285,7 +333,7 @@ METRICS: dict[str, Definition] = {
     "mean_cost": Definition(
         "mean cost of a row under the cost matrix",
         larger_is_better=False,
-        monotone=lambda **_: False,
+        monotone=never,
         scale=lambda: 0.0,
         reads="cost",
     ),
@@ -336,15 +384,16 @@ def class_index(name: str, classes: Sequence[str]) -> int:
 def of_one_class(definition: Definition, name: str, arguments: Mapping[str, float], index: int, k: int) -> Metric:
     """A definition at one of k classes, against the rest."""
     value = _per_class(definition, arguments)
+    rebuild = partial(of_one_class, definition, name, arguments, index, k)
     if definition.reads == "amounts":
         found = _metric(definition, name, arguments, partial(_of_amounts, value, index), index, one_class=True)
-        return replace(found, survives=definition.survives_in(k))
+        return replace(found, survives=definition.survives_in(k), rebuild=rebuild)
     share = np.zeros(k)
     share[index] = 1.0
     rate = definition.rate and _class_ratio(definition.rate, index)
     sums = Sums(_defined(value), _unless_undefined, share)
     found = _metric(definition, name, arguments, lambda c: value(c.cells_at(index)), index, rate, sums, True)
-    return replace(found, survives=definition.survives_in(k), of_class=index)
+    return replace(found, survives=definition.survives_in(k), of_class=index, rebuild=rebuild)
 
 
 def over_classes(
@@ -359,11 +408,12 @@ def over_classes(
     """A definition as one of `FORMS`, over k classes: `shares` (k,) are a group's, for `head`, `middle` and `tail`."""
     value = _per_class(definition, arguments)
     survives = definition.survives_in(k) and form not in ("micro", "weighted")
+    rebuild = partial(over_classes, definition, name, arguments, form, positive, k, shares)
     if form == "worst":
         pick = np.min if definition.larger_is_better else np.max
         found = _metric(definition, name, arguments, lambda c: np.asarray(pick(value(c.cells), axis=-1)), positive)
         each = tuple(of_one_class(definition, f"{name}[{i}]", arguments, i, k) for i in range(k))
-        return replace(found, survives=survives, each_class=each)
+        return replace(found, survives=survives, each_class=each, rebuild=rebuild)
     if form == "micro":
         sums = Sums(lambda c: (c.tp, c.fp, c.fn, c.tn), lambda *cells: value(Cells(*cells)))
     elif form == "weighted":
@@ -375,19 +425,21 @@ def over_classes(
         )
     else:
         sums = Sums(_defined(value), _unless_undefined, shares)
-    return replace(_metric(definition, name, arguments, sums.value, positive, sums=sums), survives=survives)
+    found = _metric(definition, name, arguments, sums.value, positive, sums=sums)
+    return replace(found, survives=survives, rebuild=rebuild)
 
 
 def over_all(definition: Definition, name: str, positive: int) -> Metric:
     """A definition of all classes at once."""
+    rebuild = partial(over_all, definition, name, positive)
     if definition.overall is None:
-        return _metric(definition, name, {}, _mean_cost, positive)
+        return replace(_metric(definition, name, {}, _mean_cost, positive), rebuild=rebuild)
     rate = None
     if definition.rate is not None:
         successes, trials = definition.rate
         rate = Ratio(lambda c: np.asarray(successes(c.cells).sum(-1)), lambda c: np.asarray(trials(c.cells).sum(-1)))
     found = _metric(definition, name, {}, definition.overall.value, positive, rate, definition.overall)
-    return replace(found, survives=definition.survives == "any classes")
+    return replace(found, survives=definition.survives == "any classes", rebuild=rebuild)
 
 
 def _per_class(definition: Definition, arguments: Mapping[str, float]) -> PerClass:

@@ -26,6 +26,7 @@ from calibrate.metrics import (
     Definition,
     Metric,
     class_index,
+    never,
     of_one_class,
     over_all,
     over_classes,
@@ -135,7 +136,7 @@ def _parsed(text: str, naming: Naming) -> Metric:
                 near = f", which is a score of the model that no operating point changes{near}"
             raise UnknownMetric(f"metric must be one of {metric_names()}, or an expression; got {shown(text)}{near}")
     expression = parse_expression(text, (*COUNT_NAMES, *RATE_NAMES), _RATE_ALIASES)
-    return _written(_evaluator(expression), expression.text, naming)
+    return _written(_Evaluator(expression), expression.text, naming)
 
 
 def _class_in_brackets(text: str, classes: Sequence[str]) -> int:
@@ -221,15 +222,19 @@ def _group(suffix: str, naming: Naming, title: str) -> np.ndarray:
     return shares
 
 
-def _evaluator(expression: Expression) -> Callable[[Cells], Values]:
-    def value(cells: Cells) -> Values:
+@dataclass(frozen=True)
+class _Evaluator:
+    """An expression as a function of cells."""
+
+    expression: Expression
+
+    def __call__(self, cells: Cells) -> Values:
+        expression = self.expression
         values = {name: getattr(cells, name) for name in COUNT_NAMES if name in expression.names}
         for name in RATE_NAMES:
             if name in expression.names:
                 values[name] = _rate(name, cells)
         return np.broadcast_to(expression.value(values), np.shape(cells.tp)).astype(np.float64)
-
-    return value
 
 
 def _rate(name: str, cells: Cells) -> Values:
@@ -237,20 +242,27 @@ def _rate(name: str, cells: Cells) -> Values:
     return np.asarray(np.nan) if per_class is None else per_class(cells)
 
 
-def _written(function: Callable[[Cells], ArrayLike], name: str, naming: Naming) -> Metric:
-    """A metric that a user wrote; nothing is known of it, so every cut has to be tried."""
+@dataclass(frozen=True)
+class _WrittenValue:
+    """A function that a user wrote, its values checked: one for each cut, NaN where not finite."""
 
-    def value(cells: Cells) -> Values:
+    function: Callable[[Cells], ArrayLike]
+    name: str
+
+    def __call__(self, cells: Cells) -> Values:
         with np.errstate(all="ignore"):
-            values = np.asarray(function(cells), dtype=np.float64)
+            values = np.asarray(self.function(cells), dtype=np.float64)
         if values.shape != np.shape(cells.tp):
             raise UnknownMetric(
-                f"metric '{name}' must give one number for each cut: wanted shape {np.shape(cells.tp)}, "
+                f"metric '{self.name}' must give one number for each cut: wanted shape {np.shape(cells.tp)}, "
                 f"got {values.shape}"
             )
         return np.where(np.isfinite(values), values, np.nan)
 
-    definition = Definition("as written", value, monotone=lambda **_: False)
+
+def _written(function: Callable[[Cells], ArrayLike], name: str, naming: Naming) -> Metric:
+    """A metric that a user wrote; nothing is known of it, so every cut has to be tried."""
+    definition = Definition("as written", _WrittenValue(function, name), monotone=never)
     if naming.positive is not None:
         return of_one_class(definition, name, {}, naming.positive, len(naming.classes))
     return over_classes(definition, name, {}, "macro", 1, len(naming.classes))

@@ -302,6 +302,9 @@ class OperatingPoint:
             value = value["point"]
         return cls.from_dict(value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OperatingPoint.from_dict, (self.to_dict(),)  # pickled arrays would come back writable
+
     def __repr__(self) -> str:
         return f"OperatingPoint(classes={self.classes}, scale={self.scale.tolist()}, bias={self.bias.tolist()})"
 
