@@ -126,8 +126,14 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 
 @app.command()
 def publish(
-    file: Annotated[Path, typer.Argument(help="A saved point or result (.json), or a model (.onnx).")],
     model: Annotated[str, typer.Option(help="The model's name.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A saved point or result (.json), or a model (.onnx); left out, --classes register a model by its "
+            "classes alone, for scores that are computed elsewhere."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The point's name; the file's unless told.")] = None,
     model_version: Annotated[
         int | None, typer.Option(help="The version a point is for; the default's unless told.")
@@ -148,17 +154,24 @@ def publish(
     from service.client import Client, Refused
 
     with Client(server) as client:
-        if file.suffix.lower() == ".onnx":
-            said = client.register(
-                file,
-                model,
-                classes=None if classes is None else json.dumps(classes.split(",")),
-                prior=None if prior is None else json.dumps(library.shares(prior)),
-                output=output,
-                output_kind=output_kind,
-            )
+        if file is None or file.suffix.lower() == ".onnx":
+            names = None if classes is None else classes.split(",")
+            frequencies = None if prior is None else library.shares(prior)
+            if file is None:
+                _check_no_file(names, name=name, model_version=model_version, output=output, output_kind=output_kind)
+                said = client.do("POST", "models", name=model, classes=names, prior=frequencies)
+            else:
+                said = client.register(
+                    file,
+                    model,
+                    classes=None if names is None else json.dumps(names),
+                    prior=None if frequencies is None else json.dumps(frequencies),
+                    output=output,
+                    output_kind=output_kind,
+                )
             number, point = said["model_version"], f"argmax@{said['model_version']}"
-            done = f"registered version {number} of model '{model}', which runs on {said['provider']}"
+            how = "by its classes alone" if file is None else f"which runs on {said['provider']}"
+            done = f"registered version {number} of model '{model}', {how}"
             staged = f"; it is staged, and answers requests that ask for model_version {number}. "
             came = ", the default" if said["is_default"] else f"{staged}{to_default(model, point)} makes it the default"
         else:
@@ -178,6 +191,17 @@ def publish(
         say(json.dumps(said, ensure_ascii=False))
     else:
         say(done + came)
+
+
+def _check_no_file(classes: list[str] | None, **options: object) -> None:
+    """Raises `InputError` where a model cannot be registered by its classes alone."""
+    if not classes:
+        raise InputError(
+            "wanted a FILE, a saved point or result (.json) or a model (.onnx), or --classes to register a model by "
+            "its classes alone, as --classes alive,died"
+        )
+    if unused := [name for name, value in options.items() if value is not None]:
+        raise InputError(f"--{unused[0].replace('_', '-')} needs a FILE; only --classes and --prior go without one")
 
 
 def main() -> None:

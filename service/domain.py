@@ -10,11 +10,11 @@ Decided here: the state of a point that is stored is one of four, and only an ap
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import orjson
@@ -26,12 +26,13 @@ from calibrate.io.model import OutputKind, Port
 from calibrate.logits import softmax
 from calibrate.maps import CalibrationMap
 from calibrate.operating_point import FewJudged, Judged, OperatingPoint, PointSet
-from service.errors import BadName, Forbidden, NotApproved, StorageFailed, UnknownPoint, UnknownVersion
+from service.errors import BadName, BadRequest, Forbidden, NotApproved, StorageFailed, UnknownPoint, UnknownVersion
 
 ARGMAX = "argmax"
 _MOST_TOGETHER = 64  # sets of points that are kept with a model, as it stands
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
+ModelKind = Literal["onnx", "scores"]
 Scope = Literal["predict", "calibrate", "approve", "manage", "audit", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
@@ -74,23 +75,62 @@ class HeadInfo:
     width: int
 
 
+class Graph(NamedTuple):
+    """The graph that a version is served as: the digest of its file, and which output holds what."""
+
+    digest: str
+    output: str
+    output_kind: OutputKind
+
+
 @dataclass(frozen=True)
 class ModelVersion:
-    """One registered ONNX file and all that is known of it; `graph_digest` is that of the graph it is served as."""
+    """One version of a model: a registered ONNX file and all that is known of it, or its classes alone.
+
+    `graph_digest` is that of the graph it is served as. A version that is registered by its classes alone has no graph:
+    `graph_digest`, `output` and `output_kind` are None, there are no inputs and no head, and `digest` is that of the
+    classes (`classes_digest`). It decides scores that were computed elsewhere.
+    """
 
     model: str
     version: int
     digest: str
-    graph_digest: str
+    graph_digest: str | None
     size_bytes: int
     inputs: tuple[Port, ...]
     classes: tuple[str, ...]
-    output: str
-    output_kind: OutputKind
+    output: str | None
+    output_kind: OutputKind | None
     head: HeadInfo | None
     prior: tuple[float, ...] | None
     description: Description
     created_at: datetime
+
+    @property
+    def kind(self) -> ModelKind:
+        """`onnx`, or `scores` of a version that is registered by its classes alone."""
+        return "scores" if self.graph is None else "onnx"
+
+    @property
+    def graph(self) -> Graph | None:
+        """What is run, None of a version that is registered by its classes alone."""
+        if self.graph_digest is None or self.output is None or self.output_kind is None:
+            return None
+        return Graph(self.graph_digest, self.output, self.output_kind)
+
+    def check_runs(self) -> Graph:
+        """Return what is run. Raises: `BadRequest` of a version that is registered by its classes alone."""
+        graph = self.graph
+        if graph is None:
+            raise BadRequest(f"model '{self.model}' is registered by its classes alone: send logits or probabilities")
+        return graph
+
+
+def classes_digest(classes: Sequence[str]) -> str:
+    """Hex SHA-256 that identifies a model version that is registered by its classes alone: of the JSON
+    `{"classes":[...],"kind":"scores"}` in UTF-8, without spaces.
+    """
+    return hashlib.sha256(orjson.dumps({"classes": list(classes), "kind": "scores"})).hexdigest()
 
 
 PointState = Literal["draft", "shadow", "approved", "retired"]

@@ -152,9 +152,10 @@ def to_logits(rows: Rows, version: ModelVersion, registry: Registry) -> Float[np
 def features_to_logits(features: ArrayLike, head: Head | None, version: ModelVersion) -> Float[np.ndarray, "n k"]:
     """The logits of rows of features, (n, d), under a version's head.
 
-    Raises: `BadRequest` where it has none, `WrongShape`, `NotFinite`.
+    Raises: `BadRequest` where it has none, or no graph, `WrongShape`, `NotFinite`.
     """
     if head is None:
+        version.check_runs()
         raise BadRequest(f"model '{version.model}' has no linear head: send inputs or logits, not features")
     array = to_array(features, "features", (2,))
     if array.shape[1] != head.weight.shape[1]:

@@ -35,15 +35,18 @@ class Loaded:
         self._loading, self._keeping = threading.Lock(), threading.Lock()
 
     def session(self, version: ModelVersion) -> Session:
-        """What runs a version, loaded now if it was not. Raises: `StorageFailed`, `BadModel`."""
-        key = (version.model, version.version)
+        """What runs a version, loaded now if it was not.
+
+        Raises: `BadRequest` where it has no graph, `StorageFailed`, `BadModel`.
+        """
+        graph, key = version.check_runs(), (version.model, version.version)
         found = self._used(self._sessions, key)
         if found is None:
             with self._loading:
                 found = self._used(self._sessions, key)
                 if found is None:
-                    data = self._artifacts.get(version.graph_digest)
-                    found = self._engine.load(data, version.output, version.output_kind)
+                    data = self._artifacts.get(graph.digest)
+                    found = self._engine.load(data, graph.output, graph.output_kind)
                     found.warm(version.inputs)
                     self.take(version, found, len(data))
         return found
@@ -55,13 +58,13 @@ class Loaded:
     def head(self, version: ModelVersion) -> Head | None:
         """The numbers of a version's linear head, None where it has none. Raises: `StorageFailed`."""
         key = (version.model, version.version)
-        if version.head is None:
+        if version.head is None or version.graph is None:
             return None
         found = self._used(self._heads, key)
         if found is None:
             from calibrate.io.graph import read_model  # onnx takes long to import, and few requests bring features
 
-            found = read_model(self._artifacts.get(version.graph_digest), output=version.output).head
+            found = read_model(self._artifacts.get(version.graph.digest), output=version.graph.output).head
             if found is None:
                 raise StorageFailed(f"the head of version {version.version} of model '{version.model}' is gone")
             self._keep(self._heads, key, found)
@@ -72,13 +75,13 @@ class Loaded:
         return self._providers.get((version.model, version.version))
 
     def is_held(self, version: ModelVersion) -> bool:
-        """Whether a version is loaded."""
-        return (version.model, version.version) in self._sessions
+        """Whether a version is loaded, or has no graph to load."""
+        return version.graph is None or (version.model, version.version) in self._sessions
 
     def is_missing(self, version: ModelVersion) -> bool:
         """Whether a version is neither loaded nor was let go of, to be loaded by the next call that needs it."""
         key = (version.model, version.version)
-        return key not in self._sessions and key not in self._let_go
+        return not self.is_held(version) and key not in self._let_go
 
     def leave_out(self, version: ModelVersion) -> None:
         """A version is not loaded before it is asked for."""

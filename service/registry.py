@@ -19,10 +19,19 @@ from typing import Any
 
 from calibrate.cache import check_prior
 from calibrate.errors import BadModel, BadPoint, SetpointError
-from calibrate.io.description import read_description
+from calibrate.io.description import Description, read_description
 from calibrate.io.model import Head
 from calibrate.operating_point import OperatingPoint, check_classes
-from service.domain import AuditEntry, Model, ModelVersion, PointRecord, check_name, check_point_name
+from service.domain import (
+    AuditEntry,
+    Model,
+    ModelVersion,
+    PointRecord,
+    PointState,
+    check_name,
+    check_point_name,
+    classes_digest,
+)
 from service.errors import BadName, UnknownCurve, UnknownModel
 from service.job import Claim
 from service.loaded import Key, Loaded
@@ -73,7 +82,7 @@ class Registry:
                 self._loaded.leave_out(model.version(None))
                 continue
             try:
-                self.session(model.version(None))
+                self.load(model.version(None))
             except SetpointError as error:
                 self._fail(model.name, error)
 
@@ -100,7 +109,7 @@ class Registry:
             return True  # the entry was of no model
         try:
             if self.is_missing(found.version(None)):  # one that was let go of waits for its next call
-                self.session(found.version(None))  # may take long, so not under the lock
+                self.load(found.version(None))  # may take long, so not under the lock
         except SetpointError as error:
             self._fail(name, error)
             return True
@@ -156,8 +165,19 @@ class Registry:
             raise UnknownModel(f"there is no model {str(name)[:100]!r}")
         return found
 
+    def load(self, version: ModelVersion) -> None:
+        """Load a version that was not loaded; one without a graph needs nothing.
+
+        Raises: `StorageFailed`, `BadModel`.
+        """
+        if version.graph is not None:
+            self.session(version)
+
     def session(self, version: ModelVersion) -> Session:
-        """What runs a version, loaded now if it was not. Raises: `StorageFailed`, `BadModel`."""
+        """What runs a version, loaded now if it was not.
+
+        Raises: `BadRequest` where it is registered by its classes alone, `StorageFailed`, `BadModel`.
+        """
         return self._loaded.session(version)
 
     def loaded(self, version: ModelVersion) -> Session | None:
@@ -192,19 +212,15 @@ class Registry:
         Raises: `BadName`, `BadModel`, `NoHead`, `BadPrior`, `BadPoint` for bad class names, `StorageFailed`; with four
         eyes `Forbidden` for callers without a key.
         """
-        check_name(name, "the name of a model")
-        if name in TAKEN and name not in self._models:
-            raise BadName(f"a model cannot be named '{name}': GET /v2/models/{name} tells of all models")
-        state = first_state(self.approval, actor)
+        state = self._check_new(name, actor)
         graph = self._engine.examine(data, output=output, output_kind=output_kind)
         description = read_description(graph.metadata)
         session = self._engine.load(graph.data, graph.output, graph.kind)
         session.warm(graph.inputs)
         names = _names(classes if classes is not None else description.classes, graph.labels, graph.width)
-        if len(names) > self._most_classes:
-            raise BadModel(f"a model may have at most {self._most_classes} classes, this one has {len(names)}")
+        self._check_few(names)
         shares = prior if prior is not None else description.prior
-        checked = None if shares is None else tuple(check_prior(shares, names).tolist())
+        checked = None if shares is None else tuple(check_prior(shares, names).tolist())  # before a file is kept
         version = ModelVersion(
             model=name,
             version=0,
@@ -227,6 +243,52 @@ class Registry:
             self._loaded.take(version, session, len(graph.data), keeps=is_default)
             self._show(changed)
         return version
+
+    def register_classes(
+        self, classes: Sequence[str], *, name: str, prior: Sequence[float] | None = None, actor: str
+    ) -> ModelVersion:
+        """Register the next version of a model by its classes alone: it decides scores that were computed elsewhere.
+
+        As with a file, the first version is served at once and a later one is staged; a model may have versions of
+        both kinds.
+
+        Raises: `BadName`, `BadModel`, `BadPrior`, `BadPoint` for bad class names, `StorageFailed`; with four eyes
+        `Forbidden` for callers without a key.
+        """
+        state = self._check_new(name, actor)
+        names = check_classes(classes)
+        self._check_few(names)
+        version = ModelVersion(
+            model=name,
+            version=0,
+            digest=classes_digest(names),
+            graph_digest=None,
+            size_bytes=0,
+            inputs=(),
+            classes=names,
+            output=None,
+            output_kind=None,
+            head=None,
+            prior=None if prior is None else tuple(check_prior(prior, names).tolist()),
+            description=Description(),
+            created_at=datetime.now(UTC),
+        )
+        with self._changes:
+            changed = self._store.add_version(version, actor, state)
+            self._show(changed)
+        return changed.version(max(changed.versions))
+
+    def _check_new(self, name: str, actor: str) -> PointState:
+        """Return the state that the own rule of a new version gets. Raises: `BadName`, `Forbidden`."""
+        check_name(name, "the name of a model")
+        if name in TAKEN and name not in self._models:
+            raise BadName(f"a model cannot be named '{name}': GET /v2/models/{name} tells of all models")
+        return first_state(self.approval, actor)
+
+    def _check_few(self, classes: Sequence[str]) -> None:
+        """Raises `BadModel` for more classes than a model may have."""
+        if len(classes) > self._most_classes:
+            raise BadModel(f"a model may have at most {self._most_classes} classes, this one has {len(classes)}")
 
     def publish(
         self,
@@ -270,7 +332,7 @@ class Registry:
             check_make_default(self.approval)
             asked = Asked(actor, reason, self.approval, override)
             then = lambda model, record: promote(model, record, asked)  # noqa: E731 - short, and typed above
-            self.session(version)
+            self.load(version)
         with self._changes:
             changed = self._store.add_point(record, actor, then, job)
             self._show(changed)

@@ -116,9 +116,13 @@ def write_backup(database: Database, artifacts: Artifacts, out: Path) -> Manifes
 
 
 def needed_artifacts(step: Connection) -> set[str]:
-    """The digests of every file of every model version: as it was registered, and as it is served."""
+    """The digests of every file of every model version: as it was registered, and as it is served.
+
+    A version that is registered by its classes alone has none.
+    """
     rows = step.execute(select(model_versions.c.digest, model_versions.c.spec)).all()
-    return {row.digest for row in rows} | {str(row.spec["graph_digest"]) for row in rows}
+    files = [(row.digest, str(row.spec["graph_digest"])) for row in rows if row.spec["graph_digest"] is not None]
+    return {digest for pair in files for digest in pair}
 
 
 def _curves(step: Connection) -> set[str]:

@@ -4,7 +4,7 @@ Decided here: the content type is not asked whether a body is JSON, because many
 only a multipart body is told by it.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Set
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -82,17 +82,26 @@ def from_json(text: str | None, kind: Any, field: str) -> Any:
         raise BadRequest(f"{field} must be JSON: {'; '.join(_said(item) for item in error.errors()[:5])}") from None
 
 
-async def read_form(request: Request, files: set[str], texts: set[str]) -> tuple[dict[str, bytes], dict[str, str]]:
-    """A multipart body: its files and its texts by field. Raises: `BadRequest`."""
-    async with open_form(request, files, texts) as (found, told):
+async def read_form(
+    request: Request, files: set[str], texts: set[str], *, optional: Set[str] = frozenset()
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """A multipart body: its files, of which the `optional` ones may be missing, and its texts by field.
+
+    Raises: `BadRequest`.
+    """
+    async with open_form(request, files, texts, optional=optional) as (found, told):
         return {field: await upload.read() for field, upload in found.items()}, told
 
 
 @asynccontextmanager
 async def open_form(
-    request: Request, files: set[str], texts: set[str]
+    request: Request, files: set[str], texts: set[str], *, optional: Set[str] = frozenset()
 ) -> AsyncGenerator[tuple[dict[str, UploadFile], dict[str, str]], None]:
-    """A multipart body: its files, to be read, and its texts by field. Raises: `BadRequest`."""
+    """A multipart body: its files, to be read, of which the `optional` ones may be missing, and its texts by field.
+
+    Raises: `BadRequest`.
+    """
+    needed, files = files, files | optional
     if not is_multipart(request):
         raise BadRequest(f"wanted a multipart/form-data body with {', '.join(sorted(files | texts))}")
     found_files: dict[str, UploadFile] = {}
@@ -113,7 +122,7 @@ async def open_form(
                 if field in files:
                     raise BadRequest(f"{field!r} must be sent as a file, it came as a text: give it a filename")
                 found_texts[field] = value
-        if missing := sorted(files - found_files.keys()):
+        if missing := sorted(needed - found_files.keys()):
             raise BadRequest(f"the form has no file {missing[0]!r}")
         yield found_files, found_texts
     finally:

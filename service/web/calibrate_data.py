@@ -64,6 +64,7 @@ def _from_json(data: Any, version: ModelVersion) -> dict[str, Any]:
     if "labels" in given:
         given["labels"] = read_labels(given["labels"], version.classes)
     if "inputs" in given:
+        version.check_runs()
         given["inputs"] = read_inputs(given["inputs"], version.inputs)
     for name in {"features", "logits", *_PER_ROW} & given.keys():
         given[name] = read_numbers(given[name], name)

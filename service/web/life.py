@@ -44,7 +44,7 @@ async def set_default(request: Request, model: str) -> MovedReply:
         asked = Asked(who, wanted.reason, registry.approval, wanted.override)
         found = registry.model(model)
         number = found.find(wanted.operating_point, wanted.model_version).model_version
-        registry.session(found.version(number if wanted.model_version is None else wanted.model_version))
+        registry.load(found.version(number if wanted.model_version is None else wanted.model_version))
         decide = to_default(wanted.operating_point, asked, model_version=wanted.model_version, expected=wanted.expected)
         return _moved(registry.change(model, decide, who))
 
@@ -59,7 +59,7 @@ async def roll_back(request: Request, model: str) -> MovedReply:
         wanted = read_wire(body, RollbackRequest)
         found = registry.model(model)
         if found.previous is not None:
-            registry.session(found.version(found.previous.model_version))
+            registry.load(found.version(found.previous.model_version))
         asked = Asked(who, wanted.reason, registry.approval)
         decide = to_previous(asked, expected=wanted.expected, seen=found.previous)
         return _moved(registry.change(model, decide, who))

@@ -127,6 +127,7 @@ def _rows(call: Mapping[str, Any], version: ModelVersion, most: tuple[int, int])
         given = [key for key in _ROWS if call.get(key) is not None]
         raise BadRequest(f"predict needs exactly one of {', '.join(_ROWS)}; got {' and '.join(given) or 'none'}")
     if inputs is not None:
+        version.check_runs()
         _check_rows(inputs.values() if isinstance(inputs, dict) else (inputs,), version, most)
         return Rows(read_inputs(inputs, version.inputs))
     value = logits if features is None else features
@@ -141,6 +142,8 @@ def _packed_rows(
 ) -> Rows:
     if kind not in _ROWS:
         raise BadRequest(f"rows must be one of {', '.join(_ROWS)}; got {kind[:100]!r}")
+    if kind == "inputs":
+        version.check_runs()
     _check_rows(found.values() if isinstance(found, dict) else (found,), version, most)
     if kind == "inputs":
         return Rows(inputs=fit_inputs(to_inputs(found, version.inputs), version.inputs))

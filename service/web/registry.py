@@ -1,12 +1,15 @@
 """Models and the audit trail: registering, listing, telling."""
 
+from collections.abc import Mapping
+
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.domain import Model, ModelVersion
 from service.errors import BadRequest
 from service.registry import Registry
-from service.web.bodies import answer, from_json, read_form
+from service.web.bodies import answer, from_json, is_multipart, read_form, read_small, read_wire
 from service.web.points import default_reply
 from service.web.schemas import (
     AuditHeadReply,
@@ -15,37 +18,70 @@ from service.web.schemas import (
     HeadReply,
     InputReply,
     ModelReply,
+    RegisterRequest,
     VersionReply,
 )
 from service.web.state import actor, parts, principal
 
+_OUTPUT = ("output", "output_kind")  # fields that only an ONNX file has
 _NO_ENTRY = AuditHeadReply(number=0, hash="0" * 64)
 
 
 async def register(request: Request) -> VersionReply:
-    """Registers an ONNX file as the next version of a model.
+    """Registers the next version of a model: an ONNX file, or its classes alone.
 
     The first version is served at once under the point `argmax`; a later one is staged, and nothing that is live
     changes until the default is moved to it. The linear head is found in the graph; where there is none, name `output`
     and `output_kind`, and all but `features` works.
+
+    Without a file, in a form or as JSON, a model is registered by its `classes` alone. It decides scores that were
+    computed elsewhere: everything but `inputs` and `features` works.
     """
-    files, texts = await read_form(request, {"file"}, {"name", "classes", "prior", "output", "output_kind"})
+    file: bytes | None = None
+    texts: Mapping[str, str] = {}
+    if is_multipart(request):
+        files, texts = await read_form(request, set(), {"name", "classes", "prior", *_OUTPUT}, optional={"file"})
+        file = files.get("file")
+        given = {
+            "name": texts.get("name", ""),
+            "classes": from_json(texts.get("classes"), list[str], "classes"),
+            "prior": from_json(texts.get("prior"), list[float], "prior"),
+        }
+    else:
+        given = read_wire(_with_classes(await read_small(request)), RegisterRequest).model_dump()
     registry = parts(request).registry
-    principal(request).check_model(texts.get("name", ""))
+    principal(request).check_model(given["name"])
 
     def run() -> ModelVersion:
-        return registry.register(
-            files["file"],
-            name=texts.get("name", ""),
-            classes=from_json(texts.get("classes"), list[str], "classes"),
-            prior=from_json(texts.get("prior"), list[float], "prior"),
-            output=texts.get("output"),
-            output_kind=texts.get("output_kind"),
-            actor=actor(request),
-        )
+        if file is not None:
+            output, kind = (texts.get(field) for field in _OUTPUT)
+            return registry.register(file, **given, output=output, output_kind=kind, actor=actor(request))
+        if given["classes"] is None:
+            raise BadRequest(
+                "the form has no file 'file' and no classes: give an ONNX file, or classes to register a model by its "
+                "classes alone, for scores that are computed elsewhere"
+            )
+        if unused := [field for field in _OUTPUT if field in texts]:
+            raise BadRequest(f"{unused[0]} names what an ONNX file puts out; the form has no file 'file'")
+        return registry.register_classes(**given, actor=actor(request))
 
     version = await parts(request).lanes.registrations.run(run)
     return version_reply(registry, registry.model(version.model), version)
+
+
+def _with_classes(body: bytes) -> bytes:
+    """The JSON body that registers a model by its classes. Raises: `BadRequest` for what is something else."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict) or "classes" not in value:
+        got = "JSON without classes" if isinstance(value, dict) else "neither"
+        raise BadRequest(
+            "wanted a multipart/form-data body with an ONNX file in 'file', or JSON with the classes of a model that "
+            f"is registered by its classes alone; got {got}"
+        )
+    return body
 
 
 async def list_models(request: Request) -> Response:
@@ -101,6 +137,7 @@ def version_reply(registry: Registry, model: Model, version: ModelVersion) -> Ve
         name=version.model,
         model_version=version.version,
         is_default=model.default.model_version == version.version,
+        kind=version.kind,
         digest=version.digest,
         size_bytes=version.size_bytes,
         inputs=[InputReply(name=port.name, dtype=port.dtype, shape=list(port.shape)) for port in version.inputs],

@@ -71,7 +71,10 @@ ROUTES = (
         headers={"Last-Event-ID": "The last event that was seen: what it said is not said again."},
     ),
     Route("DELETE", "/jobs/{job}", jobs.cancel_job, "calibrate", schemas.JobReply),
-    Route("POST", "/models", registry.register, "manage", schemas.VersionReply, 201, form=schemas.RegisterForm),
+    Route(
+        "POST", "/models", registry.register, "manage", schemas.VersionReply, 201,
+        schemas.RegisterRequest, schemas.RegisterForm,
+    ),
     Route("GET", "/models", registry.list_models, "predict", list[schemas.ModelReply]),
     Route("GET", "/models/{model}", registry.show_model, "predict", schemas.ModelReply),
     Route("GET", "/models/{model}/default", life.show_default, "predict", life_schemas.MovedReply),

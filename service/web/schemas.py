@@ -431,7 +431,10 @@ class VersionReply(BaseModel):
     name: str
     model_version: int
     is_default: bool
-    digest: str
+    kind: Literal["onnx", "scores"] = Field(
+        description="`scores` of a version that is registered by its classes alone: it takes `logits` only."
+    )
+    digest: str = Field(description="SHA-256 of the file; of `scores`, of the classes.")
     size_bytes: int
     inputs: list[InputReply]
     columns: list[ColumnReply] = Field(description="How to write a row, where the model says so.")
@@ -439,9 +442,9 @@ class VersionReply(BaseModel):
     classes: list[str]
     prior: list[float] | None
     head: HeadReply | None = Field(description="Null where there is none: then all but `features` works.")
-    output: str
-    output_kind: Literal["logits", "probabilities"]
-    provider: str | None = Field(description="What it really runs on; null before it was loaded.")
+    output: str | None = Field(description="Null of `scores`.")
+    output_kind: Literal["logits", "probabilities"] | None
+    provider: str | None = Field(description="What it really runs on; null before it was loaded, and of `scores`.")
     created_at: datetime
 
 
@@ -455,12 +458,24 @@ class ModelReply(BaseModel):
     aliases: dict[str, str] = Field(description="Other names, with the `name@version` that each leads to.")
 
 
-class RegisterForm(BaseModel):
-    """An ONNX file and what it does not say itself."""
+class RegisterRequest(Wire):
+    """A model by its classes alone, in the order of its scores."""
 
-    file: Annotated[str, Field(json_schema_extra={"format": "binary"}, description="One self-contained ONNX file.")]
     name: Name
-    classes: str | None = Field(None, description="JSON list of names, in the order of the logits.")
+    classes: list[StrictStr]
+    prior: list[Number] | None = Field(None, description="The class frequencies the model was trained under.")
+
+
+class RegisterForm(BaseModel):
+    """An ONNX file and what it does not say itself; without a file, a model by its classes alone."""
+
+    file: Annotated[
+        str | None, Field(json_schema_extra={"format": "binary"}, description="One self-contained ONNX file.")
+    ] = None
+    name: Name
+    classes: str | None = Field(
+        None, description="JSON list of names, in the order of the logits. Needed where there is no file."
+    )
     prior: str | None = Field(None, description="JSON list: the class frequencies the model was trained under.")
     output: str | None = Field(None, description="The output to use, where no linear head can be found.")
     output_kind: Literal["logits", "probabilities"] | None = None

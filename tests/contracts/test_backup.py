@@ -26,7 +26,7 @@ from service.storage.opening import open_empty
 from service.storage.restore import read_manifest, restore_backup
 from service.storage.sql import SqlStore
 from service.storage.tables import aliases, decisions, jobs, keys, metadata, shadow_counts
-from tests.contracts.test_store import NOW, promoted, record, version
+from tests.contracts.test_store import NOW, promoted, record, scores_version, version
 from tests.databases import KINDS, new_database, raw
 
 FILES = [b"a model", b"its graph", b"rows of a job"]
@@ -430,4 +430,18 @@ def test_points_come_back_bit_for_bit(whole: bytes, tmp_path: Path) -> None:
     points = [point.point for point in SqlStore(there).model("m").points]
     expected = [OperatingPoint.argmax(version().classes), record(bias=0.1 + 0.2).point, record(bias=5e-324).point]
     assert [point.digest for point in points] == [point.digest for point in expected]
+    there.close()
+
+
+def test_a_model_without_a_file_is_restored(database: Database, artifacts: FolderArtifacts, tmp_path: Path) -> None:
+    """One that is registered by its classes alone needs no file in the backup."""
+    SqlStore(database).add_version(scores_version("s"), "ann")
+    made = write_backup(database, artifacts, tmp_path / "a.tar")
+    assert len(made.artifacts) == 2
+    (tmp_path / "there").mkdir()
+    there = open_empty(None, tmp_path / "there")
+    restore_backup(tmp_path / "a.tar", there, FolderArtifacts(tmp_path / "there" / "artifacts"))
+    found = SqlStore(there).models()
+    assert found == SqlStore(database).models()
+    assert [model.versions[1].kind for model in found] == ["onnx", "scores"]
     there.close()

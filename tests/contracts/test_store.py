@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sqlalchemy import URL, text
 from calibrate.io.description import Column, Description
 from calibrate.io.model import Port
 from calibrate.operating_point import OperatingPoint
-from service.domain import Default, HeadInfo, Model, ModelVersion, PointRecord
+from service.domain import Default, HeadInfo, Model, ModelVersion, PointRecord, classes_digest
 from service.errors import StorageFailed, UnknownModel
 from service.points import Asked, promote, to_alias, to_default
 from service.ports import Change, Store
@@ -46,6 +47,13 @@ def version(model: str = "m") -> ModelVersion:
         description=Description(CLASSES, (0.9, 0.1), (Column("age", "category", "gone", {"F": 0.0}),), ("note",)),
         created_at=NOW,
     )
+
+
+def scores_version(model: str = "m") -> ModelVersion:
+    """A version that is registered by its classes alone."""
+    nothing: dict[str, Any] = dict.fromkeys(("graph_digest", "output", "output_kind", "head"))
+    alone = replace(version(model), size_bytes=0, inputs=(), description=Description(), **nothing)
+    return replace(alone, digest=classes_digest(CLASSES))
 
 
 def record(name: str = "p", model_version: int = 1, bias: float = 1 / 3) -> PointRecord:
@@ -398,3 +406,13 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> No
     assert (tmp_path / "setpoint.db").read_bytes() == b"hello" * 1000
     with pytest.raises(StorageFailed, match="cannot be made"):
         Database(sqlite_address(tmp_path / "setpoint.db" / "sub" / "setpoint.db"))
+
+
+def test_a_version_without_a_file_is_kept_as_it_is(store: Store) -> None:
+    """By its classes alone, beside one of a file."""
+    alone, digest = scores_version(), classes_digest(CLASSES)
+    store.add_version(version(), "ann")
+    kept = store.add_version(alone, "ann").versions[2]
+    assert kept == replace(alone, version=2, created_at=kept.created_at)
+    assert (kept.kind, store.model("m").versions[1].kind) == ("scores", "onnx")
+    assert [point.model_digest for point in store.model("m").points] == ["a" * 64, digest]

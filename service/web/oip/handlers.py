@@ -129,7 +129,7 @@ async def load_model(request: Request, model: str) -> Response:
             f"load takes no parameters, got {next(iter(parameters))[:100]!r}: files are registered with POST /models"
         )
     service, (_, version) = parts(request), _found(request, model)
-    await service.lanes.changes.run(lambda: service.registry.session(version))
+    await service.lanes.changes.run(lambda: service.registry.load(version))
     return _json({"name": model, "load": True})
 
 

@@ -3,7 +3,8 @@
 Decided here: a model's `properties` tell what no tensor says: its classes in the order of the columns, and its
 operating points, whose place in that list is what an integer in the input `operating_point` means. Points are numbered
 in the order in which they were published for the version and never go away, so an index keeps its meaning. The
-configuration's `max_batch_size` is the number of rows that one call may have.
+configuration's `max_batch_size` is the number of rows that one call may have. A version that is registered by its
+classes alone is described by one input, `logits`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from calibrate.io.model import Port
 from service.domain import Model, ModelVersion
 from service.web.oip.datatypes import datatype_of
 from service.web.oip.outputs import OUTPUTS
@@ -36,10 +38,10 @@ def model_metadata(model: Model, version: ModelVersion, provider: str | None) ->
     return {
         "name": model.name,
         "versions": [str(number) for number in model.versions],
-        "platform": "onnx_onnxv1",
+        "platform": "onnx_onnxv1" if version.kind == "onnx" else "setpoint_scores",
         "inputs": [
             {"name": port.name, "datatype": datatype_of(port.dtype), "shape": _shape(port.shape)}
-            for port in version.inputs
+            for port in _ports(version)
         ],
         "outputs": [
             {"name": name, "datatype": datatype, "shape": [-1, len(version.classes)] if by_class else [-1]}
@@ -54,13 +56,13 @@ def model_config(model: Model, version: ModelVersion, most_rows: int) -> dict[st
     k = len(version.classes)
     return {
         "name": model.name,
-        "platform": "onnxruntime_onnx",
-        "backend": "onnxruntime",
+        "platform": "onnxruntime_onnx" if version.kind == "onnx" else "setpoint_scores",
+        "backend": "onnxruntime" if version.kind == "onnx" else "setpoint",
         "version_policy": {"specific": {"versions": list(model.versions)}},
         "max_batch_size": most_rows,
         "input": [
             {"name": port.name, "data_type": _type(datatype_of(port.dtype)), **_dims(_shape(port.shape[1:]))}
-            for port in version.inputs
+            for port in _ports(version)
         ],
         "output": [
             {"name": name, "data_type": _type(datatype), **_dims([k] if by_class else [])}
@@ -79,6 +81,13 @@ def index_item(version: ModelVersion, reason: str | None) -> dict[str, str]:
     """A model version's line in the repository index; `reason` says why it is not ready, None where it is."""
     state = "READY" if reason is None else "UNAVAILABLE"
     return {"name": version.model, "version": str(version.version), "state": state, "reason": reason or ""}
+
+
+def _ports(version: ModelVersion) -> tuple[Port, ...]:
+    """The inputs that a version is described by: `logits`, where it is registered by its classes alone."""
+    if version.kind == "scores":
+        return (Port("logits", "float64", (None, len(version.classes))),)
+    return version.inputs
 
 
 def _properties(model: Model, version: ModelVersion) -> dict[str, str]:

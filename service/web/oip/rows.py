@@ -25,6 +25,8 @@ _MOST_SHOWN = 20  # names in a refusal, which a client may have sent thousands o
 
 def whole_body(raw: memoryview, version: ModelVersion) -> dict[str, Tensor]:
     """A body without JSON as the model's one input. Raises: `BadRequest`."""
+    if version.kind == "scores":
+        raise BadRequest(_scores_only(version))
     if len(version.inputs) != 1:
         raise BadRequest(f"a body without a JSON header is one tensor, the model takes {len(version.inputs)} inputs")
     (port,) = version.inputs
@@ -42,8 +44,11 @@ def to_rows(tensors: Mapping[str, Tensor], version: ModelVersion, most: int) -> 
     """What the model is to decide, and how many rows it is. Raises: `BadRequest`, `TooLarge`."""
     ports = version.inputs
     given = {port.name: tensors.get(port.name) for port in ports}
-    if len(tensors) == 1 and (alone := next(iter(tensors))) in ("features", "logits") and alone not in given:
+    takes = ("logits",) if version.kind == "scores" else ("features", "logits")
+    if len(tensors) == 1 and (alone := next(iter(tensors))) in takes and alone not in given:
         return _scored(alone, tensors[alone], version, most)
+    if version.kind == "scores":
+        raise BadRequest(_scores_only(version))
     if len(given) != len(tensors) or None in given.values():
         shown = ", ".join(name[:100] for name in list(tensors)[:_MOST_SHOWN]) or "none"
         more = f" and {len(tensors) - _MOST_SHOWN} more" if len(tensors) > _MOST_SHOWN else ""
@@ -54,6 +59,10 @@ def to_rows(tensors: Mapping[str, Tensor], version: ModelVersion, most: int) -> 
         lengths = {name: len(array) for name, array in inputs.items()}
         raise BadRequest(f"inputs must have the same number of rows, got {lengths}")
     return Rows(inputs), _bounded(n, most, version)
+
+
+def _scores_only(version: ModelVersion) -> str:
+    return f"model '{version.model}' is registered by its classes alone: send one input 'logits', FP32 or FP64"
 
 
 def _scored(kind: str, tensor: Tensor, version: ModelVersion, most: int) -> tuple[Rows, int]:
