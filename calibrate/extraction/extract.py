@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
@@ -30,6 +30,87 @@ from calibrate.io.origin import Origin
 from calibrate.operating_point import check_classes
 
 _NETWORK_ROWS, _TABLE_ROWS = 256, 16_384
+
+
+@overload
+def extract(
+    model: Any,
+    data: Any,
+    *,
+    labels: Any = None,
+    label_key: str | None = None,
+    head: str | None = None,
+    output: str | None = None,
+    output_kind: str | None = None,
+    classes: Sequence[str] | None = None,
+    prior: ArrayLike | None = None,
+    train_labels: Any = None,
+    sample_weight: Any = None,
+    cost_fp: Any = None,
+    cost_fn: Any = None,
+    group: Any = None,
+    batch_rows: int | None = None,
+    device: str | None = None,
+    autocast: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = True,
+    in_memory: Literal[True] = True,
+    progress: bool = True,
+) -> FeatureCache: ...
+
+
+@overload
+def extract(
+    model: Any,
+    data: Any,
+    *,
+    labels: Any = None,
+    label_key: str | None = None,
+    head: str | None = None,
+    output: str | None = None,
+    output_kind: str | None = None,
+    classes: Sequence[str] | None = None,
+    prior: ArrayLike | None = None,
+    train_labels: Any = None,
+    sample_weight: Any = None,
+    cost_fp: Any = None,
+    cost_fn: Any = None,
+    group: Any = None,
+    batch_rows: int | None = None,
+    device: str | None = None,
+    autocast: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = True,
+    in_memory: Literal[False],
+    progress: bool = True,
+) -> CacheStream: ...
+
+
+@overload
+def extract(
+    model: Any,
+    data: Any,
+    *,
+    labels: Any = None,
+    label_key: str | None = None,
+    head: str | None = None,
+    output: str | None = None,
+    output_kind: str | None = None,
+    classes: Sequence[str] | None = None,
+    prior: ArrayLike | None = None,
+    train_labels: Any = None,
+    sample_weight: Any = None,
+    cost_fp: Any = None,
+    cost_fn: Any = None,
+    group: Any = None,
+    batch_rows: int | None = None,
+    device: str | None = None,
+    autocast: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = True,
+    in_memory: bool,
+    progress: bool = True,
+) -> FeatureCache | CacheStream: ...
 
 
 def extract(
