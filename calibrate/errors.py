@@ -111,6 +111,10 @@ class UndefinedMetric(InputError):
     """A metric is undefined (0/0) at every cut, so none is best."""
 
 
+class UnknownCategory(InputError):
+    """A value of a column is none of the categories that the model's description names."""
+
+
 class UnknownClass(InputError):
     """A class name is not one of the classes."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from calibrate.errors import WrongColumns
 
 _COUNT = re.compile(r"0|[1-9][0-9]{0,8}")
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,9})", re.DOTALL)
 _MOST_SHOWN = 20
 
 
@@ -28,7 +29,7 @@ def positions_by_name(names: Sequence[object], wanted: Sequence[str], what: str)
     [1, 0]
     """
     texts = [name if isinstance(name, str) else str(name) for name in names]
-    if repeated := next((name for name, times in Counter(texts).items() if times > 1), None):
+    if (repeated := next((name for name, times in Counter(texts).items() if times > 1), None)) is not None:
         raise WrongColumns(f"{what}: column {_shown(repeated)} comes more than once")
     places = {name: place for place, name in enumerate(texts)}
     listed = set(wanted)
@@ -36,10 +37,51 @@ def positions_by_name(names: Sequence[object], wanted: Sequence[str], what: str)
         return [places[name] for name in wanted]
     if not places.keys() & listed and is_count(texts) and len(texts) == len(wanted):
         return [places[str(i)] for i in range(len(wanted))]
-    if unknown := next((name for name in texts if name not in listed), None):
+    if (unknown := next((name for name in texts if name not in listed), None)) is not None:
         raise WrongColumns(f"{what}: wanted the columns {_listed(wanted)}; got {_shown(unknown)}")
     missing = next(name for name in wanted if name not in places)
     raise WrongColumns(f"{what}: column {_shown(missing)} is missing from {_listed(texts)}")
+
+
+def positions_of(names: Sequence[object], wanted: Sequence[str] | None, prefix: str, what: str) -> list[int]:
+    """Return the positions of columns that may also be called `prefix_<name>`.
+
+    With `wanted` the names are matched by `positions_by_name`. Where nothing names the columns (None), those that count
+    from 0 go in that order, and any others stay where they are.
+
+    Raises: `WrongColumns`, as `positions_by_name`; without `wanted` for columns that are numbered but come in another
+    order (`V1, V10, V2`).
+
+    >>> positions_of(["logits_fraud", "logits_clear"], ["clear", "fraud"], "logits", "logits")
+    [1, 0]
+    >>> positions_of(["features_1", "features_0"], None, "features", "features")
+    [1, 0]
+    """
+    texts = [name if isinstance(name, str) else str(name) for name in names]
+    start = f"{prefix}_"
+    if not (wanted and set(wanted) & set(texts)) and all(text.startswith(start) for text in texts):
+        texts = [text.removeprefix(start) for text in texts]
+    if wanted is not None:
+        return positions_by_name(texts, wanted, what)
+    if is_count(texts) or len(set(texts)) < len(texts):
+        return positions_by_name(texts, [str(i) for i in range(len(texts))], what)
+    _refuse_unordered(texts, what)
+    return list(range(len(texts)))
+
+
+def _refuse_unordered(names: Sequence[str], what: str) -> None:
+    """Raise `WrongColumns` where names are one text with the numbers from 0 or 1 on, but not in that order."""
+    parts = [_NUMBERED.fullmatch(name) for name in names]
+    if any(part is None for part in parts) or len({part[1] for part in parts if part is not None}) > 1:
+        return
+    numbers = [int(part[2]) for part in parts if part is not None]
+    if sorted(numbers) not in (list(range(len(numbers))), list(range(1, len(numbers) + 1))):
+        return
+    if place := next((i for i in range(1, len(numbers)) if numbers[i] < numbers[i - 1]), None):
+        raise WrongColumns(
+            f"{what}: its columns are not described, so they are taken in order, but {_shown(names[place])} comes "
+            f"behind {_shown(names[place - 1])}: send them in the order of their numbers"
+        )
 
 
 def is_count(names: Sequence[object]) -> bool:

@@ -13,11 +13,12 @@ from typing import Any, Literal
 from calibrate.errors import BadModel
 
 KEY = "setpoint"
+_MALFORMED = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the input: a number, or a category sent as one of `codes`; `missing` tells what null becomes."""
+    """One column of the input: a number, or a category with its `codes`; `missing` says what null becomes."""
 
     name: str
     kind: Literal["number", "category"]
@@ -51,17 +52,30 @@ def read_description(metadata: Mapping[str, str]) -> Description:
             columns=tuple(_column(column) for column in _list(value.get("columns", []))),
             notes=tuple(_text(note) for note in _list(value.get("notes", []))),
         )
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
+    except _MALFORMED as error:
         raise BadModel(f"the model's metadata entry '{KEY}' is malformed: {error}") from None
     return description
 
 
+def read_columns(value: Any) -> tuple[Column, ...]:
+    """The columns of a JSON list: names alone, or objects with `name`, `kind`, `missing` and `codes`.
+
+    Raises: `BadModel`.
+    """
+    try:
+        return tuple(_column(column) for column in _list(value))
+    except _MALFORMED as error:
+        raise BadModel(f"columns must be a list of names, or of objects that describe columns: {error}") from None
+
+
 def _column(value: Any) -> Column:
-    kind = value["kind"]
+    if isinstance(value, str):
+        return Column(_text(value), "number", "")
+    codes = {_text(name): _number(code) for name, code in value.get("codes", {}).items()}
+    kind = value.get("kind", "category" if codes else "number")
     if kind not in ("number", "category"):
         raise ValueError(f"kind of column {value['name']!r} must be number or category, got {kind!r}")
-    codes = {_text(name): _number(code) for name, code in value.get("codes", {}).items()}
-    return Column(_text(value["name"]), kind, _text(value["missing"]), codes)
+    return Column(_text(value["name"]), kind, _text(value.get("missing", "")), codes)
 
 
 def _list(value: Any) -> list[Any]:

@@ -3,19 +3,20 @@
 Decided here: what bytes claim is compared with what is there before anything is made of them; objects, structures and
 pickles are refused. A `.npy` header is Python text, which takes longer to read than all else: it is read once for each
 different one. Arrow is a tensor, or record batches as a stream or a file; a list column of one width is an array (n,
-width), other columns are (n,), and a null is NaN.
+width), other columns are (n,), texts are objects, and a null is NaN, among texts None.
 """
 
 import ast
 import io
 import math
+from collections import Counter
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
-from calibrate.errors import BadCache
+from calibrate.errors import BadCache, shown
 
 NPY_MAGIC, _FILE, _STREAM = b"\x93NUMPY", b"ARROW1", b"\xff\xff\xff\xff"
 _KINDS = "fiub"
@@ -86,7 +87,8 @@ def _read_arrow(data: bytes, most_bytes: int) -> np.ndarray | dict[str, np.ndarr
             names = reader.schema.names
             batches = list(reader)
         if len(set(names)) != len(names):
-            raise BadCache("the record batches hold a column more than once")
+            name = next(name for name, times in Counter(names).items() if times > 1)
+            raise BadCache(f"the record batches hold the column {shown(name)} more than once")
         if not batches:
             raise BadCache("there is no record batch")
         for batch in batches:
@@ -103,8 +105,14 @@ def _column(name: str, column: Any) -> np.ndarray:
 
     from calibrate.io.table_claims import is_list, is_text
 
+    if pa.types.is_dictionary(column.type):
+        return _categories(name, column)
     if is_text(column.type):
         return np.array(column.to_pylist(), dtype=object)
+    if pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
+    if pa.types.is_boolean(column.type) and column.null_count:
+        column = column.cast(pa.int8())
     if not is_list(column.type):
         return _checked(name, column.to_numpy(zero_copy_only=False))
     if column.null_count:
@@ -115,6 +123,19 @@ def _column(name: str, column: Any) -> np.ndarray:
     if lengths is not None and (lengths.to_numpy(zero_copy_only=False) != width).any():
         raise BadCache(f"column '{name}' must have lists of one length")
     return _checked(name, values.to_numpy(zero_copy_only=False)).reshape(len(column), width)
+
+
+def _categories(name: str, column: Any) -> np.ndarray:
+    """A dictionary column, as pandas writes categories, without a copy of a text for each row that has it."""
+    from calibrate.io.table_claims import is_text
+
+    values = _column(name, column.dictionary)
+    if values.ndim != 1:
+        raise BadCache(f"'{name[:100]}' must hold numbers or texts, got {str(column.type)[:100]}")
+    missing = column.indices.is_null().to_numpy(zero_copy_only=False)
+    if missing.any() or not len(values):
+        values = np.append(values, np.array([None] if is_text(column.dictionary.type) else [np.nan]))
+    return values[np.where(missing, len(values) - 1, column.indices.fill_null(0).to_numpy(zero_copy_only=False))]
 
 
 def _checked(name: str, array: np.ndarray) -> np.ndarray:

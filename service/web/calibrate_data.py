@@ -14,7 +14,8 @@ from calibrate.io.csv_cache import is_csv, read_csv
 from calibrate.io.files import read_arrays, table_format
 from service.domain import ModelVersion
 from service.errors import BadRequest, TooLarge
-from service.web.tensors import read_inputs, read_json, read_labels, read_numbers
+from service.web.records import read_by_class, read_rows
+from service.web.tensors import read_json, read_labels, read_numbers
 
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
 _DATA = {"labels", "features", "logits", "inputs", "classes", "group", *_PER_ROW}
@@ -65,8 +66,10 @@ def _from_json(data: Any, version: ModelVersion) -> dict[str, Any]:
         given["labels"] = read_labels(given["labels"], version.classes)
     if "inputs" in given:
         version.check_runs()
-        given["inputs"] = read_inputs(given["inputs"], version.inputs)
-    for name in {"features", "logits", *_PER_ROW} & given.keys():
+        given["inputs"] = read_rows(given["inputs"], version.inputs, version.description.columns)
+    if "logits" in given:
+        given["logits"] = read_by_class(given["logits"], version.classes, "logits")
+    for name in {"features", *_PER_ROW} & given.keys():
         given[name] = read_numbers(given[name], name)
     return given
 

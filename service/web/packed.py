@@ -12,8 +12,12 @@ from urllib.parse import parse_qsl, unquote_plus
 
 import numpy as np
 
+from calibrate.errors import WrongColumns, shown
+from calibrate.io.columns import code_array, input_columns
+from calibrate.io.description import Column
 from calibrate.io.model import Port
 from calibrate.io.packed import npy_header
+from calibrate.names import positions_by_name, positions_of
 from service.errors import BadRequest
 from service.inference import Answer
 from service.web.hot import Reply
@@ -69,10 +73,13 @@ def _number(name: str, value: str) -> int:
     return int(value)
 
 
-def to_inputs(found: np.ndarray | Mapping[str, np.ndarray], ports: Sequence[Port]) -> Mapping[str, np.ndarray]:
-    """Arrays by input: columns of the inputs' names, or for one input one array, or its columns in order.
+def to_inputs(
+    found: np.ndarray | Mapping[str, np.ndarray], ports: Sequence[Port], columns: Sequence[Column] = ()
+) -> Mapping[str, np.ndarray]:
+    """Arrays by input: columns of the inputs' names; for one input one array, one column of lists, or its described
+    columns in any order. Columns that nothing names go in their order.
 
-    Raises: `BadRequest`.
+    Raises: `BadRequest`, `WrongColumns`, `UnknownCategory`.
     """
     if isinstance(found, np.ndarray):
         if len(ports) != 1:
@@ -86,19 +93,90 @@ def to_inputs(found: np.ndarray | Mapping[str, np.ndarray], ports: Sequence[Port
             else found[port.name]
             for port in ports
         }
-    return {ports[0].name: to_matrix(fit_columns(found, ports[0]))} if len(ports) == 1 else found
+    if len(ports) != 1:
+        return found
+    return {ports[0].name: by_column(found, ports[0], input_columns(columns, ports))}
 
 
-def to_matrix(found: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
-    """One array as it is, one column of lists as it is, or columns side by side. Raises: `BadRequest`."""
+def by_column(found: Mapping[str, np.ndarray], port: Port, described: Sequence[Column]) -> np.ndarray:
+    """Columns (n,) as the rows (n, d) of an input: matched with the described ones by name, texts of categories by
+    their codes; in their order where none is described. One column of lists is the rows themselves.
+
+    Raises: `BadRequest`, `WrongColumns`, `UnknownCategory`.
+    """
+    if len(found) == 1 and next(iter(found.values())).ndim > 1:
+        return next(iter(found.values()))
+    names, what = list(found), f"input '{port.name}'"
+    if not described:
+        ordered = [names[i] for i in positions_of(names, None, port.name, what)]
+        return _side_by_side(fit_columns({name: found[name] for name in ordered}, port))
+    ordered = [names[i] for i in positions_by_name(names, [column.name for column in described], what)]
+    _refuse_lists(found)
+    arrays = {column.name: found[name] for column, name in zip(described, ordered, strict=True)}
+    if port.dtype != "str":
+        arrays = {
+            column.name: code_array(arrays[column.name], column, f"{what}, column {shown(column.name)}")
+            for column in described
+        }
+    return _side_by_side(fit_columns(arrays, port))
+
+
+def to_features(found: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows of features: one array, one column of lists, or columns in their order, in that of their numbers where they
+    are `features_0`, `features_1`, ...
+
+    Raises: `BadRequest`, `WrongColumns`.
+    """
+    return found if isinstance(found, np.ndarray) else _by_name(found, None, "features")
+
+
+def to_logits(found: np.ndarray | Mapping[str, np.ndarray], classes: Sequence[str]) -> np.ndarray:
+    """Rows of logits: one array, one column of lists or of the one logit of two classes, or a column for each class,
+    named as it, in any order.
+
+    Raises: `BadRequest`, `WrongColumns`.
+    """
     if isinstance(found, np.ndarray):
         return found
-    columns = list(found.values())
-    if len(columns) == 1:
-        return columns[0] if columns[0].ndim == 2 else columns[0][:, np.newaxis]
-    if any(column.ndim != 1 or column.dtype.kind == "O" for column in columns):
-        raise BadRequest("the columns must be named as the model's inputs, or be one column of lists, or numbers all")
-    return np.stack(columns, axis=1)
+    if len(found) == 1 and len(classes) == 2 and next(iter(found.values())).ndim == 1:
+        (name,) = found
+        if name.removeprefix("logits_") == classes[0]:
+            raise WrongColumns(
+                f"logits: one logit a row is that of class {shown(classes[1])} over {shown(classes[0])}; got a column "
+                f"{shown(name)} alone"
+            )
+        return found[name][:, np.newaxis]
+    return _by_name(found, classes, "logits")
+
+
+def _by_name(found: Mapping[str, np.ndarray], wanted: Sequence[str] | None, kind: str) -> np.ndarray:
+    if len(found) == 1 and next(iter(found.values())).ndim == 2:
+        return next(iter(found.values()))
+    names = list(found)
+    ordered = [names[i] for i in positions_of(names, wanted, kind, kind)]
+    return _side_by_side({name: found[name] for name in ordered})
+
+
+def _side_by_side(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Columns as an array of two axes. Raises: `BadRequest`."""
+    if len(found) > 1:
+        _refuse_lists(found)
+        if (
+            any(column.dtype.kind == "O" for column in found.values())
+            and len({c.dtype.kind for c in found.values()}) > 1
+        ):
+            name = next(name for name, column in found.items() if column.dtype.kind == "O")
+            raise BadRequest(f"column {shown(name)} holds texts; wanted numbers in all columns")
+    return np.stack(list(found.values()), axis=1)
+
+
+def _refuse_lists(found: Mapping[str, np.ndarray]) -> None:
+    for name, column in found.items():
+        if column.ndim != 1:
+            raise BadRequest(
+                f"column {shown(name)} holds lists: columns must be named as the model's inputs, or be one column of "
+                "lists, or numbers all"
+            )
 
 
 def npy_reply(found: Answer) -> Reply:

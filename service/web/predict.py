@@ -19,8 +19,9 @@ from service.domain import Model, ModelVersion
 from service.errors import BadRequest, TooLarge
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
 from service.web.hot import HotCall, Reply
-from service.web.packed import NPY, POINT_HEADER, npy_reply, read_head, refuse_head, to_inputs, to_matrix
-from service.web.tensors import fit_inputs, kind_of, read_inputs, read_json, read_numbers
+from service.web.packed import NPY, POINT_HEADER, npy_reply, read_head, refuse_head, to_features, to_inputs, to_logits
+from service.web.records import read_by_class, read_rows
+from service.web.tensors import fit_inputs, kind_of, read_json, read_numbers
 
 _ROWS = ("inputs", "features", "logits")
 _KEYS = {"model", "model_version", *_ROWS, "operating_point", "compare", "priority", "timeout_ms"}
@@ -48,9 +49,12 @@ class Ask(NamedTuple):
 async def predict(call: HotCall) -> Reply:
     """Decides rows under the default operating point, a named one, or one per row, and compares others.
 
-    One run of the model serves all of them. `null` in `inputs` is a missing value. Rows may also come as they lie in
-    memory: a body that is a `.npy` array or Arrow (a tensor, or record batches as a stream or a file; columns by the
-    names of the inputs, or one of lists, or numbers in order), and then `model`, `model_version`, `operating_point`,
+    One run of the model serves all of them. `null` in `inputs` is a missing value. Rows are lists of numbers in the
+    model's order, records (`{"age": 72, "TSH": 30}`) or columns (`{"age": [72, 50], "TSH": [30, null]}`): their names
+    are those of the inputs, of the columns that the model describes, or of the classes for `logits`, in any order, and
+    a category may be its text. Rows may also come as they lie in memory: a body that is a `.npy` array or Arrow (a
+    tensor, or record batches as a stream or a file; columns by the same names, one of lists, or, where nothing names
+    them, numbers in order), and then `model`, `model_version`, `operating_point`,
     `compare` (once for each), `priority` and `timeout_ms` in the query, with `rows` as `inputs`, `features` or
     `logits`. `Accept: application/x-npy` asks for such an answer without `compare`: a record for each row.
     """
@@ -129,12 +133,12 @@ def _rows(call: Mapping[str, Any], version: ModelVersion, most: tuple[int, int])
     if inputs is not None:
         version.check_runs()
         _check_rows(inputs.values() if isinstance(inputs, dict) else (inputs,), version, most)
-        return Rows(read_inputs(inputs, version.inputs))
+        return Rows(read_rows(inputs, version.inputs, version.description.columns))
     value = logits if features is None else features
     _check_rows(value.values() if isinstance(value, dict) else (value,), version, most)
     if features is not None:
         return Rows(features=read_numbers(features, "features"))
-    return Rows(logits=read_numbers(logits, "logits"))
+    return Rows(logits=read_by_class(logits, version.classes, "logits"))
 
 
 def _packed_rows(
@@ -146,8 +150,11 @@ def _packed_rows(
         version.check_runs()
     _check_rows(found.values() if isinstance(found, dict) else (found,), version, most)
     if kind == "inputs":
-        return Rows(inputs=fit_inputs(to_inputs(found, version.inputs), version.inputs))
-    return Rows(features=to_matrix(found)) if kind == "features" else Rows(logits=to_matrix(found))
+        arrays = to_inputs(found, version.inputs, version.description.columns)
+        return Rows(inputs=fit_inputs(arrays, version.inputs))
+    if kind == "features":
+        return Rows(features=to_features(found))
+    return Rows(logits=to_logits(found, version.classes))
 
 
 def _check_rows(given: Iterable[Any], version: ModelVersion, limits: tuple[int, int]) -> None:

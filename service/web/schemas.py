@@ -60,11 +60,17 @@ class PredictRequest(Wire):
 
     model: Name
     model_version: int | None = Field(None, description="The default version where it is left out.")
-    inputs: list[Any] | dict[str, list[Any]] | None = Field(
-        None, description="Rows of the model's input, or an object of them by input name; null is a missing value."
+    inputs: list[Any] | dict[str, Any] | None = Field(
+        None,
+        description="Rows: lists of numbers in the model's order; records, or one record, of its described columns or "
+        "of its inputs; or an object of columns or of inputs. Names in any order, a category as its text or its code; "
+        "null is a missing value.",
     )
     features: Matrix | None = Field(None, description="Rows of last-layer features, for a model with a linear head.")
-    logits: Matrix | list[float] | None = Field(None, description="Rows of logits; one logit a row for two classes.")
+    logits: Matrix | list[float] | list[dict[str, float]] | dict[str, list[float]] | None = Field(
+        None,
+        description="Rows of logits in the order of the classes, or by class name; one logit a row for two classes.",
+    )
     operating_point: str | list[str] | None = Field(
         None,
         description="`name` (its latest approved version), `name@version` or an alias, or a list with one per row; "
@@ -165,8 +171,8 @@ class CalibrateData(Wire):
 
     labels: list[str] | list[int]
     features: Matrix | None = None
-    logits: Matrix | list[float] | None = None
-    inputs: list[Any] | dict[str, list[Any]] | None = None
+    logits: Matrix | list[float] | list[dict[str, float]] | dict[str, list[float]] | None = None
+    inputs: list[Any] | dict[str, list[Any]] | None = Field(None, description="As those of `POST /predict`.")
     classes: list[str] | None = Field(None, description="Where given, they must be the model's, in its order.")
     sample_weight: list[float] | None = Field(None, description="For how many rows each row stands.")
     cost_fp: list[float] | None = Field(None, description="What a false alarm on each row costs.")

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from calibrate.errors import WrongColumns
-from calibrate.names import column_names, is_count, positions_by_name
+from calibrate.names import column_names, is_count, positions_by_name, positions_of
 
 WANTED = ["clear", "fraud", "other"]
 
@@ -35,6 +35,8 @@ def test_numbers_that_are_names_are_names() -> None:
         (["clear", "fraud", "fraud"], "logits: column 'fraud' comes more than once"),
         (["clear", "fraud", "else"], "logits: wanted the columns clear, fraud, other; got 'else'"),
         (["clear", "fraud"], "logits: column 'other' is missing from clear, fraud"),
+        (["", "fraud", "clear"], "logits: wanted the columns clear, fraud, other; got ''"),
+        (["", ""], "logits: column '' comes more than once"),
         (["0", "1"], "logits: wanted the columns clear, fraud, other; got '0'"),
         (["1", "2", "3"], "logits: wanted the columns clear, fraud, other; got '1'"),
     ],
@@ -60,3 +62,25 @@ def test_tables_have_names_and_arrays_have_none() -> None:
     assert column_names(pd.DataFrame({"b": [1], "a": [2]})) == ["b", "a"]
     assert column_names(pa.table({"b": [1], "a": [2]})) == ["b", "a"]
     assert column_names([[1, 2]]) is None
+
+
+def test_names_behind_a_prefix() -> None:
+    """`logits_fraud` is the class `fraud`, unless that whole text is a class; features are counted."""
+    assert positions_of(["logits_other", "logits_clear", "logits_fraud"], WANTED, "logits", "logits") == [1, 2, 0]
+    assert positions_of(["logits_1", "logits_0"], ["a", "b"], "logits", "logits") == [1, 0]
+    assert positions_of(["logits_b", "logits_a"], ["logits_a", "logits_b"], "logits", "logits") == [1, 0]
+    assert positions_of(["features_2", "features_0", "features_1"], None, "features", "features") == [1, 2, 0]
+    with pytest.raises(WrongColumns, match="got 'logits_clear'"):  # one is a class, so all are names
+        positions_of(["logits_clear", "fraud"], ["clear", "fraud"], "logits", "logits")
+
+
+def test_columns_that_nothing_names_go_in_order() -> None:
+    """Unless their own numbers contradict it; numbers that do not count from 0 or 1 say nothing."""
+    for names in (["b", "a"], ["V1", "V2", "V10"], ["V0", "V1"], ["lag30", "lag7"], ["a1", "b0"], ["x"]):
+        assert positions_of(names, None, "x", "input 'x'") == list(range(len(names)))
+    by_text = sorted(f"V{i}" for i in range(1, 11))
+    for names, message in ((by_text, "'V2' comes behind 'V10'"), (["c1", "c0"], "'c0' comes behind 'c1'")):
+        with pytest.raises(WrongColumns, match=message):
+            positions_of(names, None, "x", "input 'x'")
+    with pytest.raises(WrongColumns, match="column 'a' comes more than once"):
+        positions_of(["a", "a"], None, "x", "input 'x'")

@@ -362,7 +362,7 @@ def test_running_out_of_memory_is_the_callers_to_mend(fraud: TestClient, monkeyp
         raise MemoryError("Unable to allocate 64 GiB")
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.web.predict.read_inputs", full)
+        patch.setattr("service.web.predict.read_rows", full)
         response = fraud.post("/predict", json={"model": "fraud", "inputs": [[1, 2, 3, 4]]})
     assert "send fewer rows" in refused(response, 413, "too-large")
     alive(fraud)
