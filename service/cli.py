@@ -142,6 +142,9 @@ def publish(
     prior: Annotated[str | None, typer.Option(help="A model's training class frequencies, as 0.95,0.05.")] = None,
     output: Annotated[str | None, typer.Option(help="A model's output, where no linear head can be found.")] = None,
     output_kind: Annotated[str | None, typer.Option(help="What that output holds: logits or probabilities.")] = None,
+    allow_random: Annotated[
+        bool, typer.Option("--allow-random", help="Also a model that answers at random; the audit trail keeps it.")
+    ] = False,
     make_default: Annotated[
         str | None, typer.Option(metavar="REASON", help="Also make it the default; the reason is kept.")
     ] = None,
@@ -158,7 +161,8 @@ def publish(
             names = None if classes is None else classes.split(",")
             frequencies = None if prior is None else library.shares(prior)
             if file is None:
-                _check_no_file(names, name=name, model_version=model_version, output=output, output_kind=output_kind)
+                options = {"output": output, "output_kind": output_kind, "allow_random": allow_random or None}
+                _check_no_file(names, name=name, model_version=model_version, **options)
                 said = client.do("POST", "models", name=model, classes=names, prior=frequencies)
             else:
                 said = client.register(
@@ -168,6 +172,7 @@ def publish(
                     prior=None if frequencies is None else json.dumps(frequencies),
                     output=output,
                     output_kind=output_kind,
+                    allow_random="true" if allow_random else None,
                 )
             number, point = said["model_version"], f"argmax@{said['model_version']}"
             how = "by its classes alone" if file is None else f"which runs on {said['provider']}"
@@ -191,6 +196,8 @@ def publish(
         say(json.dumps(said, ensure_ascii=False))
     else:
         say(done + came)
+        for warning in said.get("warnings", []):
+            say(f"warning: {warning}")
 
 
 def _check_no_file(classes: list[str] | None, **options: object) -> None:

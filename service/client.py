@@ -156,7 +156,7 @@ class Client:
 
 def in_options(detail: str) -> str:
     """What a server says of a field of its own, as the option that it is at the command line."""
-    return detail.replace("'override': true", "--override")
+    return detail.replace("'override': true", "--override").replace("'allow_random': true", "--allow-random")
 
 
 def _address(path: Sequence[str]) -> str:

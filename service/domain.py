@@ -90,6 +90,10 @@ class ModelVersion:
     `graph_digest` is that of the graph it is served as. A version that is registered by its classes alone has no graph:
     `graph_digest`, `output` and `output_kind` are None, there are no inputs and no head, and `digest` is that of the
     classes (`classes_digest`). It decides scores that were computed elsewhere.
+
+    `depends_on_batch` says whether a row's answer depends on the other rows of its batch, so that each row is run by
+    itself (None where that is not known); `is_random` whether it depends on chance or on earlier runs. `warnings` say
+    so in words, for whoever uses a point of this version.
     """
 
     model: str
@@ -105,6 +109,9 @@ class ModelVersion:
     prior: tuple[float, ...] | None
     description: Description
     created_at: datetime
+    depends_on_batch: bool | None = None
+    is_random: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def kind(self) -> ModelKind:

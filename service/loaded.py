@@ -45,8 +45,8 @@ class Loaded:
             with self._loading:
                 found = self._used(self._sessions, key)
                 if found is None:
-                    data = self._artifacts.get(graph.digest)
-                    found = self._engine.load(data, graph.output, graph.output_kind)
+                    data, apart = self._artifacts.get(graph.digest), version.depends_on_batch
+                    found = self._engine.load(data, graph.output, graph.output_kind, rows_apart=apart)
                     found.warm(version.inputs)
                     self.take(version, found, len(data))
         return found

@@ -231,9 +231,11 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Examined:
-    """A model file that was read, loaded and run on two rows: `data` is the graph as it is served.
+    """A model file that was read, loaded and run on a few rows: `data` is the graph as it is served.
 
-    `labels` are the graph's own, `width` is the number of classes; each None where it is not told.
+    `labels` are the graph's own, `width` is the number of classes; each None where it is not told. `depends_on_batch`
+    says whether a row's answer depends on the other rows of its batch, None where that is not known, `is_random`
+    whether it depends on chance or on earlier runs; `warnings` say so in words.
     """
 
     data: bytes
@@ -244,19 +246,26 @@ class Examined:
     metadata: dict[str, str]
     labels: tuple[str, ...] | None
     width: int | None
+    depends_on_batch: bool | None = None
+    is_random: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
     """Tries models out, and loads those that passed."""
 
-    def examine(self, data: bytes, *, output: str | None = None, output_kind: str | None = None) -> Examined:
+    def examine(
+        self, data: bytes, *, output: str | None = None, output_kind: str | None = None, allow_random: bool = False
+    ) -> Examined:
         """What is known of a model file once it has run by itself, within limits of memory and time.
 
-        Raises: `BadModel`, `NoHead`, `ModelFailed`, `WrongShape`.
+        Raises: `BadModel`, also where its answers depend on chance, unless `allow_random`; `NoHead`, `ModelFailed`,
+        `WrongShape`.
         """
 
-    def load(self, data: bytes, output: str, kind: OutputKind) -> Session:
-        """A session of a graph, one output of which holds logits or probabilities.
+    def load(self, data: bytes, output: str, kind: OutputKind, *, rows_apart: bool | None = None) -> Session:
+        """A session of a graph, one output of which holds logits or probabilities. With `rows_apart` each row is run by
+        itself; for None, where the session's first runs show that rows depend on each other.
 
         Raises: `BadModel` where the runtime refuses it.
         """

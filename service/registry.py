@@ -201,21 +201,23 @@ class Registry:
         prior: Sequence[float] | None = None,
         output: str | None = None,
         output_kind: str | None = None,
+        allow_random: bool = False,
         actor: str,
     ) -> ModelVersion:
         """Keeps an ONNX file as the next version of a model; the first is served at once, a later one is staged, and
         with four eyes its own rule is a draft as any point is.
 
         Classes and prior come from the call, else from the file's own description; classes are the graph's own labels
-        where neither names them, and numbered where it has none.
+        where neither names them, and numbered where it has none. A model that answers at random is refused unless
+        `allow_random`, which the audit trail keeps.
 
         Raises: `BadName`, `BadModel`, `NoHead`, `BadPrior`, `BadPoint` for bad class names, `StorageFailed`; with four
         eyes `Forbidden` for callers without a key.
         """
         state = self._check_new(name, actor)
-        graph = self._engine.examine(data, output=output, output_kind=output_kind)
+        graph = self._engine.examine(data, output=output, output_kind=output_kind, allow_random=allow_random)
         description = read_description(graph.metadata)
-        session = self._engine.load(graph.data, graph.output, graph.kind)
+        session = self._engine.load(graph.data, graph.output, graph.kind, rows_apart=graph.depends_on_batch)
         session.warm(graph.inputs)
         names = _names(classes if classes is not None else description.classes, graph.labels, graph.width)
         self._check_few(names)
@@ -235,6 +237,9 @@ class Registry:
             prior=checked,
             description=description,
             created_at=datetime.now(UTC),
+            depends_on_batch=graph.depends_on_batch,
+            is_random=graph.is_random,
+            warnings=graph.warnings,
         )
         with self._changes:
             changed = self._store.add_version(version, actor, state)

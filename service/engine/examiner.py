@@ -28,7 +28,9 @@ def _answer(asked: socket.socket) -> None:
     logging.getLogger("service").addHandler(handler)
     reply: dict[str, Any]
     try:
-        found = try_out(OnnxEngine(run_s=request["run_s"], gpu=False), data, request["output"], request["output_kind"])
+        engine = OnnxEngine(run_s=request["run_s"], gpu=False)
+        output, kind = request["output"], request["output_kind"]
+        found = try_out(engine, data, output, kind, allow_random=request["allow_random"])
     except SetpointError as error:
         send(asked, {"error": to_plain(error), "log": said}, b"")
     except MemoryError:

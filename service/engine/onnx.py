@@ -46,9 +46,10 @@ class OnnxSession:
 
     def __init__(
         self, open_one: Callable[[], ort.InferenceSession], output: str, kind: OutputKind, deadlines: Deadlines,
-        bound: bool = False, clock: Callable[[], float] = time.thread_time,
+        bound: bool = False, clock: Callable[[], float] = time.thread_time, rows_apart: bool | None = None,
     ) -> None:  # fmt: skip
         self._open, self._clock = open_one, clock
+        self._rows_apart = rows_apart
         self._deadlines = deadlines
         self._output = [output]
         self._kind = kind
@@ -67,7 +68,7 @@ class OnnxSession:
     @property
     def is_batchable(self) -> bool:
         """Whether rows of several callers may be run together."""
-        return self._warmth is not None and self._warmth.is_batchable
+        return self._warmth is not None and self._warmth.is_batchable and not self._rows_apart
 
     @property
     def quick_rows(self) -> int:
@@ -75,10 +76,18 @@ class OnnxSession:
         return self._warmth.quick_rows if self._warmth is not None and self._late < _MOST_LATE else 0
 
     def warm(self, inputs: Sequence[Port]) -> None:
-        """Runs it on made-up rows, and takes the time."""
-        self._warmth = warm(self.run, inputs, _SIZES, _WARM_S, self._clock)
-        if self._bound is not None and self._warmth.is_batchable:  # from here on rows are filled up: once more
-            self._warmth = warm(self.run, inputs, _SIZES, _WARM_BOUND_S, self._clock)
+        """Runs it on made-up rows, and takes the time; of a model of which nobody knows it, finds out whether rows
+        have to be run apart.
+        """
+        self._warmth = warm(self.run, inputs, self._kind, _SIZES, _WARM_S, self._clock)
+        if self._rows_apart is None and self._warmth.is_mixing and self.provider == CPU:  # a GPU rounds more
+            log.warning(
+                "a model whose rows depend on each other is run row by row; register it again, and its points say so"
+            )
+            self._rows_apart = True
+            self._warmth = warm(self.run, inputs, self._kind, _SIZES, _WARM_S, self._clock)
+        if self._bound is not None and self.is_batchable:  # from here on rows are filled up: once more
+            self._warmth = warm(self.run, inputs, self._kind, _SIZES, _WARM_BOUND_S, self._clock)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n k"]:
         """The logits of the rows, (n, k).
@@ -94,14 +103,16 @@ class OnnxSession:
         session, bound = self._session, self._bound
         self._deadlines.begin(options)
         try:
-            if bound is None or any(array.dtype.kind == "O" for array in inputs.values()):
-                (made,) = _plain(session).run(self._output, inputs, options)
+            if self._rows_apart and rows > 1:
+                parts = ({name: array[i : i + 1] for name, array in inputs.items()} for i in range(rows))
+                made = np.concatenate([self._compute(session, bound, part, options) for part in parts])
             else:
-                made = bound.run(inputs, options, padded=self.is_batchable)
+                made = self._compute(session, bound, inputs, options)
         except Exception as error:  # the runtime's errors share no base of their own
             if options.terminate:
+                way = f"; its {rows} rows are run one by one: send fewer" if self._rows_apart and rows > 1 else ""
                 raise ModelFailed(
-                    f"the model was stopped after {self._deadlines.run_s:g} s, which is all a run may take"
+                    f"the model was stopped after {self._deadlines.run_s:g} s, which is all a run may take{way}"
                 ) from None
             log.warning("a model could not be run: %s", words_of_runtime(error))
             if bound is not None and _is_of_memory(error):
@@ -123,6 +134,15 @@ class OnnxSession:
         if len(logits) != rows:
             raise ModelFailed(f"the model put out {len(logits)} rows for {rows}")
         return logits
+
+    def _compute(
+        self, session: ort.InferenceSession, bound: BoundRuns | None, inputs: Mapping[str, np.ndarray], options: Any
+    ) -> Any:
+        """What the model puts out for rows that run together."""
+        if bound is None or any(array.dtype.kind == "O" for array in inputs.values()):
+            (made,) = _plain(session).run(self._output, inputs, options)
+            return made
+        return bound.run(inputs, options, padded=self.is_batchable)
 
     def _reopen(self, failed: ort.InferenceSession) -> None:
         """A new session in the place of one whose device is full: its memory comes back with it. Once for all callers
@@ -172,22 +192,27 @@ class OnnxEngine:
         if require_gpu and len(self._providers) == 1:
             raise NoGpu("a GPU is required, and this machine, or this build of ONNX Runtime, has none")
 
-    def examine(self, data: bytes, *, output: str | None = None, output_kind: str | None = None) -> Examined:
+    def examine(
+        self, data: bytes, *, output: str | None = None, output_kind: str | None = None, allow_random: bool = False
+    ) -> Examined:
         """What is known of a model file once it has run by itself, in a process with limits.
 
-        Raises: `BadModel`, `NoHead`, `ModelFailed`, `WrongShape`.
+        Raises: `BadModel`, also where its answers depend on chance, unless `allow_random`; `NoHead`, `ModelFailed`,
+        `WrongShape`.
         """
         workshop = shared_workshop()
         if workshop is None:
             from service.engine.trial import try_out  # it imports onnx, which a server seldom needs
 
-            return try_out(self, data, output, output_kind)
+            return try_out(self, data, output, output_kind, allow_random=allow_random)
         run_s = self._deadlines.run_s
         memory_bytes = self._memory_bytes + 8 * len(data)
-        return workshop.examine(data, output=output, output_kind=output_kind, run_s=run_s, memory_bytes=memory_bytes)
+        limits: dict[str, Any] = {"run_s": run_s, "memory_bytes": memory_bytes}
+        return workshop.examine(data, output=output, output_kind=output_kind, allow_random=allow_random, **limits)
 
-    def load(self, data: bytes, output: str, kind: OutputKind) -> OnnxSession:
-        """A session of a graph, one output of which holds logits or probabilities.
+    def load(self, data: bytes, output: str, kind: OutputKind, *, rows_apart: bool | None = None) -> OnnxSession:
+        """A session of a graph, one output of which holds logits or probabilities. With `rows_apart` each row is run by
+        itself; for None, where the session's first runs show that rows depend on each other.
 
         Raises: `BadModel` where the runtime refuses it, `NoGpu` where it would run on the CPU and must not.
         """
@@ -204,7 +229,7 @@ class OnnxEngine:
         try:
             is_bound = self._bound or len(providers) > 1
             clock = time.perf_counter if is_bound or self._threads > 1 else time.thread_time
-            session = OnnxSession(open_one, output, kind, self._deadlines, is_bound, clock)
+            session = OnnxSession(open_one, output, kind, self._deadlines, is_bound, clock, rows_apart)
         except Exception as error:  # the runtime's errors share no base of their own
             raise BadModel(f"ONNX Runtime refuses the model: {str(error)[:500]}") from None
         if self._require_gpu and session.provider == CPU:

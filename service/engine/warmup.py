@@ -2,8 +2,8 @@
 
 Decided here: every number of rows up to a power of two, because a runtime plans its memory, and a GPU picks its
 algorithms, anew for each; as long as the time for it lasts. The same runs tell how long a run takes, and whether rows
-are answered together as they are alone: a model that mixes its rows, or takes a fixed number of them, must never see
-rows of two callers at once. Rows are drawn, not zeros: among equal rows a mix does not show.
+are answered together as they are alone (`service.engine.alike`): a model that mixes its rows, or takes a fixed number
+of them, must never see rows of two callers at once.
 """
 
 import time
@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Float
 
 from calibrate.errors import SetpointError
-from calibrate.io.model import Port
+from calibrate.io.model import OutputKind, Port
+from service.engine.alike import ROUNDING, compare_rows, draw
 
 QUICK_S = 3e-4  # about what it costs to hand work to a thread and get it back
 _LENGTH = 64  # of axes that the file leaves free
 _MOST_NUMBERS = 2**24
-_TOLERANCE = 1e-3  # kernels differ with the number of rows, in the last digits of float32
 
 Inputs = Mapping[str, np.ndarray]
 Run = Callable[[Inputs], Float[np.ndarray, "n k"]]
@@ -28,11 +28,14 @@ Run = Callable[[Inputs], Float[np.ndarray, "n k"]]
 
 @dataclass(frozen=True)
 class Warmth:
-    """What the first runs told: seconds by number of rows, and whether rows may be run together."""
+    """What the first runs told: seconds by number of rows, and whether rows may be run together; `is_mixing` where
+    they showed that a row's answer depends on the others, and not on chance.
+    """
 
     seconds: Mapping[int, float]
     is_batchable: bool
     is_fixed: bool
+    is_mixing: bool = False
 
     @cached_property
     def quick_rows(self) -> int:
@@ -43,6 +46,7 @@ class Warmth:
 def warm(
     run: Run,
     ports: Sequence[Port],
+    kind: OutputKind,
     sizes: Sequence[int],
     budget_s: float,
     clock: Callable[[], float] = time.perf_counter,
@@ -59,15 +63,21 @@ def warm(
     started = time.perf_counter()
     try:
         for rows in sizes:
-            inputs = {port.name: _draw(port, rows, rng) for port in ports}
+            inputs = {port.name: draw(port, rows, rng, _LENGTH) for port in ports}
             if sum(array.size for array in inputs.values()) > _MOST_NUMBERS:
                 break
             seconds[rows] = _least_s(run, inputs, clock)
             if time.perf_counter() - started > budget_s:
                 break
-        return Warmth(seconds, _answers_alike(run, ports, rng), is_fixed)
     except SetpointError:
         return Warmth(seconds, is_batchable=False, is_fixed=is_fixed)
+    if any(not port.shape or port.shape[0] is not None for port in ports):
+        return Warmth(seconds, is_batchable=False, is_fixed=is_fixed)
+    alike = compare_rows(run, ports, kind, _LENGTH)
+    if alike is None:
+        return Warmth(seconds, is_batchable=False, is_fixed=is_fixed)
+    is_steady, is_mixing = alike.twice <= ROUNDING, alike.together > ROUNDING
+    return Warmth(seconds, is_steady and not is_mixing, is_fixed, is_steady and is_mixing)
 
 
 def _least_s(run: Run, inputs: Inputs, clock: Callable[[], float]) -> float:
@@ -78,26 +88,3 @@ def _least_s(run: Run, inputs: Inputs, clock: Callable[[], float]) -> float:
         run(inputs)
         taken.append(clock() - started)
     return min(taken)
-
-
-def _answers_alike(run: Run, ports: Sequence[Port], rng: np.random.Generator) -> bool:
-    """Whether three rows get, together, in another order and beside others, what each gets alone."""
-    if any(not port.shape or port.shape[0] is not None for port in ports):
-        return False
-    rows = {port.name: _draw(port, 3, rng) for port in ports}
-
-    def some(*which: int) -> Float[np.ndarray, "n k"]:
-        return run({name: array[list(which)] for name, array in rows.items()})
-
-    alone = np.concatenate([some(0), some(1), some(2)])
-    scale = _TOLERANCE * (1 + np.abs(alone).max())
-    return all(np.abs(some(*order) - alone[list(order)]).max() <= scale for order in ((0, 1, 2), (2, 0), (1, 2, 1, 0)))
-
-
-def _draw(port: Port, rows: int, rng: np.random.Generator) -> np.ndarray:
-    shape = (rows, *(_LENGTH if length is None else length for length in port.shape[1:]))
-    if port.dtype == "str":
-        return np.array(rng.choice(["a", "b", "c"], size=shape), dtype=object)
-    kind = np.dtype(port.dtype).kind
-    drawn = rng.normal(size=shape) if kind == "f" else rng.integers(0, 2, size=shape)
-    return drawn.astype(port.dtype)

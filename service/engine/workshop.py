@@ -29,7 +29,14 @@ class Workshop:
         self.forkserver = Forkserver("service.engine.examiner")
 
     def examine(
-        self, data: bytes, *, output: str | None, output_kind: str | None, run_s: float, memory_bytes: int
+        self,
+        data: bytes,
+        *,
+        output: str | None,
+        output_kind: str | None,
+        run_s: float,
+        memory_bytes: int,
+        allow_random: bool = False,
     ) -> Examined:
         """What `service.engine.trial.try_out` finds, in at most `run_s` seconds and those for reading and loading.
 
@@ -41,12 +48,13 @@ class Workshop:
             ours.settimeout(seconds + 5)
             limits = {"run_s": run_s, "seconds": seconds, "memory_bytes": memory_bytes}
             try:
-                send(ours, {"output": output, "output_kind": output_kind, **limits}, data)
+                asked = {"output": output, "output_kind": output_kind, "allow_random": allow_random}
+                send(ours, {**asked, **limits}, data)
                 reply, graph = receive(ours)
             except (OSError, EOFError):
                 late = time.monotonic() - started >= seconds
                 what = f"{seconds:g} s" if late else f"{memory_bytes // 2**20} MiB of memory, or crashed"
-                raise BadModel(f"the model, read, loaded and run on two rows, took more than {what}") from None
+                raise BadModel(f"the model, read, loaded and run on a few rows, took more than {what}") from None
         for line in reply["log"]:
             log.warning("a model that was tried out: %s", line)
         if "error" in reply:
@@ -66,7 +74,7 @@ def _error(told: dict[str, Any], said: list[str], memory_bytes: int) -> Setpoint
         word in line for line in [told["message"], *said] for word in ("bad_alloc", "lloc", "vailable memory")
     )
     if told["kind"] == "MemoryError" or of_memory:
-        return BadModel(f"the model takes more than {memory_bytes // 2**20} MiB of memory to be run on two rows")
+        return BadModel(f"the model takes more than {memory_bytes // 2**20} MiB of memory to be run on a few rows")
     return from_plain(told, BadModel)
 
 
@@ -82,4 +90,7 @@ def _examined(found: dict[str, Any], graph: bytes) -> Examined:
         metadata=found["metadata"],
         labels=None if found["labels"] is None else tuple(found["labels"]),
         width=found["width"],
+        depends_on_batch=found["depends_on_batch"],
+        is_random=found["is_random"],
+        warnings=tuple(found["warnings"]),
     )

@@ -13,15 +13,17 @@ class MeasuredEngine:
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self._engine, self._metrics = engine, metrics
 
-    def examine(self, data: bytes, *, output: str | None = None, output_kind: str | None = None) -> Examined:
+    def examine(
+        self, data: bytes, *, output: str | None = None, output_kind: str | None = None, allow_random: bool = False
+    ) -> Examined:
         """What the engine finds."""
-        return self._engine.examine(data, output=output, output_kind=output_kind)
+        return self._engine.examine(data, output=output, output_kind=output_kind, allow_random=allow_random)
 
-    def load(self, data: bytes, output: str, kind: OutputKind) -> Session:
+    def load(self, data: bytes, output: str, kind: OutputKind, *, rows_apart: bool | None = None) -> Session:
         """What the engine loads."""
         began, outcome = time.perf_counter(), "failed"
         try:
-            session = self._engine.load(data, output, kind)
+            session = self._engine.load(data, output, kind, rows_apart=rows_apart)
             outcome = "ok"
         finally:
             self._metrics.model_loaded(outcome, time.perf_counter() - began)

@@ -83,6 +83,10 @@ class SqlStore:
                 default = Default(1, plain.name, plain.version)
                 insert_default(step, name, default)
                 said["default"] = default.said
+            if version.warnings:
+                said["warnings"] = list(version.warnings)
+            if version.is_random:
+                said["allow_random"] = True
             trail.write(step, now, actor, "register", name, said)
             return _model(step, name)
 

@@ -137,7 +137,7 @@ def _moved(model: Model) -> MovedReply:
     return MovedReply(
         **default_reply(model.name, model.default).model_dump(),
         previous=None if model.previous is None else default_reply(model.name, model.previous),
-        warnings=[*found.against, *found.doubts, *found.missing],
+        warnings=[*found.against, *found.doubts, *found.missing, *model.version(None).warnings],
     )
 
 

@@ -174,7 +174,9 @@ def _point_reply(model: Model, record: PointRecord) -> PointReply:
         "threshold": record.threshold,
         "created_at": record.created_at,
     }
-    return PointReply.model_validate({**record.details, **said_by_us})
+    reply = PointReply.model_validate({**record.details, **said_by_us})
+    reply.warnings = [*reply.warnings, *model.versions[record.model_version].warnings]
+    return reply
 
 
 def default_reply(model: str, default: Default) -> DefaultReply:

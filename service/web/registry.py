@@ -23,7 +23,7 @@ from service.web.schemas import (
 )
 from service.web.state import actor, parts, principal
 
-_OUTPUT = ("output", "output_kind")  # fields that only an ONNX file has
+_OF_FILE = ("output", "output_kind", "allow_random")  # fields that only an ONNX file has
 _NO_ENTRY = AuditHeadReply(number=0, hash="0" * 64)
 
 
@@ -32,7 +32,8 @@ async def register(request: Request) -> VersionReply:
 
     The first version is served at once under the point `argmax`; a later one is staged, and nothing that is live
     changes until the default is moved to it. The linear head is found in the graph; where there is none, name `output`
-    and `output_kind`, and all but `features` works.
+    and `output_kind`, and all but `features` works. A model that answers at random (dropout left on) is refused unless
+    `allow_random` is true; one whose rows depend on the others of their batch is run row by row, and `warnings` say so.
 
     Without a file, in a form or as JSON, a model is registered by its `classes` alone. It decides scores that were
     computed elsewhere: everything but `inputs` and `features` works.
@@ -40,7 +41,7 @@ async def register(request: Request) -> VersionReply:
     file: bytes | None = None
     texts: Mapping[str, str] = {}
     if is_multipart(request):
-        files, texts = await read_form(request, set(), {"name", "classes", "prior", *_OUTPUT}, optional={"file"})
+        files, texts = await read_form(request, set(), {"name", "classes", "prior", *_OF_FILE}, optional={"file"})
         file = files.get("file")
         given = {
             "name": texts.get("name", ""),
@@ -54,15 +55,16 @@ async def register(request: Request) -> VersionReply:
 
     def run() -> ModelVersion:
         if file is not None:
-            output, kind = (texts.get(field) for field in _OUTPUT)
+            output, kind = texts.get("output"), texts.get("output_kind")
+            given["allow_random"] = bool(from_json(texts.get("allow_random"), bool, "allow_random"))
             return registry.register(file, **given, output=output, output_kind=kind, actor=actor(request))
         if given["classes"] is None:
             raise BadRequest(
                 "the form has no file 'file' and no classes: give an ONNX file, or classes to register a model by its "
                 "classes alone, for scores that are computed elsewhere"
             )
-        if unused := [field for field in _OUTPUT if field in texts]:
-            raise BadRequest(f"{unused[0]} names what an ONNX file puts out; the form has no file 'file'")
+        if unused := [field for field in _OF_FILE if field in texts]:
+            raise BadRequest(f"{unused[0]} is about an ONNX file; the form has no file 'file'")
         return registry.register_classes(**given, actor=actor(request))
 
     version = await parts(request).lanes.registrations.run(run)
@@ -152,6 +154,9 @@ def version_reply(registry: Registry, model: Model, version: ModelVersion) -> Ve
         output=version.output,
         output_kind=version.output_kind,
         provider=registry.provider(version),
+        depends_on_batch=version.depends_on_batch,
+        is_random=version.is_random,
+        warnings=list(version.warnings),
         created_at=version.created_at,
     )
 

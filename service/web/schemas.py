@@ -451,6 +451,12 @@ class VersionReply(BaseModel):
     output: str | None = Field(description="Null of `scores`.")
     output_kind: Literal["logits", "probabilities"] | None
     provider: str | None = Field(description="What it really runs on; null before it was loaded, and of `scores`.")
+    depends_on_batch: bool | None = Field(
+        description="Whether a row's answer depends on the other rows of its batch, so that each row is run by itself; "
+        "null where that is not known: registered before it was looked at, not to be run on drawn rows, or of `scores`."
+    )
+    is_random: bool = Field(description="Whether answers depend on chance or on earlier runs: see `allow_random`.")
+    warnings: list[str] = Field(description="What to know of this version's answers; its points repeat it.")
     created_at: datetime
 
 
@@ -485,6 +491,9 @@ class RegisterForm(BaseModel):
     prior: str | None = Field(None, description="JSON list: the class frequencies the model was trained under.")
     output: str | None = Field(None, description="The output to use, where no linear head can be found.")
     output_kind: Literal["logits", "probabilities"] | None = None
+    allow_random: bool = Field(
+        False, description="Also a model that answers at random, as with dropout left on; the audit trail keeps it."
+    )
 
 
 class CalibrateForm(BaseModel):

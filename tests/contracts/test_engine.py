@@ -124,8 +124,8 @@ def test_rows_that_are_filled_up_in_kept_buffers_are_answered_alike(k: int) -> N
         assert all(pool.map(run, range(len(sizes))))
 
 
-def test_a_model_that_mixes_its_rows_is_never_filled_up() -> None:
-    """Its answer would change."""
+def test_a_model_that_mixes_its_rows_is_run_row_by_row_once_that_is_known() -> None:
+    """Known from the first runs, or from before; rows that are run together are never filled up with others."""
     from onnx import helper
 
     node = helper.make_node
@@ -133,8 +133,15 @@ def test_a_model_that_mixes_its_rows_is_never_filled_up() -> None:
               node("MatMul", ["c", "w"], ["z"])]  # fmt: skip
     data = build(mixing, {"w": np.eye(WIDTH, 2, dtype=np.float32)}, ["z"])
     session = OnnxEngine(bound=True).load(data, "z", "logits")
-    session.warm((Port("x", "float32", (None, WIDTH)),))
     assert np.allclose(session.run({"x": X}), (X - X.mean(axis=0))[:, :2], atol=1e-6)
+    session.warm((Port("x", "float32", (None, WIDTH)),))
+    assert not session.is_batchable
+    if session.provider == "CPUExecutionProvider":
+        assert not session.run({"x": X}).any()  # each row less itself
+    assert not OnnxEngine(bound=True).load(data, "z", "logits", rows_apart=True).run({"x": X}).any()
+    beside = OnnxEngine(bound=True).load(data, "z", "logits", rows_apart=False)
+    beside.warm((Port("x", "float32", (None, WIDTH)),))
+    assert np.allclose(beside.run({"x": X}), (X - X.mean(axis=0))[:, :2], atol=1e-6)
 
 
 def test_a_device_without_memory_is_told_and_the_session_is_new() -> None:

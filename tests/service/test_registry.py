@@ -270,9 +270,9 @@ def test_of_the_staged_versions_only_those_used_last_are_in_memory(
     )
     loads, load = [], OnnxEngine.load
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **options: Any) -> Any:
         loads.append(1)
-        return load(*arguments)
+        return load(*arguments, **options)
 
     monkeypatch.setattr(OnnxEngine, "load", counted)
 

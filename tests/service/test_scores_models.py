@@ -77,9 +77,7 @@ def test_what_cannot_be_registered_says_what_is_wanted(client: TestClient) -> No
         return refused(client.post("/models", files=files), 400, "bad-request")
 
     assert "by its classes alone" in form()
-    assert form(classes='["a", "b"]', output="z") == (
-        "output names what an ONNX file puts out; the form has no file 'file'"
-    )
+    assert form(classes='["a", "b"]', output="z") == ("output is about an ONNX file; the form has no file 'file'")
     for body, status, kind, text in (
         ({"name": "risk"}, 400, "bad-request", "got JSON without classes"),
         ({"name": "risk", "classes": ["a"]}, 422, "bad-point", "at least 2 classes"),
