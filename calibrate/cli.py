@@ -1,12 +1,14 @@
 """`setpoint fit` and `setpoint evaluate`: the library at the command line, as tables or as JSON."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from calibrate.cli_out import STDOUT, beside, write_out
 from calibrate.curve import USUAL
 from calibrate.curve import curve as trade_off
 from calibrate.errors import BadCache, BadCosts, BadPrior, BadReport
@@ -73,7 +75,7 @@ def fit(
     stream: Annotated[
         bool, typer.Option(help="Read Parquet or Arrow files ('val/*.parquet') in batches: more than memory holds.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Where to save the point with its evidence.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to save the point with its evidence; - for stdout.")] = None,
     report: Reports = None,
     title: Annotated[str | None, typer.Option(help="The report's title.")] = None,
     as_json: Json = False,
@@ -119,16 +121,18 @@ def fit(
                 calibration=calibration,
             )
     if out is not None:
-        result.save(out)
+        write_out(out, result.to_json().encode())
     for path in report or []:
         result.report(title).write(path)
     if as_json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        if out != STDOUT:  # else it has been printed
+            print(json.dumps(result.to_dict(), ensure_ascii=False))
         return
     from calibrate.tables import print_result
 
-    print_result(result)
-    if out is not None:
+    with beside(out):
+        print_result(result)
+    if out is not None and out != STDOUT:
         print(f"saved to {out}")
 
 
@@ -192,7 +196,7 @@ def evaluate(
 
 def curve(
     cache: Rows,
-    out: Annotated[Path, typer.Option(help="Where to write the table, as CSV.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Where to write the table, as CSV; - for stdout.", show_default=False)],
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to tabulate; the usual ones unless given.")] = None,
     positive: Positive = None,
     points: Annotated[int | None, typer.Option(help="About how many cuts to keep; all unless given.")] = None,
@@ -204,7 +208,9 @@ def curve(
         read_cache(cache), metric or USUAL, positive=positive, prevalence=prevalence, confidence=confidence
     )
     found = found if points is None else found.thinned(points)
-    found.write(out)
+    found.write(sys.stdout if out == STDOUT else out)
+    if out == STDOUT:
+        return
     print(f"{found.cuts} cuts at a prevalence of {found.prevalence:.4g} written to {out}")
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from calibrate.cli_out import STDOUT, beside, write_out
 from calibrate.errors import BadPoint
 
 
@@ -13,7 +14,7 @@ def export(
     point: Annotated[
         list[Path], typer.Option(help="A saved point or result, by the file's name; may be given several times.")
     ],
-    out: Annotated[Path, typer.Option(help="Where to write the model with its points (.onnx).")],
+    out: Annotated[Path, typer.Option(help="Where to write the model with its points (.onnx); - for stdout.")],
     default: Annotated[
         str | None, typer.Option(help="The point that counts where a caller sends no index; the first unless told.")
     ] = None,
@@ -26,7 +27,8 @@ def export(
     points = {path.stem: exporting.read_point(path) for path in point}
     if len(points) < len(point):
         raise BadPoint(f"points are named by their files, whose names must differ: {', '.join(map(str, point))}")
-    out.write_bytes(exporting.export(model, points, default=default, output=output, output_kind=output_kind))
+    write_out(out, exporting.export(model, points, default=default, output=output, output_kind=output_kind))
     chosen = default or next(iter(points))
     listed = ", ".join(f"{i} {name}{' (the default)' if name == chosen else ''}" for i, name in enumerate(points))
-    print(f"saved to {out}; operating_point is {listed}")
+    with beside(out):
+        print(f"{'written' if out == STDOUT else f'saved to {out}'}; operating_point is {listed}")

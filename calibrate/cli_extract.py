@@ -11,6 +11,7 @@ import typer
 
 from calibrate.cache import CacheStream, FeatureCache
 from calibrate.cli import shares
+from calibrate.cli_out import refuse_stdout
 from calibrate.errors import BadModel
 from calibrate.extraction.extract import extract as extract_rows
 from calibrate.extraction.tables import arranged, read_inputs
@@ -42,6 +43,7 @@ def extract(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a summary.")] = False,
 ) -> None:
     """Run a trained model over labelled rows and write its features or logits as a feature cache."""
+    refuse_stdout(out, "--out", "a file, .npz, .parquet or .arrow")
     inputs, labels, columns = read_inputs(data, label)
     taken, made = (_imported(model), inputs) if torch else _onnx(model, inputs, output, output_kind)
     if torch and set(inputs) == {"inputs"}:

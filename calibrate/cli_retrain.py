@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from calibrate.cli_out import STDOUT, refuse_stdout, write_out
 from calibrate.errors import BadModel, InputError
 from calibrate.heads import HEADS, retrain_head
 from calibrate.io.files import read_cache, write_cache
@@ -28,7 +29,7 @@ def retrain(
     l2: Annotated[float | None, typer.Option(help="Weight decay of a trained head, 0.0005 unless told.")] = None,
     model: Annotated[Path | None, typer.Option(help="ONNX model whose head is to be replaced.")] = None,
     output: Annotated[str | None, typer.Option(help="The model's output, where it has several.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the model with the new head.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the model with the new head; - for stdout.")] = None,
     out_cache: Annotated[
         Path | None, typer.Option(help="Where to write the validation rows under the new head, to fit points on.")
     ] = None,
@@ -37,6 +38,9 @@ def retrain(
     """Retrain a model's last layer on cached features; the result is a new model version."""
     if (model is None) != (out is None):
         raise InputError("--model and --out belong together: the model to change and where to write it")
+    refuse_stdout(out_cache, "--out-cache", "a file, .npz, .parquet or .arrow")
+    if out == STDOUT and as_json:
+        raise InputError("--out - and --json would both write to standard output: leave one of them out")
     rows = None if validation is None else read_cache(validation)
     if out_cache is not None and rows is None:
         raise InputError("--out-cache writes the validation rows under the new head: pass --validation")
@@ -49,13 +53,13 @@ def retrain(
             data = model.read_bytes()
         except OSError as error:
             raise BadModel(f"{model}: {error.strerror}") from None
-        out.write_bytes(head.write_onnx(data, output=output))
+        write_out(out, head.write_onnx(data, output=output))
     if out_cache is not None and rows is not None:
         write_cache(out_cache, head.cache_of(rows))
     if as_json:
         print(json.dumps(head.to_dict(), ensure_ascii=False))
         return
-    console = Console()
+    console = Console(stderr=out == STDOUT)
     console.print(f"{method}: {HEADS[method].title}", style="bold", highlight=False, markup=False)
     console.print(f"trained on {head.rows} rows; {head.source}", highlight=False, markup=False)
     if head.evidence:
@@ -65,5 +69,5 @@ def retrain(
     for warning in head.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     for path in (out, out_cache):
-        if path is not None:
+        if path is not None and path != STDOUT:
             console.print(f"saved to {path}", highlight=False, markup=False)

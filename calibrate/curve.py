@@ -12,6 +12,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
@@ -131,15 +132,18 @@ class Curve:
         for values in zip(*(column.tolist() for column in columns.values()), strict=True):
             yield dict(zip(columns, values, strict=True))
 
-    def write(self, path: str | Path) -> None:
-        """Writes the table as CSV; what is undefined is empty."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = None
-            for row in self.rows():
-                writer = csv.DictWriter(file, list(row)) if writer is None else writer
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerow({name: "" if value != value else repr(value) for name, value in row.items()})
+    def write(self, path: str | Path | TextIO) -> None:
+        """Writes the table as CSV, to a file or to a stream of text; what is undefined is empty."""
+        if isinstance(path, str | Path):
+            with Path(path).open("w", newline="", encoding="utf-8") as file:
+                self.write(file)
+            return
+        writer = None
+        for row in self.rows():
+            if writer is None:
+                writer = csv.DictWriter(path, list(row))
+                writer.writeheader()
+            writer.writerow({name: "" if value != value else repr(value) for name, value in row.items()})
 
     def _at(self, kept: Bool[np.ndarray, "m"]) -> "Curve":
         places = np.cumsum(kept) - 1

@@ -193,6 +193,10 @@ class FitResult:
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
         }
 
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON, indented, with a newline at its end."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
     def save(self, path: str | Path) -> None:
-        """Writes `to_dict` as JSON; `OperatingPoint.load` reads the point out of it, `setpoint publish` all of it."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        """Writes `to_json`; `OperatingPoint.load` reads the point out of it, `setpoint publish` all of it."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")

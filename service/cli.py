@@ -218,6 +218,9 @@ def main() -> None:
         app()
     except SetpointError as error:
         _fail(str(error))
+    except BrokenPipeError:  # the next program in the pipe, as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibrate.cli_out import STDOUT, refuse_stdout
 from calibrate.errors import InputError
 from service.settings import Settings, read_settings
 
@@ -47,6 +48,7 @@ def backup(
     """Write everything a store holds into one file, while its servers run. It holds the hashes of the API keys."""
     from service.storage.backup import write_backup
 
+    refuse_stdout(out, "--out", "a file, which is there once it is whole")
     with _opened(data, database, artifacts) as (store, files):
         made = write_backup(store, files, out)
     rows = sum(table.rows for table in made.tables)
@@ -129,7 +131,7 @@ def export_trail(
 
     with _opened(data, database) as (store, _), store.look(limit_s=None) as step:
         lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in trail.exported(step))
-        if out is None:
+        if out is None or out == STDOUT:
             sys.stdout.writelines(lines)
             return
         with out.open("x", encoding="utf-8") as file:

@@ -41,10 +41,13 @@ ALLOWED = {
     "calibrate.extraction": {
         f"calibrate.{name}" for name in ["errors", "names", "logits", "operating_point", "cache", "io"]
     },
-    "calibrate.cli_extract": {f"calibrate.{name}" for name in ["cache", "cli", "errors", "extraction", "io"]},
-    "calibrate.cli_export": {"calibrate.errors", "calibrate.io"},
+    "calibrate.cli_extract": {
+        f"calibrate.{name}" for name in ["cache", "cli", "cli_out", "errors", "extraction", "io"]
+    },
+    "calibrate.cli_export": {"calibrate.cli_out", "calibrate.errors", "calibrate.io"},
+    "calibrate.cli_out": {"calibrate.errors"},
 }
-ALLOWED["calibrate.bench"] |= {"calibrate.io"}
+ALLOWED["calibrate.bench"] |= {"calibrate.cli_out", "calibrate.io"}
 ALLOWED["calibrate.heads"] |= {"calibrate.io"}
 BEHIND_HTTP = {
     f"service.{name}"

@@ -11,6 +11,7 @@ from calibrate.bench.files import read_trials, write_benchmark
 from calibrate.bench.run import bench as run_bench
 from calibrate.bench.summary import Comparison
 from calibrate.bench.tables import counted
+from calibrate.cli_out import refuse_stdout
 from calibrate.errors import InputError
 from calibrate.methods.bias_adjustment import SEARCHES
 
@@ -47,6 +48,7 @@ def bench(
     from rich.console import Console  # not before: a server, which is the same command, has no use for it
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    refuse_stdout(out, "--out", "a folder")
     if not files and not pair:
         raise InputError("wanted feature caches, folders of them, or --pair val.npz:test.npz; got none")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -44,10 +44,8 @@ def test_mypy_accepts_a_users_script(folder: Path) -> None:
     """In strict mode, with none of this project's settings; what is wrong is found."""
     if find_spec("mypy") is None:
         pytest.skip("mypy is not installed: it is one of the extra 'dev'")
-    printed = run(
-        folder, "mypy", "--strict", "--config-file=", "--follow-imports=silent", "--ignore-missing-imports", "script.py",
-        "wrong.py",
-    )  # fmt: skip
+    options = "--strict", "--config-file=", "--follow-imports=silent", "--ignore-missing-imports"
+    printed = run(folder, "mypy", *options, "script.py", "wrong.py")
     faults = [line for line in printed.splitlines() if "error:" in line]
     assert len(faults) == 3, printed
     assert all(line.startswith("wrong.py") for line in faults), printed
