@@ -22,6 +22,7 @@ from calibrate.curve import USUAL, curve
 from calibrate.errors import SetpointError
 from calibrate.io.model import Head
 from calibrate.result import FitResult
+from calibrate.stored_curve import curve_to_dict
 from service.calibration import Spec, calibrate, spec_of
 from service.domain import ModelVersion
 from service.engine.forked import give_way, limit, serve
@@ -138,12 +139,7 @@ def _curve(spec: Spec, result: FitResult, cache: Any) -> bytes:
     share = None if result.prevalence is None else float(result.prevalence[index])
     options: dict[str, Any] = {"prevalence": share, "confidence": _CONFIDENCE, "cost_matrix": costs}
     found = curve(cache, names, spec.positive, **options).thinned(_CURVE_POINTS)
-    columns: dict[str, list[float | None]] = {}
-    for row in found.rows():
-        for name, value in row.items():
-            columns.setdefault(name, []).append(value if np.isfinite(value) else None)
-    said = {"positive": cache.classes[index], "prevalence": found.prevalence, "confidence": _CONFIDENCE}
-    return orjson.dumps({**said, "rows": cache.rows, "best": dict(found.best), "columns": columns})
+    return orjson.dumps({**curve_to_dict(found, cache.classes), "rows": cache.rows})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from starlette.responses import Response
 from calibrate.errors import BadPoint, SetpointError
 from calibrate.naming import parse_metric
 from calibrate.operating_point import OperatingPoint
+from calibrate.stored_curve import stored_at_prevalence
 from service.domain import Default, Model, PointRecord
+from service.errors import BadRequest
 from service.registry import Registry
 from service.web.bodies import answer, read_small, read_wire
 from service.web.schemas import CurveReply, DefaultReply, Point, PointDetails, PointReply, PublishRequest
@@ -53,14 +55,22 @@ async def show_point(request: Request, model: str, point: str) -> Response:
     return await service.lanes.changes.run(run)
 
 
-async def show_curve(request: Request, model: str, point: str) -> Response:
-    """The trade-off curve that an operating point of two classes was chosen on, thinned, with simultaneous bands."""
+async def show_curve(request: Request, model: str, point: str, prevalence: float | None = None) -> Response:
+    """The trade-off curve that an operating point of two classes was chosen on, thinned, with simultaneous bands.
+
+    `prevalence` is the share of positives, above 0 and below 1, for which metrics, bands and the best of these cuts
+    are computed; that of the fitting rows, or of the fit, unless given.
+    """
     service = parts(request)
+    if len(request.query_params.multi_items()) > (prevalence is not None):  # a typing error would answer for another
+        raise BadRequest(f"the query takes prevalence, once; got {', '.join(request.query_params)[:100]}")
 
     def run() -> Response:
         record = service.registry.model(model).find(point)
-        said = orjson.loads(service.registry.curve(record))
-        return answer(CurveReply(operating_point=record.label, **said), CurveReply)
+        stored = orjson.loads(service.registry.curve(record))
+        if prevalence is not None:
+            stored = stored_at_prevalence(stored, record.point.classes, prevalence)
+        return answer(CurveReply(operating_point=record.label, **stored), CurveReply)
 
     return await service.lanes.changes.run(run)
 

@@ -425,6 +425,20 @@ def test_the_curve_of_a_point_is_the_librarys(fraud: TestClient) -> None:
     assert said["columns"]["f1"] == [None if np.isnan(v) else v for v in expected.metrics["f1"].tolist()]
     assert said["columns"]["recall low"] == expected.bands["recall"][0].tolist()
     assert (said["operating_point"], said["positive"], said["rows"]) == ("p@1", "fraud", 300)
+    rarer = fraud.get("/models/fraud/operating-points/p/curve", params={"prevalence": 0.005}).json()
+    elsewhere = expected.at_prevalence(0.005)
+    assert (rarer["prevalence"], rarer["best"]) == (0.005, dict(elsewhere.best))
+    assert rarer["columns"]["precision"] == [None if np.isnan(v) else v for v in elsewhere.metrics["precision"]]
+    low = elsewhere.bands["precision"][0].tolist()
+    assert rarer["columns"]["precision low"] == [None if np.isnan(v) else v for v in low]
+    assert rarer["columns"].keys() == said["columns"].keys()
+    for name in ("margin", "tp", "recall", "recall low", "recall high"):  # which survive
+        assert np.allclose(rarer["columns"][name], said["columns"][name], rtol=1e-12)
+    for query in ("prevalence=0", "prevalence=1", "prevalence=-0.1", "prevalence=nan", "prevalence=inf"):
+        text = refused(fraud.get(f"/models/fraud/operating-points/p/curve?{query}"), 422, "bad-prior")
+        assert "share between 0 and 1" in text
+    for query in ("prevalance=0.1", "prevalence=0.1&prevalence=0.2", "prevalence=0.1&thin=9", "prevalence=1%25"):
+        refused(fraud.get(f"/models/fraud/operating-points/p/curve?{query}"), 400, "bad-request")
     for name in ("argmax", "argmax@1"):
         refused(fraud.get(f"/models/fraud/operating-points/{name}/curve"), 404, "unknown-curve")
     details = {"curve": fraud.get("/models/fraud/operating-points/p").json()["curve"]}
