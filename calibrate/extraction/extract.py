@@ -255,7 +255,7 @@ def _opened(model: Any, first: Batch, options: Mapping[str, Any]) -> Iterator[Ex
             raise BadModel(f"{name}={options[name]!r} is for {'PyTorch modules' if is_file else 'networks'} only")
     output, kind = options["output"], options["output_kind"]
     if is_file:
-        yield onnx_extractor(model, output=output, output_kind=kind, device=options["device"])
+        yield onnx_extractor(model, first, output=output, output_kind=kind, device=options["device"])
     elif is_booster(model):
         if kind == "probabilities":
             raise BadModel("boosted trees give margins, which are logits")

@@ -1,6 +1,7 @@
 """ONNX files: the graph cut at its head, run by ONNX Runtime over batches, on the GPU where there is one."""
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,23 @@ from jaxtyping import Float
 
 from calibrate.errors import BadModel
 from calibrate.extraction.batches import to_numpy
+from calibrate.extraction.columns import numbered
 from calibrate.extraction.digest import digest_of
 from calibrate.extraction.model import Batch, Extractor, LinearHead
+from calibrate.extraction.stable import EVALUATION, FIRST_ROWS, check_steady, compare_runs, rounding_of
 from calibrate.io.description import read_description
 from calibrate.io.model import ModelGraph
 from calibrate.logits import logits_from_probabilities
 
 
 def onnx_extractor(
-    model: str | Path | bytes, *, output: str | None, output_kind: str | None, device: str | None
+    model: str | Path | bytes, first: Batch, *, output: str | None, output_kind: str | None, device: str | None
 ) -> Extractor:
-    """A model in a file or its bytes. Raises: `NoHead`, `BadModel`."""
+    """A model in a file or its bytes, for batches like `first`; run row by row, with a warning, where a row's numbers
+    depend on the others of its batch.
+
+    Raises: `NoHead`, `BadModel`, also where it answers at random.
+    """
     from calibrate.io.graph import read_model
 
     data = model if isinstance(model, bytes) else Path(model).read_bytes()
@@ -29,14 +36,55 @@ def onnx_extractor(
     names, labels = described.classes or graph.labels, graph.labels or ()
     # A graph from scikit-learn holds the very labels that it was trained with, such as 3 and 7.
     values = np.array([int(label) for label in labels]) if labels and all(map(_is_whole, labels)) else None
-    return Extractor(_runner(graph, device), "onnx", digest_of([data]), head, names, described.prior, values)
+    with numbered(first.number):
+        run = _stable(_runner(graph, device), graph, first)
+    return Extractor(run, "onnx", digest_of([data]), head, names, described.prior, values)
 
 
 def _is_whole(label: str) -> bool:
     return label.removeprefix("-").isdecimal()
 
 
-def _runner(graph: ModelGraph, device: str | None) -> Callable[[Batch], Float[np.ndarray, "..."]]:
+Run = Callable[[dict[str, np.ndarray]], Float[np.ndarray, "..."]]
+
+
+def _stable(compute: Run, graph: ModelGraph, first: Batch) -> Callable[[Batch], Float[np.ndarray, "..."]]:
+    """The run of a batch: all rows together, or one by one where they depend on each other.
+
+    Raises: `BadModel` for a model that answers at random.
+    """
+    from calibrate.io.unstable import shown_operators, unstable_operators
+
+    operators = unstable_operators(graph.data)
+    if operators.random:
+        cause = shown_operators(operators.random)
+        raise BadModel(f"the model's answers depend on chance or on earlier runs: {cause}; {EVALUATION}")
+    given = _inputs(graph, first)
+
+    def some(rows: Sequence[int]) -> Float[np.ndarray, "..."]:
+        return compute({name: values[list(rows)] for name, values in given.items()})
+
+    rounding = rounding_of(operators.is_half)
+    differences = compare_runs(some, min(first.rows, FIRST_ROWS))
+    check_steady(differences, rounding, EVALUATION)
+    if not operators.batch and differences.together <= rounding:
+        return lambda batch: compute(_inputs(graph, batch))
+    cause = shown_operators(operators.batch) or f"together and alone they differ by {differences.together:.2g}"
+    warnings.warn(
+        f"a row's answer depends on the other rows of its batch ({cause}), so each row is run by itself, which takes "
+        "longer; serve it row by row too, as setpoint serve does",
+        stacklevel=2,
+    )
+
+    def one_by_one(batch: Batch) -> Float[np.ndarray, "..."]:
+        rows = _inputs(graph, batch)
+        parts = ({name: values[i : i + 1] for name, values in rows.items()} for i in range(batch.rows))
+        return np.concatenate([compute(part) for part in parts])
+
+    return one_by_one
+
+
+def _runner(graph: ModelGraph, device: str | None) -> Run:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -52,8 +100,7 @@ def _runner(graph: ModelGraph, device: str | None) -> Callable[[Batch], Float[np
     inputs = {port.name for port in graph.inputs}
     wanted = graph.output if graph.head is None else graph.head.features
 
-    def run(batch: Batch) -> Float[np.ndarray, "..."]:
-        given = _inputs(graph, batch)
+    def run(given: dict[str, np.ndarray]) -> Float[np.ndarray, "..."]:
         if wanted in inputs:  # a linear model: its features are its inputs
             return given[wanted]
         try:

@@ -7,7 +7,8 @@ the arguments of `forward`, a tuple its arguments in order.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from calibrate.errors import BadModel, NoHead, NotFinite
 from calibrate.extraction.batches import to_numpy
 from calibrate.extraction.digest import digest_of
 from calibrate.extraction.model import Batch, Extractor, LinearHead
+from calibrate.extraction.stable import check_steady, compare_runs, rounding_of
 from calibrate.extraction.torch_head import (
     Tie,
     features_of,
@@ -74,7 +76,40 @@ def torch_extractor(
                     return _scores(_called(module, batch, place), batch, output, output_kind)
                 return _features(module, batch, place, layer, tie)
 
+            _check_stable(run, first, is_half=autocast is not None or _is_half(module))
             yield Extractor(run, "torch", digest, layer, _classes(module))
+
+
+def _check_stable(run: Callable[[Batch], Float[np.ndarray, "..."]], first: Batch, *, is_half: bool) -> None:
+    """Warns where a row's numbers depend on its batch. Raises: `BadModel` where they depend on chance."""
+    n = min(first.rows, _FIRST_ROWS)
+    rounding = rounding_of(is_half)
+
+    def some(rows: Sequence[int]) -> Float[np.ndarray, "..."]:
+        return run(_cut(first, rows[-1] + 1, rows[0]))
+
+    try:
+        differences = compare_runs(some, n)
+    except (ValueError, RuntimeError, BadModel) as error:  # as batch normalisation without statistics of its own
+        warnings.warn(
+            f"the module could not be run on single rows ({str(error)[:200]}), so nobody knows whether a row's answer "
+            "depends on the other rows of its batch",
+            stacklevel=2,
+        )
+        return
+    remedy = "what draws numbers in evaluation mode too, as torch.nn.functional.dropout does, needs training=False"
+    check_steady(differences, rounding, remedy)
+    if differences.together > rounding:
+        warnings.warn(
+            f"a row's answer depends on the other rows of its batch: together and alone they differ by "
+            f"{differences.together:.2g}. The scores are those of rows in batches; pass batch_rows=1 for those of rows "
+            "alone",
+            stacklevel=2,
+        )
+
+
+def _is_half(module: "nn.Module") -> bool:
+    return any(str(tensor.dtype) in ("torch.float16", "torch.bfloat16") for tensor in module.parameters())
 
 
 def _head(
@@ -244,14 +279,14 @@ def _named(found: dict[str, "torch.Tensor"], output: str | None) -> dict[str, "t
     return {output: found[output]}
 
 
-def _cut(batch: Batch, rows: int) -> Batch:
-    """The first rows of a batch."""
+def _cut(batch: Batch, rows: int, start: int = 0) -> Batch:
+    """The first rows of a batch, from `start` on."""
 
     def cut(value: Any) -> Any:
-        return value[:rows] if getattr(value, "shape", ())[:1] == (batch.rows,) else value
+        return value[start:rows] if getattr(value, "shape", ())[:1] == (batch.rows,) else value
 
     args, named = tuple(map(cut, batch.args)), {name: cut(value) for name, value in batch.named.items()}
-    return Batch(batch.number, batch.first_row, args, named, batch.labels[:rows], {})
+    return Batch(batch.number, batch.first_row, args, named, batch.labels[start:rows], {})
 
 
 def _shown(name: object, value: Any) -> str:

@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     data = models.network(3)
     with pytest.raises(BadModel, match=r"batch 0: the model takes x; got y, without x"):
         extract(data, {"y": X, "labels": Y})
-    with pytest.raises(BadModel, match=r"batch 0: the model could not be run on x: float32 \(30, 3\)"):
+    with pytest.raises(BadModel, match=r"batch 0: the model could not be run on x: float32 \(4, 3\)"):
         extract(data, (X[:, :3], Y))
     with pytest.raises(BadModel, match="not an ONNX"):
         extract(b"nonsense", (X, Y))
