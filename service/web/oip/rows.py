@@ -2,14 +2,18 @@
 
 The operating point is, in this order: the input `operating_point`, one a row (BYTES: names; integers: indices, as the
 metadata lists them); the request parameter `operating_point`; the header `Setpoint-Operating-Point`, for clients that
-cannot send parameters; the model's default. A model with an input of that name keeps it for itself. In place of all of
-a model's inputs, `features` or `logits` are taken, as in `POST /predict`.
+cannot send parameters; the model's default. A model with an input or a described column of that name keeps it for
+itself. In place of all of a model's inputs, `features` or `logits` are taken, as in `POST /predict`; so are the described
+columns of its one input, a tensor [n] or [n, 1] for each, by name in any order.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from calibrate.errors import shown
+from calibrate.io.columns import input_columns
+from calibrate.io.description import Column
 from calibrate.io.model import Port
 from service.domain import Model, ModelVersion
 from service.errors import BadRequest, TooLarge
@@ -17,6 +21,8 @@ from service.inference import Rows
 from service.web.oip.codec import InferRequest, Tensor, read_raw
 from service.web.oip.datatypes import BYTES, datatype_of
 from service.web.oip.metadata import point_labels
+from service.web.packed import by_column
+from service.web.tensors import fit_inputs
 
 POINT = "operating_point"
 POINT_HEADER = "setpoint-operating-point"
@@ -37,7 +43,12 @@ def split_point(tensors: Mapping[str, Tensor], version: ModelVersion) -> tuple[T
     """The input `operating_point`, where it is not the model's own, and the others."""
     if POINT not in tensors or any(port.name == POINT for port in version.inputs):
         return None, tensors
-    return tensors[POINT], {name: tensor for name, tensor in tensors.items() if name != POINT}
+    others = {name: tensor for name, tensor in tensors.items() if name != POINT}
+    if any(column.name == POINT for column in version.description.columns):
+        whole = {version.inputs[0].name, "features", "logits"} if version.inputs else set()
+        if not (len(others) == 1 and others.keys() <= whole):
+            return None, tensors
+    return tensors[POINT], others
 
 
 def to_rows(tensors: Mapping[str, Tensor], version: ModelVersion, most: int) -> tuple[Rows, int]:
@@ -50,15 +61,47 @@ def to_rows(tensors: Mapping[str, Tensor], version: ModelVersion, most: int) -> 
     if version.kind == "scores":
         raise BadRequest(_scores_only(version))
     if len(given) != len(tensors) or None in given.values():
-        shown = ", ".join(name[:100] for name in list(tensors)[:_MOST_SHOWN]) or "none"
+        described = input_columns(version.description.columns, ports)
+        if described and ports[0].name not in tensors and _are_columns(tensors, described):
+            array = _by_column(tensors, ports[0], described)
+            return Rows({ports[0].name: array}), _bounded(len(array), most, version)
+        names = ", ".join(name[:100] for name in list(tensors)[:_MOST_SHOWN]) or "none"
         more = f" and {len(tensors) - _MOST_SHOWN} more" if len(tensors) > _MOST_SHOWN else ""
-        raise BadRequest(f"the model takes the inputs {', '.join(given)} (and '{POINT}'); got {shown}{more}")
+        columns = ", or its columns," if described else ""
+        raise BadRequest(f"the model takes the inputs {', '.join(given)}{columns} (and '{POINT}'); got {names}{more}")
     inputs = {port.name: _fitting(tensors[port.name], port) for port in ports}
     n = len(inputs[ports[0].name])
     if len(ports) > 1 and any(len(array) != n for array in inputs.values()):
         lengths = {name: len(array) for name, array in inputs.items()}
         raise BadRequest(f"inputs must have the same number of rows, got {lengths}")
     return Rows(inputs), _bounded(n, most, version)
+
+
+def _are_columns(tensors: Mapping[str, Tensor], described: Sequence[Column]) -> bool:
+    return len(tensors) > 1 or any(column.name in tensors for column in described)
+
+
+def _by_column(tensors: Mapping[str, Tensor], port: Port, described: Sequence[Column]) -> np.ndarray:
+    """The rows (n, d) of a model's one input, of a tensor for each described column, of any type that holds its numbers.
+
+    Raises: `BadRequest`, `WrongColumns`, `UnknownCategory`, `WrongShape`.
+    """
+    arrays = {}
+    for name, tensor in tensors.items():
+        shape = tensor.array.shape
+        if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
+            raise BadRequest(f"input {shown(name)}: a column must have shape [n] or [n, 1], got {list(shape)}")
+        arrays[name] = tensor.array.reshape(-1)
+    first, *others = arrays
+    if (odd := next((name for name in others if len(arrays[name]) != len(arrays[first])), None)) is not None:
+        raise BadRequest(
+            f"columns must have the same number of rows, got {len(arrays[first])} in {shown(first)} and "
+            f"{len(arrays[odd])} in {shown(odd)}"
+        )
+    rows = by_column(arrays, port, described)
+    if not len(rows):
+        return np.empty(rows.shape, object if port.dtype == "str" else port.dtype)
+    return fit_inputs({port.name: rows}, [port])[port.name]
 
 
 def _scores_only(version: ModelVersion) -> str:
