@@ -145,6 +145,12 @@ def publish(
     allow_random: Annotated[
         bool, typer.Option("--allow-random", help="Also a model that answers at random; the audit trail keeps it.")
     ] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="The columns of a model's one input in its order, as age,TSH or as JSON; rows go by name then."
+        ),
+    ] = None,
     make_default: Annotated[
         str | None, typer.Option(metavar="REASON", help="Also make it the default; the reason is kept.")
     ] = None,
@@ -161,7 +167,12 @@ def publish(
             names = None if classes is None else classes.split(",")
             frequencies = None if prior is None else library.shares(prior)
             if file is None:
-                options = {"output": output, "output_kind": output_kind, "allow_random": allow_random or None}
+                options = {
+                    "output": output,
+                    "output_kind": output_kind,
+                    "columns": columns,
+                    "allow_random": allow_random or None,
+                }
                 _check_no_file(names, name=name, model_version=model_version, **options)
                 said = client.do("POST", "models", name=model, classes=names, prior=frequencies)
             else:
@@ -173,6 +184,7 @@ def publish(
                     output=output,
                     output_kind=output_kind,
                     allow_random="true" if allow_random else None,
+                    columns=None if columns is None else _columns(columns),
                 )
             number, point = said["model_version"], f"argmax@{said['model_version']}"
             how = "by its classes alone" if file is None else f"which runs on {said['provider']}"
@@ -209,6 +221,11 @@ def _check_no_file(classes: list[str] | None, **options: object) -> None:
         )
     if unused := [name for name, value in options.items() if value is not None]:
         raise InputError(f"--{unused[0].replace('_', '-')} needs a FILE; only --classes and --prior go without one")
+
+
+def _columns(text: str) -> str:
+    """The columns as the JSON list that the server takes."""
+    return text if text.lstrip().startswith("[") else json.dumps(text.split(","))
 
 
 def main() -> None:

@@ -14,13 +14,15 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from calibrate.cache import check_prior
 from calibrate.errors import BadModel, BadPoint, SetpointError
-from calibrate.io.description import Description, read_description
-from calibrate.io.model import Head
+from calibrate.io.columns import check_columns
+from calibrate.io.description import Column, Description, read_description
+from calibrate.io.model import Head, Port
 from calibrate.operating_point import OperatingPoint, check_classes
 from service.domain import (
     AuditEntry,
@@ -202,21 +204,22 @@ class Registry:
         output: str | None = None,
         output_kind: str | None = None,
         allow_random: bool = False,
+        columns: Sequence[Column] | None = None,
         actor: str,
     ) -> ModelVersion:
         """Keeps an ONNX file as the next version of a model; the first is served at once, a later one is staged, and
         with four eyes its own rule is a draft as any point is.
 
-        Classes and prior come from the call, else from the file's own description; classes are the graph's own labels
-        where neither names them, and numbered where it has none. A model that answers at random is refused unless
-        `allow_random`, which the audit trail keeps.
+        Classes, prior and columns come from the call, else from the file's own description; classes are the graph's own
+        labels where neither names them, and numbered where it has none. Columns are those of the one input. A model
+        that answers at random is refused unless `allow_random`, which the audit trail keeps.
 
         Raises: `BadName`, `BadModel`, `NoHead`, `BadPrior`, `BadPoint` for bad class names, `StorageFailed`; with four
         eyes `Forbidden` for callers without a key.
         """
         state = self._check_new(name, actor)
         graph = self._engine.examine(data, output=output, output_kind=output_kind, allow_random=allow_random)
-        description = read_description(graph.metadata)
+        description = _described(read_description(graph.metadata), columns, graph.inputs)
         session = self._engine.load(graph.data, graph.output, graph.kind, rows_apart=graph.depends_on_batch)
         session.warm(graph.inputs)
         names = _names(classes if classes is not None else description.classes, graph.labels, graph.width)
@@ -379,6 +382,24 @@ class Registry:
 
     def _defaults(self) -> set[Key]:
         return {(model.name, model.default.model_version) for model in self._models.values()}
+
+
+def _described(description: Description, columns: Sequence[Column] | None, ports: Sequence[Port]) -> Description:
+    """The file's own description, with the columns that the call names in place of its own.
+
+    Raises: `BadModel` where they are not those of the one input, or are its own in another order.
+    """
+    if columns is None:
+        check_columns(description.columns, ports)
+        return description
+    check_columns(columns, ports)
+    names, own = ([column.name for column in each] for each in (columns, description.columns))
+    if names != own and sorted(names) == sorted(own):
+        raise BadModel(
+            f"columns are {', '.join(names[:20])}, but the model's own are {', '.join(own[:20])}: give them in the "
+            "model's order, or leave them out"
+        )
+    return replace(description, columns=tuple(columns))
 
 
 def _tell_broken(model: Model, before: Model | None) -> None:

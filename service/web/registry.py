@@ -1,11 +1,13 @@
 """Models and the audit trail: registering, listing, telling."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from calibrate.io.description import read_columns
 from service.domain import Model, ModelVersion
 from service.errors import BadRequest
 from service.registry import Registry
@@ -23,7 +25,7 @@ from service.web.schemas import (
 )
 from service.web.state import actor, parts, principal
 
-_OF_FILE = ("output", "output_kind", "allow_random")  # fields that only an ONNX file has
+_OF_FILE = ("output", "output_kind", "columns", "allow_random")  # fields that only an ONNX file has
 _NO_ENTRY = AuditHeadReply(number=0, hash="0" * 64)
 
 
@@ -34,6 +36,7 @@ async def register(request: Request) -> VersionReply:
     changes until the default is moved to it. The linear head is found in the graph; where there is none, name `output`
     and `output_kind`, and all but `features` works. A model that answers at random (dropout left on) is refused unless
     `allow_random` is true; one whose rows depend on the others of their batch is run row by row, and `warnings` say so.
+    Where the file does not describe the columns of its one input, `columns` names them, and rows are matched by name.
 
     Without a file, in a form or as JSON, a model is registered by its `classes` alone. It decides scores that were
     computed elsewhere: everything but `inputs` and `features` works.
@@ -55,9 +58,16 @@ async def register(request: Request) -> VersionReply:
 
     def run() -> ModelVersion:
         if file is not None:
-            output, kind = texts.get("output"), texts.get("output_kind")
-            given["allow_random"] = bool(from_json(texts.get("allow_random"), bool, "allow_random"))
-            return registry.register(file, **given, output=output, output_kind=kind, actor=actor(request))
+            named = from_json(texts.get("columns"), list[Any], "columns")
+            return registry.register(
+                file,
+                **given,
+                output=texts.get("output"),
+                output_kind=texts.get("output_kind"),
+                columns=None if named is None else read_columns(named),
+                allow_random=bool(from_json(texts.get("allow_random"), bool, "allow_random")),
+                actor=actor(request),
+            )
         if given["classes"] is None:
             raise BadRequest(
                 "the form has no file 'file' and no classes: give an ONNX file, or classes to register a model by its "

@@ -491,6 +491,11 @@ class RegisterForm(BaseModel):
     prior: str | None = Field(None, description="JSON list: the class frequencies the model was trained under.")
     output: str | None = Field(None, description="The output to use, where no linear head can be found.")
     output_kind: Literal["logits", "probabilities"] | None = None
+    columns: str | None = Field(
+        None,
+        description="JSON list: the columns of the one input in its order, as names, or as objects with `name`, "
+        "`kind` (number, category), `missing` and `codes`. Rows are then matched by name.",
+    )
     allow_random: bool = Field(
         False, description="Also a model that answers at random, as with dropout left on; the audit trail keeps it."
     )

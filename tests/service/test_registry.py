@@ -26,7 +26,11 @@ from tests.service.conftest import CLASSES, Start, alive, publish, refused, regi
 DESCRIPTION = Description(
     ("negative", "sick"),
     (0.8, 0.2),
-    (Column("age", "number", "the median, 54"), Column("sex", "category", "neither", {"F": 0, "M": 1})),
+    (
+        Column("age", "number", "the median, 54"),
+        Column("sex", "category", "neither", {"F": 0, "M": 1}),
+        *(Column(name, "number", "0") for name in ("TSH", "T3")),
+    ),
     ("TBG was dropped",),
 )
 

@@ -3,8 +3,8 @@
 The operating point is, in this order: the input `operating_point`, one a row (BYTES: names; integers: indices, as the
 metadata lists them); the request parameter `operating_point`; the header `Setpoint-Operating-Point`, for clients that
 cannot send parameters; the model's default. A model with an input or a described column of that name keeps it for
-itself. In place of all of a model's inputs, `features` or `logits` are taken, as in `POST /predict`; so are the described
-columns of its one input, a tensor [n] or [n, 1] for each, by name in any order.
+itself. In place of all of a model's inputs, `features` or `logits` are taken, as in `POST /predict`; so are the
+described columns of its one input, a tensor [n] or [n, 1] for each, by name in any order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ def _are_columns(tensors: Mapping[str, Tensor], described: Sequence[Column]) -> 
 
 
 def _by_column(tensors: Mapping[str, Tensor], port: Port, described: Sequence[Column]) -> np.ndarray:
-    """The rows (n, d) of a model's one input, of a tensor for each described column, of any type that holds its numbers.
+    """The rows (n, d) of a model's one input, from a tensor of any type for each described column.
 
     Raises: `BadRequest`, `WrongColumns`, `UnknownCategory`, `WrongShape`.
     """

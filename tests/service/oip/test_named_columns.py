@@ -95,7 +95,7 @@ def all_but(name: str, *instead: Any) -> list[Any]:
         ([tensor("y", X)], "the model takes the inputs x, or its columns, (and 'operating_point'); got y"),
         ([tensor("age", X)], "input 'age': a column must have shape [n] or [n, 1], got [8, 4]"),
         (all_but("age", tensor("age", X[:3, 0])), "got 8 in 'größe, cm' and 3 in 'age'"),
-        (all_but("sex", tensor("sex", ["F"] * 7 + ["X"], "BYTES")), "column 'sex', row 7: wanted one of F, M, , got 'X'"),
+        (all_but("sex", tensor("sex", ["F"] * 7 + ["X"], "BYTES")), "'sex', row 7: wanted one of F, M, , got 'X'"),
         (all_but("age", tensor("age", ["72"] * 8, "BYTES")), "column 'age', row 0: wanted a number, got '72'"),
         (all_but("age", tensor("age", [1e300] * 8, "FP64")), "column 'age'[0] has to fit float32"),
         ([*all_but(""), tensor("age", X[:, 0])], "comes more than once"),
