@@ -1,27 +1,31 @@
 """The feature cache: last-layer features or logits of some rows, with their labels and what the model knew.
 
 Decided here: everything is checked once, on the way in, so no method checks again; logits are always there (made from
-features and head where they were not given, in float64); string labels are class names and integers are indices.
+features and head where they were not given, in float64). What carries a name is matched by it: the columns of a table
+by `calibrate.names`, labels by `calibrate.labels`.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 
 from calibrate.counts import rows_by_class
-from calibrate.errors import BadCache, BadPrior, MissingClass, NoRows, UnknownLabel, WrongShape
-from calibrate.logits import head_logits, to_array, to_columns
+from calibrate.errors import BadCache, BadPrior, MissingClass, WrongShape, shown
+from calibrate.labels import label_indices, names_in_labels
+from calibrate.logits import head_logits, logits_from_probabilities, to_array, to_columns
+from calibrate.names import column_names, is_count, positions_by_name, without_stem
 from calibrate.operating_point import check_classes
 
 ROW_COLUMNS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost_fn", "group")
 _CHECKED_ROWS = 1000
 _DIGESTED_ROWS = 65_536  # at a time: logits that do not lie row by row are copied
-_MOST_CLASSES = 100_000
+_MAX_CLASSES = 100_000
 _LARGEST_NUMBER = 1e100  # of weights and amounts: their squares are summed
 
 
@@ -85,6 +89,8 @@ def feature_cache(
     labels: ArrayLike,
     features: ArrayLike | None = None,
     logits: ArrayLike | None = None,
+    probabilities: ArrayLike | None = None,
+    margins: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
@@ -94,25 +100,42 @@ def feature_cache(
     cost_fn: ArrayLike | None = None,
     group: ArrayLike | None = None,
 ) -> FeatureCache:
-    """A checked cache from arrays.
+    """Return a checked cache of arrays, or of tables whose columns have names.
 
-    `logits` are (n, k), or (n,) for the one logit of a two-class model. Where they are not given they are made from
-    `features` (n, d), `weight` (k, d) and `bias` (k,); a head (1, d) becomes (2, d). `labels` (n,) are class names or
-    indices; `classes` are named by their index, or by the sorted names in `labels`, where they are not given.
-    `sample_weight`, `cost_fp` and `cost_fn` are (n,), at least 0. `group` (n,), names or whole numbers, is kept as
-    numbers from 0 on.
+    Args:
+        labels: (n,), class names or whole numbers; see `calibrate.labels`.
+        features: (n, d), the last layer's input. Columns named 0 to d-1 are put in that order.
+        logits: (n, k), or (n,) for the one logit of a two-class model. Without any they are made from `features`,
+            `weight` and `bias`.
+        probabilities: In place of logits: (n, k), rows that sum to 1, or (n,) for the second of two classes.
+        margins: In place of logits: (n,), log-odds of the second of two classes, or any score that grows with them.
+        classes: Names in the order of the columns. Without them the names of the columns are the classes, else "0",
+            "1", ...; a table whose columns are named by class is put in the order of `classes`.
+        weight: (k, d) of the model's head; one row (1, d) becomes (2, d).
+        bias: (k,) of the model's head.
+        prior: (k,), the class frequencies of training.
+        sample_weight: (n,), at least 0: for how many rows each stands.
+        cost_fp: (n,), at least 0: what a false alarm on each row costs.
+        cost_fn: (n,), at least 0: what a miss on each row costs.
+        group: (n,), names or whole numbers, kept as numbers from 0 on.
 
-    Raises: `BadCache`, `WrongShape`, `NoRows`, `NotFinite`, `UnknownLabel`, `BadPrior`, `BadPoint`, each naming
-    the item.
+    Raises: `BadCache`, `WrongShape`, `WrongColumns`, `NoRows`, `NotFinite`, `UnknownLabel`, `BadPrior`, `BadPoint`,
+    each naming the item.
 
     >>> cache = feature_cache(logits=[-2.0, 0.5, 1.0], labels=["clear", "fraud", "fraud"], classes=["clear", "fraud"])
     >>> cache.classes, cache.logits.shape, cache.labels.tolist()
     (('clear', 'fraud'), (3, 2), [0, 1, 1])
     """
-    features_ = None if features is None else to_array(features, "features", (2,))
+    scores = {"logits": logits, "probabilities": probabilities, "margins": margins}
+    passed = [name for name, values in scores.items() if values is not None]
+    if len(passed) > 1:
+        raise BadCache(f"pass one of logits, probabilities and margins; got {' and '.join(passed)}")
+    features_ = None if features is None else to_array(_by_number(features), "features", (2,))
     weight_, bias_ = _head(weight, bias, features_)
-    if logits is not None:
-        logits_ = to_columns(logits)
+    named: tuple[str, ...] | None = None
+    if passed:
+        _check_same_rows(scores[passed[0]], labels)
+        logits_, named = _score_columns(scores[passed[0]], passed[0], classes)
     elif features_ is None:
         raise BadCache("a cache must have features or logits, it has neither")
     elif weight_ is None or bias_ is None:
@@ -125,12 +148,8 @@ def feature_cache(
         raise WrongShape(f"weight is for {weight_.shape[0]} classes, logits have {logits_.shape[1]} columns")
     if logits is not None and features_ is not None and weight_ is not None and bias_ is not None:
         _check_head(features_, weight_, bias_, logits_)
-    indices, names = _labels(labels, classes, logits_.shape[1])
-    if logits is not None and np.ndim(logits) == 1 and classes is None and names != ("0", "1"):
-        raise BadCache(
-            f"labels are named ({', '.join(names)}) and there is one logit a row: pass classes=, second the class that "
-            "the logit speaks for"
-        )
+    names = _class_names(named if classes is None else classes, logits_.shape[1], labels)
+    indices = label_indices(labels, names)
     if indices.size != logits_.shape[0]:
         raise WrongShape(f"labels: wanted {logits_.shape[0]}, one per row, got {indices.size}")
     prior_ = None if prior is None else check_prior(prior, names)
@@ -262,48 +281,74 @@ def _check_head(
         )
 
 
-def _labels(labels: ArrayLike, classes: Sequence[str] | None, k: int) -> tuple[Int[np.ndarray, "n"], tuple[str, ...]]:
-    """Labels as indices, and the class names."""
-    try:
-        array = np.asarray(labels)
-    except ValueError:
-        raise UnknownLabel("labels must be a list of class names or indices") from None
-    if array.ndim != 1:
-        raise WrongShape(f"labels: wanted 1 axis, got shape {array.shape}")
-    if array.size == 0:
-        raise NoRows("labels: wanted at least one, got none")
-    if k > _MOST_CLASSES:
-        raise WrongShape(f"logits: wanted at most {_MOST_CLASSES} columns, got {k}")
-    named: list[bool] = []
-    if array.dtype.kind not in "biuf":  # an array of numbers holds no names
-        named = [isinstance(label, str) for label in (labels if isinstance(labels, list | tuple) else array.tolist())]
-    if named and all(named):
-        names = _sorted_names(array.tolist()) if classes is None else check_classes(classes)
-        _check_width(names, k)
-        index = {name: i for i, name in enumerate(names)}
-        unknown = next((row for row, label in enumerate(array.tolist()) if label not in index), None)
-        if unknown is not None:
-            raise UnknownLabel(f"labels[{unknown}] must be one of {', '.join(names[:20])}; got {str(array[unknown])!r}")
-        return np.array([index[label] for label in array.tolist()], dtype=np.int64), names
-    names = check_classes([str(i) for i in range(k)] if classes is None else classes)
-    _check_width(names, k)
-    if any(named) or array.dtype.kind not in "biuf":
-        raise UnknownLabel("labels must be class names or class indices, all of one kind")
-    if array.dtype.kind == "f" or array.min() < 0 or array.max() >= k:
-        outside = (array < 0) | (array >= k) | (array != np.floor(array))
-        if outside.any():
-            row = int(np.flatnonzero(outside)[0])
-            raise UnknownLabel(f"labels[{row}] must be an index from 0 to {k - 1}, got {array[row]}")
-    return array.astype(np.int64), names
+def _score_columns(
+    scores: Any, kind: str, classes: Sequence[str] | None
+) -> tuple[Float[np.ndarray, "n k"], tuple[str, ...] | None]:
+    """Return scores of a kind as logits (n, k), and the names of their columns where these are the classes."""
+    columns, names = column_names(scores), None
+    if columns is not None and len(columns) > 1:
+        columns = without_stem(columns, kind)
+        known = tuple(map(str, range(len(columns)))) if is_count(columns) else tuple(map(str, columns))
+        order = positions_by_name(columns, known if classes is None else check_classes(classes), kind)
+        scores = to_array(np.asarray(scores), kind, (2,))[:, order]
+        names = known
+    if kind == "probabilities":
+        return logits_from_probabilities(np.asarray(scores) if columns else scores), names
+    if kind == "margins" and np.ndim(scores) == 2 and np.shape(scores)[1] != 1:
+        raise WrongShape(f"margins: wanted one number a row, got shape {np.shape(scores)}: pass them as logits")
+    return to_columns(np.asarray(scores) if columns else scores, kind), names
 
 
-def _sorted_names(labels: list[str]) -> tuple[str, ...]:
-    names = sorted(set(labels))
-    if len(names) == 1:
-        raise MissingClass(f"every label is '{names[0]}', wanted at least two classes")
-    return check_classes(names)
+def _by_number(features: ArrayLike) -> ArrayLike:
+    """Return the columns of a table in the order of their numbers, where they are named 0 to d-1."""
+    columns = column_names(features)
+    if columns is None:
+        return features
+    columns = without_stem(columns, "features")
+    if not is_count(columns):
+        return np.asarray(features)
+    return np.asarray(features)[:, positions_by_name(columns, list(map(str, range(len(columns)))), "features")]
 
 
-def _check_width(names: tuple[str, ...], k: int) -> None:
-    if len(names) != k:
-        raise WrongShape(f"{len(names)} classes ({', '.join(names[:20])}) but logits have {k} columns")
+def _check_same_rows(scores: Any, labels: Any) -> None:
+    """Raise `BadCache` where scores and labels both name their rows (pandas), and differently."""
+    one, other = _row_names(scores), _row_names(labels)
+    if one is None or other is None or len(one) != len(other) or np.array_equal(one, other):
+        return
+    row = int(np.flatnonzero(one != other)[0])
+    raise BadCache(
+        f"row {row} of the scores is {one[row]!r} by its index, of the labels {other[row]!r}: put both in the same "
+        "order, or pass their values"
+    )
+
+
+def _row_names(values: Any) -> np.ndarray | None:
+    """Return the index of a pandas object, None where there is none or it only counts from 0."""
+    index = getattr(values, "index", None)
+    if index is None or callable(index):
+        return None
+    names = np.asarray(index)
+    return None if np.array_equal(names, np.arange(len(names))) else names
+
+
+def _class_names(classes: Sequence[str] | None, k: int, labels: ArrayLike) -> tuple[str, ...]:
+    """Return the names of k classes, counted where none are known. Raises: `BadCache`, `BadPoint`, `WrongShape`."""
+    if k > _MAX_CLASSES:
+        raise WrongShape(f"logits: wanted at most {_MAX_CLASSES} columns, got {k}")
+    if classes is not None:
+        names = check_classes(classes)
+        if len(names) != k:
+            raise WrongShape(f"{len(names)} classes ({', '.join(names[:20])}) but logits have {k} columns")
+        return names
+    names = tuple(str(i) for i in range(k))
+    if not names_in_labels(labels):
+        return names
+    different = sorted(set(labels if isinstance(labels, list | tuple) else np.asarray(labels).tolist()))
+    if len(different) == 1 and different[0] not in names:
+        raise MissingClass(f"every label is {shown(different[0])}, wanted at least two classes")
+    if not set(different) <= set(names):
+        raise BadCache(
+            f"labels are named ({', '.join(map(shown, different[:20]))}) and the {k} columns are not: pass classes= in "
+            "the order of the columns; of one score a row it speaks for the second class"
+        )
+    return names

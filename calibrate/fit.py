@@ -5,7 +5,8 @@ where the method did not use the labels at all (a prior threshold); else from th
 What the procedure gives, cross-fitted, is a field of its own.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -54,10 +55,15 @@ def fit(
     rng: np.random.Generator | None = None,
     progress: Callable[[str], None] | None = None,
     logits: ArrayLike | None = None,
+    probabilities: ArrayLike | None = None,
+    margins: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
 ) -> FitResult:
-    """Fits an operating point for a metric on a cache, or on `logits`, `labels` and `classes`.
+    """Fits an operating point for a metric on a cache, or on scores, `labels` and `classes`.
+
+    Scores are `logits` (n, k) or (n,), `probabilities` (n, k) or (n,), or `margins` (n,): arrays, or tables whose
+    columns are the classes; `feature_cache` says how each is read.
 
     `metric` is a name (`f1`, `fbeta(2)`, `recall[fraud]`, `f1_macro`), the user's own expression over `tp fp fn tn n`
     and the named rates, or a function of `Cells`; it is maximised, or minimised where it is a cost or an error.
@@ -82,7 +88,8 @@ def fit(
     >>> result.point.decide([-1.2, -1.4])
     array([1, 0])
     """
-    whole = _one_cache(cache, logits, labels, classes)
+    scores = {"logits": logits, "probabilities": probabilities, "margins": margins}
+    whole = _one_cache(cache, scores, labels, classes)
     _check_other_rows(train, evidence)
     check_every_class_has_rows(whole)
     cache = counted_rows(whole)
@@ -253,19 +260,23 @@ def _check_other_rows(train: object, evidence: object) -> None:
 
 
 def _one_cache(
-    cache: FeatureCache | None, logits: ArrayLike | None, labels: ArrayLike | None, classes: Sequence[str] | None
+    cache: FeatureCache | None,
+    scores: Mapping[str, ArrayLike | None],
+    labels: ArrayLike | None,
+    classes: Sequence[str] | None,
 ) -> FeatureCache:
-    arrays = {"logits": logits, "labels": labels, "classes": classes}
-    given = [name for name, value in arrays.items() if value is not None]
+    passed: dict[str, Any] = {name: values for name, values in scores.items() if values is not None}
+    beside = [*passed, *(name for name, value in (("labels", labels), ("classes", classes)) if value is not None)]
     if cache is not None and not isinstance(cache, FeatureCache):
         raise BadCache(f"wanted a feature cache, got {type(cache).__name__}: read_cache reads one from a file")
-    if cache is not None and given:
-        raise BadCache(f"pass a cache or arrays, not both; got a cache and {', '.join(given)}")
+    if cache is not None and beside:
+        raise BadCache(f"pass a cache or arrays, not both; got a cache and {', '.join(beside)}")
     if cache is not None:
         return cache
-    if logits is None or labels is None:
-        raise BadCache(f"pass a cache, or logits and labels; got {', '.join(given) or 'neither'}")
-    return feature_cache(logits=logits, labels=labels, classes=classes)
+    if not passed or labels is None:
+        wanted = "logits (or probabilities, or margins) and labels"
+        raise BadCache(f"pass a cache, or {wanted}; got {', '.join(beside) or 'neither'}")
+    return feature_cache(**passed, labels=labels, classes=classes)
 
 
 def _same_model(other: FeatureCache, cache: FeatureCache, name: str) -> FeatureCache:

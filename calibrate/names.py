@@ -90,6 +90,17 @@ def is_count(names: Sequence[object]) -> bool:
     return all(_COUNT.fullmatch(text) for text in texts) and {int(text) for text in texts} == set(range(len(texts)))
 
 
+def without_stem(names: Sequence[object], stem: str) -> list[str]:
+    """Return the names without `stem` and an underscore, where every one begins so and goes on."""
+    texts = [str(name) for name in names]
+    start = f"{stem}_"
+    return (
+        [text[len(start) :] for text in texts]
+        if all(len(t) > len(start) and t.startswith(start) for t in texts)
+        else texts
+    )
+
+
 def column_names(values: Any) -> list[Any] | None:
     """Return the column names of a table (pandas, polars, Arrow), in its order; None for what is no table."""
     names = getattr(values, "column_names", None)  # Arrow; its `columns` are the data

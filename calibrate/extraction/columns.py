@@ -10,6 +10,7 @@ import numpy as np
 
 from calibrate.errors import BadCache, BadModel, InputError, NotFinite, UnknownLabel, WrongShape, shown
 from calibrate.extraction.model import Batch, Extractor
+from calibrate.labels import label_indices
 
 
 @contextmanager
@@ -26,8 +27,7 @@ def to_columns_of(
 ) -> dict[str, np.ndarray]:
     """Features or logits, labels, and the other columns of a batch.
 
-    Labels are indices where the classes are known or labels are numbers, else names still. Raises: `BadModel`,
-    `NotFinite`, `UnknownLabel`, `WrongShape`.
+    Raises: `BadModel`, `NotFinite`, `UnknownLabel`, `WrongShape`.
     """
     what = "logits" if extractor.head is None else "features"
     if made.ndim == 2 and made.shape[1] == 1 and extractor.head is None:
@@ -53,29 +53,32 @@ def to_columns_of(
     return columns
 
 
-def to_indices(labels: np.ndarray, names: Sequence[str] | None, values: np.ndarray | None, k: int) -> np.ndarray:
-    """Labels as indices of `k` classes: by the `values` that the model was trained with, or by their names.
-
-    Names stay where the classes are not known. Raises: `UnknownLabel`.
+def to_indices(
+    labels: np.ndarray,
+    names: Sequence[str] | None,
+    values: np.ndarray | None,
+    k: int,
+) -> np.ndarray:
+    """Labels as indices of `k` classes: by the numeric `values` that the model was trained with, else as
+    `label_indices` reads them. Raises: `UnknownLabel`.
     """
-    if labels.dtype.kind == "U":
-        if names is None:
-            return labels
-        known = {str(value): i for i, value in enumerate([] if values is None else values.tolist())}
-        known |= {name: i for i, name in enumerate(names)}
-        unknown = next((row for row, label in enumerate(labels.tolist()) if label not in known), None)
+    if labels.dtype.kind == "U" and names is None:
+        counted = [str(i) for i in range(k)]
+        unknown = next((label for label in labels.tolist() if label not in counted), None)
         if unknown is not None:
             raise UnknownLabel(
-                f"labels[{unknown}] must be one of {', '.join(names[:20])}; got {shown(labels[unknown])}"
+                f"labels are named ({shown(unknown)}), and the model does not name its classes: pass classes= in the "
+                f"order of its {k} logits"
             )
-        return np.array([known[label] for label in labels.tolist()], dtype=np.int64)
-    if values is not None and values.dtype.kind in "biuf":
-        order = np.argsort(values)
-        places = order[np.minimum(np.searchsorted(values[order], labels), len(values) - 1)]
-        outside, wanted = values[places] != labels, ", ".join(map(str, values[:20].tolist()))
-    else:
-        places = labels
-        outside, wanted = (labels < 0) | (labels >= k) | (labels != np.floor(labels)), f"an index from 0 to {k - 1}"
+        return label_indices(labels.tolist(), counted)
+    if labels.dtype.kind == "U" and values is not None:
+        known = {str(value): name for value, name in zip(values.tolist(), names or (), strict=True)}
+        labels = np.array([known.get(label, label) for label in labels.tolist()])
+    if values is None or labels.dtype.kind == "U" or values.dtype.kind not in "biuf":
+        return label_indices(labels, [str(i) for i in range(k)] if names is None else names)
+    order = np.argsort(values)
+    places = order[np.minimum(np.searchsorted(values[order], labels), len(values) - 1)]
+    outside, wanted = values[places] != labels, ", ".join(map(str, values[:20].tolist()))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise UnknownLabel(f"labels[{row}] must be {wanted}; got {labels[row]}")

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibrate.cache import FeatureCache, check_prior, feature_cache
-from calibrate.errors import BadPrior, MissingClass
+from calibrate.errors import BadPrior
 from calibrate.extraction.batches import to_numpy
 from calibrate.extraction.columns import to_indices
 from calibrate.extraction.model import Extractor
 from calibrate.io.files import TABLES
 from calibrate.io.npz_writer import write_npz_rows
 from calibrate.io.origin import ENTRY, Origin
-from calibrate.operating_point import check_classes
+from calibrate.labels import written_labels
 
 Chunks = Callable[[], Iterator[dict[str, np.ndarray]]]
 
@@ -23,8 +23,8 @@ Chunks = Callable[[], Iterator[dict[str, np.ndarray]]]
 def shared_of(
     extractor: Extractor, names: Sequence[str] | None, chunks: Chunks, prior: ArrayLike | None, train_labels: Any
 ) -> dict[str, Any]:
-    """What is not per row: classes, head and prior. Raises: `BadPrior`, `MissingClass`, `BadPoint`."""
-    classes = _sorted_names(chunks) if names is None else tuple(names)
+    """What is not per row: classes, head and prior. Raises: `BadPrior`, `BadPoint`."""
+    classes = None if names is None else tuple(names)
     head = extractor.head
     if classes is None:
         first = next(chunks())
@@ -47,41 +47,32 @@ def shared_of(
 
 def in_memory_cache(chunks: Chunks, shared: dict[str, Any]) -> FeatureCache:
     """All rows as one checked cache."""
-    held = list(_named_rows(chunks, shared["classes"])())
+    held = list(_named_rows(chunks)())
     rows: dict[str, Any] = {name: np.concatenate([chunk[name] for chunk in held]) for name in held[0]}
-    return feature_cache(**shared, **rows)
+    return feature_cache(**shared, **{**rows, "labels": written_labels(rows["labels"], shared["classes"])})
 
 
 def write_parts(path: str | Path, chunks: Chunks, shared: dict[str, Any], origin: Origin) -> None:
     """All rows as one file, read part by part, that says where they came from."""
     file_format = TABLES.get(Path(path).suffix.lower())
-    rows = _named_rows(chunks, shared["classes"])
+    rows = _named_rows(chunks)
+    names = shared["classes"]
     first: dict[str, Any] = next(rows())
-    feature_cache(**shared, **first)  # what does not fit is said before anything is written
+    # What does not fit is reported before anything is written.
+    feature_cache(**shared, **{**first, "labels": written_labels(first["labels"], names)})
     if file_format is None:
         arrays = {**shared, "classes": np.array(shared["classes"])}
-        write_npz_rows(path, rows, arrays, comment=origin.to_text())
+        named = lambda: ({**chunk, "labels": written_labels(chunk["labels"], names)} for chunk in rows())  # noqa: E731
+        write_npz_rows(path, named, arrays, comment=origin.to_text())
         return
     from calibrate.io.table_writer import write_rows
 
-    narrow = ({**chunk, "labels": chunk["labels"].astype(np.int32)} for chunk in rows())
+    narrow = ({**chunk, "labels": written_labels(chunk["labels"].astype(np.int32), names)} for chunk in rows())
     write_rows(path, narrow, shared, file_format, entries={ENTRY: origin.to_text()})
 
 
-def _sorted_names(chunks: Chunks) -> tuple[str, ...] | None:
-    """The classes that labels name, None where they are indices."""
-    names: set[str] = set()
-    for chunk in chunks():
-        if chunk["labels"].dtype.kind != "U":
-            return None
-        names |= set(np.unique(chunk["labels"]).tolist())
-    if len(names) == 1:
-        raise MissingClass(f"every label is '{names.pop()}', wanted at least two classes")
-    return check_classes(sorted(names))
-
-
-def _named_rows(chunks: Chunks, classes: Sequence[str]) -> Chunks:
-    """The chunks with labels as indices, and groups as numbers from 0 on."""
+def _named_rows(chunks: Chunks) -> Chunks:
+    """The chunks with groups as numbers from 0 on."""
     groups: set[Any] = set()
     for chunk in chunks():
         if "group" not in chunk:
@@ -91,7 +82,7 @@ def _named_rows(chunks: Chunks, classes: Sequence[str]) -> Chunks:
 
     def rows() -> Iterator[dict[str, np.ndarray]]:
         for chunk in chunks():
-            columns = {**chunk, "labels": to_indices(chunk["labels"], classes, None, len(classes))}
+            columns = dict(chunk)
             if "group" in chunk:
                 columns["group"] = np.searchsorted(known, chunk["group"]).astype(np.int64)
             yield columns

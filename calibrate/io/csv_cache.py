@@ -1,9 +1,9 @@
-"""Feature caches as CSV: what a spreadsheet or a database gives out.
+"""Feature caches as CSV: what a spreadsheet or a database writes.
 
 Decided here: a line of names, then a row a line. `labels`, `group` and the numbers per row have their own names;
-several columns side by side are `features_...` or `logits_...`, in the order of the file, whatever stands behind the
-underscore, and one logit a row is `logits`. An empty cell is refused with its row, and nothing is guessed from the
-content.
+columns side by side are `features_0`, `features_1`, ... in the order of their numbers, and `logits_<class>` (or
+`probabilities_<class>`), whose names are the classes; one logit a row is `logits`. Columns of other names are read by
+`calibrate.io.score_tables`, whose caller names them.
 """
 
 from pathlib import Path
@@ -11,62 +11,94 @@ from typing import Any
 
 import numpy as np
 
-from calibrate.errors import BadCache, NoRows, shown
+from calibrate.errors import BadCache, shown
+from calibrate.io.score_tables import labels_of_texts
+from calibrate.io.text_table import TextTable, is_text, read_excel_table, read_text_table
+from calibrate.names import is_count, positions_by_name, without_stem
 
-_NAMED = ("labels", "group")
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
-_WIDE = ("features", "logits")
+_SCORES = ("logits", "probabilities")
 _START_BYTES = 2**16
 
 
 def is_csv(path: Path) -> bool:
-    """Whether a file begins with a line of names, `labels` among them."""
+    """Return whether a file is text."""
     with path.open("rb") as file:
-        start = file.read(_START_BYTES)
-    line = start.split(b"\n")[0].strip().removeprefix(b"\xef\xbb\xbf")
-    return b"\0" not in line and b"labels" in line.replace(b'"', b"").split(b",")
+        return is_text(file.read(_START_BYTES))
 
 
-def read_csv(path: Path, *, most_bytes: int) -> dict[str, Any]:
-    """The arrays of a CSV file by key, not yet checked against each other. Raises: `BadCache`, `NoRows`."""
-    import pyarrow as pa
-    from pyarrow import csv
+def read_csv(source: Path | bytes, *, most_bytes: int) -> dict[str, Any]:
+    """Return the arrays of a CSV file by key, not yet checked against each other. Raises: `BadCache`, `NoRows`."""
+    return arrays_of(read_text_table(source, most_bytes=most_bytes))
 
-    try:
-        convert = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
-        table = csv.read_csv(path, convert_options=convert, read_options=csv.ReadOptions(use_threads=False))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadCache(f"the cache is not a whole CSV file: {said.split('. Row')[0][:100]}") from None
-    if table.nbytes > most_bytes:
-        raise BadCache(f"the cache unpacks to {table.nbytes} bytes, wanted at most {most_bytes}")
-    if table.num_rows == 0:
-        raise NoRows("the cache has no rows")
-    names = table.column_names
-    if len(set(names)) != len(names):
-        raise BadCache("the cache holds a column more than once")
-    arrays: dict[str, Any] = {}
-    wide: dict[str, list[np.ndarray]] = {}
-    for name, column in zip(names, table.columns, strict=True):
-        if column.null_count:
-            row = int(np.flatnonzero(column.is_null().to_numpy())[0])
-            raise BadCache(f"column '{name[:100]}', row {row} is empty")
-        if name in _NAMED and pa.types.is_string(column.type):
-            arrays[name] = np.array(column.to_pylist(), dtype=object)
-        elif name in (*_NAMED, *_PER_ROW, "logits"):
-            arrays[name] = _numbers(column, name)
-        elif (kind := name.partition("_")[0]) in _WIDE and name != kind:
-            wide.setdefault(kind, []).append(_numbers(column, name))
+
+def read_excel(source: Path | bytes) -> dict[str, Any]:
+    """Return the same of the first sheet of an Excel workbook. Raises: `BadCache`, `NoRows`."""
+    return arrays_of(read_excel_table(source))
+
+
+def arrays_of(table: TextTable) -> dict[str, Any]:
+    """Return the arrays of a table by key. Raises: `BadCache`, `WrongColumns`."""
+    kinds = {name: _kind(name) for name in table.names}
+    if "labels" not in kinds or (other := next((name for name, kind in kinds.items() if kind is None), None)):
+        unknown = "labels is missing" if "labels" not in kinds else f"got {shown(other)}"
+        raise BadCache(
+            f"a cache has the columns labels, group, {', '.join(_PER_ROW)}, logits, logits_<class>, "
+            f"probabilities_<class> and features_<number>; {unknown}. The columns are "
+            f"{', '.join(map(shown, table.names[:20]))}: say which hold the scores and the labels (--scores, --labels, "
+            "--scores-are; read_scores)"
+        )
+    wide: dict[str, list[str]] = {}
+    for name, kind in kinds.items():
+        if kind in ("features", *_SCORES):
+            wide.setdefault(kind, []).append(name)
+    scores = [kind for kind in _SCORES if kind in wide]
+    if len(scores) > 1 or any(kind in wide[kind] and len(wide[kind]) > 1 for kind in scores):
+        raise BadCache("the cache has a column 'logits' or 'probabilities' and others beside it: one or the other")
+    numbers = [*(name for names in wide.values() for name in names), *(name for name in _PER_ROW if name in kinds)]
+    columns = dict(zip(numbers, table.numbers(numbers), strict=True))
+    arrays: dict[str, Any] = {name: columns[name] for name in _PER_ROW if name in kinds}
+    if "group" in kinds:
+        arrays["group"] = table.texts("group")
+    if "features" in wide:
+        arrays["features"] = _in_order(wide["features"], columns)
+    labels = table.texts("labels")
+    for kind in scores:
+        names = wide[kind]
+        stems = without_stem(names, kind)
+        if names == [kind]:
+            arrays[kind] = columns[kind]
+        elif is_count(stems):
+            arrays[kind] = _in_order(names, columns)
         else:
-            raise BadCache(f"a cache has the columns labels, group, {', '.join(_PER_ROW)}, logits, logits_... and "
-                           f"features_...; got {shown(name)}")  # fmt: skip
-    if "logits" in arrays and "logits" in wide:
-        raise BadCache("the cache has a column 'logits' and others 'logits_...': one or the other")
-    return {**arrays, **{kind: np.stack(columns, axis=1) for kind, columns in wide.items()}}
+            arrays[kind] = np.stack([columns[name] for name in names], axis=1)
+            arrays["classes"] = stems
+    if "classes" in arrays:
+        arrays["labels"] = labels_of_texts(labels, arrays["classes"])
+    else:
+        arrays["labels"] = np.array(list(map(float, labels))) if all(map(_is_number, set(labels))) else labels
+    return arrays
 
 
-def _numbers(column: Any, name: str) -> np.ndarray:
-    values = np.asarray(column.to_numpy())
-    if values.dtype.kind not in "biuf":
-        raise BadCache(f"column '{name[:100]}' must hold numbers")
-    return values
+def _kind(name: str) -> str | None:
+    stem = name.partition("_")[0]
+    if name in ("labels", "group", *_PER_ROW):
+        return name
+    return stem if stem in ("features", *_SCORES) and (name != "features") else None
+
+
+def _in_order(names: list[str], columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Columns side by side in the order of the numbers in their names, else as they stand in the file."""
+    kind = names[0].partition("_")[0]
+    stems = without_stem(names, kind)
+    counted = [str(i) for i in range(len(stems))]
+    order = positions_by_name(stems, counted, kind) if is_count(stems) else range(len(names))
+    return np.stack([columns[names[place]] for place in order], axis=1)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

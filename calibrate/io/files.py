@@ -24,6 +24,8 @@ from numpy.lib import format as npy
 
 from calibrate.cache import FeatureCache, feature_cache
 from calibrate.errors import BadCache
+from calibrate.io.text_table import is_excel, is_text
+from calibrate.labels import written_labels
 
 CACHE_KEYS = (
     "features", "logits", "labels", "classes", "weight", "bias", "prior", "sample_weight", "cost_fp", "cost_fn",
@@ -32,6 +34,7 @@ CACHE_KEYS = (
 TABLES = {".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow"}
 _MAGIC = {b"PAR1": "Parquet", b"ARROW1": "Arrow"}
 _MOST_BYTES = 64 * 2**30
+_START_BYTES = 2**12
 # What zipfile and its decompressors raise on damaged, encrypted or unknown content.
 _UNREADABLE = (
     zipfile.BadZipFile,
@@ -51,11 +54,13 @@ _LAST_CODE = 0x10FFFF
 
 
 def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> FeatureCache:
-    """The feature cache in an `.npz`, Parquet or Arrow file or its bytes; `most_bytes` bounds what it may unpack to.
+    """Return the feature cache in a file or its bytes; `most_bytes` bounds what it may unpack to.
 
-    Keys: `labels`, and `features` (with `weight`, `bias`) or `logits` or both; optional `classes`, `prior`,
-    `sample_weight`, `cost_fp`, `cost_fn`, `group`. In Parquet and Arrow what is per row is a column, and the rest is
-    JSON under the metadata key `setpoint`.
+    An `.npz`, Parquet or Arrow file has the keys `labels`, and `features` (with `weight`, `bias`) or `logits` or both;
+    optional `classes`, `prior`, `sample_weight`, `cost_fp`, `cost_fn`, `group`. In Parquet and Arrow what is per row is
+    a column, and the rest is JSON under the metadata key `setpoint`. A CSV or Excel file has columns `labels`,
+    `logits_<class>` (or `probabilities_<class>`, or one column `logits`) and `features_<number>`; `read_scores` reads
+    columns of other names.
 
     Raises: `BadCache` for what is no such file, and whatever `feature_cache` raises for what does not fit in it.
     """
@@ -64,7 +69,27 @@ def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> 
         from calibrate.io.parquet import read_table
 
         return feature_cache(**read_table(source, file_format, most_bytes=most_bytes))
+    file = source if isinstance(source, bytes) else Path(source)
+    if is_text(_start(file)):
+        from calibrate.io.csv_cache import read_csv
+
+        return feature_cache(**read_csv(file, most_bytes=most_bytes))
+    if is_excel(file):
+        from calibrate.io.csv_cache import read_excel
+
+        return feature_cache(**read_excel(file))
     return feature_cache(**read_arrays(source, most_bytes=most_bytes))
+
+
+def _start(source: Path | bytes) -> bytes:
+    """The first bytes of a file, none where it cannot be read."""
+    if isinstance(source, bytes):
+        return source[:_START_BYTES]
+    try:
+        with source.open("rb") as file:
+            return file.read(_START_BYTES)
+    except (OSError, ValueError):
+        return b""
 
 
 def read_arrays(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> dict[str, Any]:
@@ -111,7 +136,7 @@ def write_cache(path: str | Path, cache: FeatureCache) -> None:
     arrays: Mapping[str, Any] = {
         "features": cache.features,
         "logits": cache.logits,
-        "labels": cache.labels,
+        "labels": written_labels(cache.labels, cache.classes),
         "classes": np.array(cache.classes),
         "weight": cache.weight,
         "bias": cache.bias,

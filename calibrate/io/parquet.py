@@ -20,6 +20,7 @@ from calibrate.io.files import TABLES, table_format
 from calibrate.io.table_claims import check_size, read_claims
 from calibrate.io.table_columns import in_batches, joined, read_columns
 from calibrate.io.table_files import COLUMNS, KEY, PER_ROW, readable
+from calibrate.labels import are_ambiguous
 
 # How `feature_cache` says which row it means.
 _ROW = re.compile(r"\b((?:features|logits|labels|sample_weight|cost_fp|cost_fn)\[|logits of row )(\d+)")
@@ -136,6 +137,11 @@ def _part(path: Path) -> _Part | None:
         if "classes" not in claims.metadata and row["labels"].dtype.kind == "O":
             raise UnknownLabel(
                 f"labels are names, which no batch has all of: write classes into the metadata entry '{KEY}'"
+            )
+        if row["labels"].dtype.kind != "O" and are_ambiguous(claims.metadata.get("classes", ())):
+            raise UnknownLabel(
+                f"classes are {', '.join(claims.metadata['classes'][:20])}, so a whole number may be a name or an "
+                "index: write labels as texts"
             )
         first = feature_cache(**{**claims.metadata, **row})
         row_bytes = first.logits.nbytes + sum(values.nbytes for values in row.values())

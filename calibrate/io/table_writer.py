@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from calibrate.cache import FeatureCache
 from calibrate.io.table_files import KEY, NAMED, PER_ROW
+from calibrate.labels import written_labels
 
 _GROUP_BYTES = 128 * 2**20
 
@@ -23,7 +24,7 @@ def write_table(path: str | Path, cache: FeatureCache, file_format: str) -> None
     columns = {
         "features": cache.features,
         "logits": logits,
-        "labels": cache.labels.astype(np.int32),
+        "labels": written_labels(cache.labels.astype(np.int32), cache.classes),
         **{name: getattr(cache, name) for name in PER_ROW},
         "group": cache.group,
     }

@@ -182,7 +182,7 @@ def test_a_saved_result_holds_everything_and_serves_as_a_point(tmp_path: Path) -
         ({"prior": [0.5, 0.2]}, BadPrior, "must sum to 1"),
         ({"prior": [0.5, 0.3, 0.2]}, BadPrior, "wanted 2 entries"),
         ({"metric": "auc"}, UnknownMetric, "must be one of accuracy"),
-        ({"logits": None}, BadCache, "logits and labels; got labels"),
+        ({"logits": None}, BadCache, "and labels; got labels"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, object], error: type[Exception], message: str) -> None:

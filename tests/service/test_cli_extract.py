@@ -70,7 +70,9 @@ def test_code_of_ones_own(folder: Path) -> None:
     end = (folder / "rows.npz", "--out", out)
     done = setpoint("extract", "mine:make", *end, code=1)
     assert "there is no file mine:make; wanted an ONNX file, or for code of your own --torch" in done.stderr
-    done = setpoint("extract", "mine:make", *end, "--torch", PYTHONPATH=str(folder))
+    done = setpoint("extract", "mine:make", *end, "--torch", code=1, PYTHONPATH=str(folder))
+    assert "labels are named ('clear'), and the model does not name its classes: pass classes=" in done.stderr
+    done = setpoint("extract", "mine:make", *end, "--torch", "--classes", "clear,fraud", PYTHONPATH=str(folder))
     assert "12 rows of clear, fraud: 3 features (head 2)" in done.stdout
     assert "the training prior is not known" in done.stdout
     done = setpoint("extract", "mine:none", *end, "--torch", PYTHONPATH=str(folder), code=1)

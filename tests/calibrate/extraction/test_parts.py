@@ -133,15 +133,16 @@ def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
 
 
 def test_rows_may_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a stream of the file, in parts that were never together in memory; names as labels are sorted."""
+    """As a stream of the file, in parts that were never together in memory; names as labels."""
     monkeypatch.setattr(parts, "_PART_BYTES", 1)
     names = np.array(["eel", "cat", "doggo"])[LABELS]
-    stream = extract(Model(), (SCORES, names), out=tmp_path / "cache.parquet", batch_rows=4, in_memory=False)
+    named = {"out": tmp_path / "cache.parquet", "batch_rows": 4, "classes": ["eel", "cat", "doggo"]}
+    stream = extract(Model(), (SCORES, names), **named, in_memory=False)
     assert isinstance(stream, CacheStream)
-    assert (stream.rows, stream.classes) == (20, ("cat", "doggo", "eel"))
+    assert (stream.rows, stream.classes) == (20, ("eel", "cat", "doggo"))
     logits = np.concatenate([batch.logits for batch in stream.batches()])
     assert np.array_equal(logits, SCORES * 2)
-    assert read_cache(tmp_path / "cache.parquet").labels.tolist() == [[2, 0, 1][i] for i in LABELS]
+    assert read_cache(tmp_path / "cache.parquet").labels.tolist() == LABELS.tolist()
     with pytest.raises(BadCache, match="need out="):
         extract(Model(), (SCORES, LABELS), out=tmp_path / "cache.npz", in_memory=False)
 
@@ -151,7 +152,8 @@ def test_names_of_any_length_and_groups(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(parts, "_PART_BYTES", 1)
     names = np.array(["a", "bb", "ccc"])[np.sort(LABELS)]
     for out in (tmp_path / "cache.npz", tmp_path / "cache.parquet"):
-        cache = extract(Model(), (SCORES, names), group=names.tolist(), out=out, batch_rows=4)
+        classes = ["a", "bb", "ccc"]
+        cache = extract(Model(), (SCORES, names), group=names.tolist(), classes=classes, out=out, batch_rows=4)
         assert isinstance(cache, FeatureCache)
         assert cache.classes == ("a", "bb", "ccc")
         assert cache.group is not None

@@ -148,7 +148,8 @@ def test_data_in_any_form(loader: str) -> None:
         "iterator": ({"x": X[i : i + 4], "label": Y[i : i + 4]} for i in range(0, N, 4)),
         "string labels": {"x": X, "label": ["cat" if y == 0 else "dog" if y == 1 else "eel" for y in Y.tolist()]},
     }
-    cache = got(model, forms[loader])
+    named = {"classes": ["cat", "dog", "eel"]} if loader == "string labels" else {}
+    cache = got(model, forms[loader], **named)
     assert np.allclose(cache.features, features(), atol=1e-6)  # type: ignore[arg-type]
     assert cache.labels.tolist() == Y.tolist()
     assert cache.classes == (("cat", "dog", "eel") if loader == "string labels" else ("0", "1", "2"))
@@ -227,7 +228,7 @@ def test_what_does_not_fit_is_named_with_its_batch() -> None:
     broken[13, 0], labels[7] = float("nan"), -100
     cases: list[tuple[Any, dict[str, Any], type[InputError], str]] = [
         ((broken, Y), {}, NotFinite, r"batch 2: output\[3, 0\] of what the model returns must be finite, got nan"),
-        ((X, labels), {}, UnknownLabel, r"batch 1: labels\[2\] must be an index from 0 to 2; got -100"),
+        ((X, labels), {}, UnknownLabel, r"batch 1: labels\[2\] must be an index from 0 to 2, got -100"),
         ((X, Y), {"classes": ["a", "b"]}, WrongShape, r"batch 0: 2 classes \(a, b\) but the model gives 3 logits"),
         ((X[:, :4], Y), {}, BadModel, r"batch 0: the model could not be run on 0: float32 \(4, 4\): mat1"),
         (X, {}, BadCache, "wanted \\(inputs, labels\\), got Tensor of shape \\(5, 5\\) alone"),

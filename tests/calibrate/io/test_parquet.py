@@ -144,7 +144,7 @@ TWO = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
 )
 def test_what_pyarrow_writes_is_read(write: Writer, labels: Any, classes: tuple[str, ...]) -> None:
     """Labels of every type that numbers and names have; lists of numbers from Python."""
-    cache = read_cache(write(pa.table({"labels": labels, "logits": TWO})))
+    cache = read_cache(write(with_metadata({"classes": classes}, labels=labels, logits=TWO)))
     assert cache.classes == classes
     assert cache.labels.tolist() == [0, 1, 0]
     assert cache.logits.tolist() == TWO
@@ -226,7 +226,7 @@ BAD: list[tuple[pa.Table, type[InputError], str]] = [
     (table_of(labels=[[0], [1], [0]]), BadCache, "column 'labels' must hold names or whole numbers"),
     (table_of(labels=[0, 1, 2]), UnknownLabel, r"labels\[2\] must be an index from 0 to 1, got 2"),
     (table_of(labels=["a", "a", "a"]), MissingClass, "every label is 'a'"),
-    (table_of(labels=["a", "b", "a"], logits=[1.0, 2.0, 3.0]), BadCache, "there is one logit a row: pass classes="),
+    (table_of(labels=["a", "b", "a"], logits=[1.0, 2.0, 3.0]), BadCache, "the 2 columns are not: pass classes="),
     (with_metadata({"classes": ["a", "b"]}, labels=["a", "x", "a"]), UnknownLabel, r"labels\[1\] must be one of a, b"),
     (table_of(logits=[[1.0, 2.0], None, [3.0, 4.0]]), BadCache, "column 'logits', row 1 is null"),
     (table_of(logits=pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float32(), 2))), BadCache, "row 1 is null"),
@@ -332,9 +332,9 @@ def test_a_long_name_takes_no_room_for_each_row() -> None:
     """A name of a megabyte on 100,000 rows, which as an array of texts would be 400 gigabytes."""
     indices = pa.array(np.arange(10**5, dtype=np.int32) % 2)
     labels = pa.DictionaryArray.from_arrays(indices, pa.array(["a" * 10**6, "b"]))
-    table = pa.table({"labels": labels, "logits": [[0.0, 1.0]] * 10**5})
+    table = with_metadata({"classes": ["a" * 10**6, "b"]}, labels=labels, logits=[[0.0, 1.0]] * 10**5)
     for write in WRITERS:
-        cache = read_cache(write(table), most_bytes=10**7)
+        cache = read_cache(write(table), most_bytes=10**8)
         assert cache.labels[:4].tolist() == [0, 1, 0, 1]
 
 

@@ -1,0 +1,248 @@
+"""Tables as spreadsheets write them: CSV in its dialects, and Excel where openpyxl is installed.
+
+Decided here: what a file says of itself is read (its byte order mark, Excel's line `sep=;`, the separator that its
+header is split by); every cell is a text first, so nothing is lost before it is known what a column is. A decimal comma
+is read where it cannot be anything else; where it could be a thousands separator it is refused, as are percentages.
+"""
+
+import codecs
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibrate.errors import BadCache, NoRows, shown
+
+_START_BYTES = 2**16
+_SEPARATORS = (",", ";", "\t")
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+_SEP_LINE = re.compile(r"\"?sep=(.)\"?\r?\n")
+_MAX_CELLS = 20_000_000  # of an Excel sheet
+
+
+class TextTable:
+    """The columns of a table as texts, by name; an empty cell is an empty text."""
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self._columns = columns  # pyarrow arrays of texts
+        self.names = tuple(columns)
+        self.rows = len(next(iter(columns.values()))) if columns else 0
+
+    def texts(self, name: str) -> list[str]:
+        """Return a column as texts. Raises: `BadCache` where it is missing, or a cell of it is empty."""
+        import pyarrow.compute as pc
+
+        column = self._column(name)
+        empty = pc.equal(column, "")
+        if pc.any(empty).as_py():
+            row = int(np.flatnonzero(empty.to_numpy(zero_copy_only=False))[0])
+            raise BadCache(f"column {shown(name)}, row {row} is empty")
+        texts: list[str] = column.to_pylist()
+        return texts
+
+    def numbers(self, names: Sequence[str], decimal: str | None = None) -> list[np.ndarray]:
+        """Return columns of numbers, (n,) each; `decimal` is their decimal mark, None to tell it from the columns.
+
+        Raises: `BadCache`, naming the column and the row.
+        """
+        if decimal not in (None, ".", ","):
+            raise BadCache(f"the decimal mark must be . or , and not {shown(decimal)}")
+        columns = {name: self._column(name) for name in names}
+        mark = decimal or _decimal_mark(columns)
+        return [_numbers(column, name, mark) for name, column in columns.items()]
+
+    def _column(self, name: str) -> Any:
+        if name not in self._columns:
+            listed = ", ".join(map(shown, self.names[:20])) + (", ..." if len(self.names) > 20 else "")
+            raise BadCache(f"there is no column {shown(name)}; the columns are {listed or 'none'}")
+        return self._columns[name]
+
+
+def is_text(start: bytes) -> bool:
+    """Return whether a file that starts so can be CSV: text, in UTF-8 or UTF-16."""
+    return any(start.startswith(mark) for mark in _MARKS) or (len(start) > 0 and b"\0" not in start)
+
+
+def is_excel(source: Path | bytes) -> bool:
+    """Return whether a file is an Excel workbook."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
+            return "xl/workbook.xml" in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+
+
+def read_text_table(source: Path | bytes, *, most_bytes: int) -> TextTable:
+    """Return the table in a CSV file or its bytes. Raises: `BadCache`, `NoRows`."""
+    import pyarrow as pa
+    from pyarrow import csv as pa_csv
+
+    start = source[:_START_BYTES] if isinstance(source, bytes) else _start_of(source)
+    encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
+    text = start.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors="replace")
+    line = _SEP_LINE.match(text)
+    header = text[line.end() :] if line else text
+    separator = line[1] if line else _separator(header)
+    names = next(csv.reader(io.StringIO(header, newline=""), delimiter=separator), [])
+    _check_names(names)
+    convert = pa_csv.ConvertOptions(
+        column_types={name: pa.string() for name in names}, strings_can_be_null=False, check_utf8=True
+    )
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(source) if isinstance(source, bytes) else source,
+            convert_options=convert,
+            parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            read_options=pa_csv.ReadOptions(use_threads=False, encoding=encoding, skip_rows=1 if line else 0),
+        )
+    except (pa.ArrowException, OSError, ValueError) as error:
+        message = (str(error).splitlines() or [type(error).__name__])[0].split(". Row")[0][:100]
+        hint = ": save it as CSV UTF-8" if "UTF8" in message.upper() or isinstance(error, UnicodeError) else ""
+        raise BadCache(f"the cache is not a whole CSV file: {message}{hint}") from None
+    if table.nbytes > most_bytes:
+        raise BadCache(f"the cache unpacks to {table.nbytes} bytes, wanted at most {most_bytes}")
+    stripped = [name.strip() for name in table.column_names]
+    _check_names(stripped)
+    return _table(dict(zip(stripped, table.columns, strict=True)))
+
+
+def read_excel_table(source: Path | bytes) -> TextTable:
+    """Return the first sheet of an Excel workbook. Raises: `BadCache`, `NoRows`; `BadCache` without openpyxl."""
+    import pyarrow as pa
+
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise BadCache("an Excel file needs openpyxl (pip install 'setpoint[excel]'); or save it as CSV") from None
+    try:
+        book = load_workbook(
+            io.BytesIO(source) if isinstance(source, bytes) else source, read_only=True, data_only=True
+        )
+        lines = book.worksheets[0].iter_rows(values_only=True)
+        names = [_cell(value) for value in next(lines, ())]
+        rows = []
+        for values in lines:
+            rows.append([_cell(value) for value in values])
+            if len(rows) * len(names) > _MAX_CELLS:
+                raise BadCache(f"an Excel sheet may have {_MAX_CELLS} cells here: save it as CSV")
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        if isinstance(error, BadCache):
+            raise
+        raise BadCache(f"the file is not a whole Excel workbook: {str(error)[:100]}") from None
+    while names and not names[-1]:
+        names.pop()
+    _check_names(names)
+    rows = [row for row in rows if any(row)]
+    return _table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
+
+
+def _start_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_START_BYTES)
+    except FileNotFoundError:
+        raise BadCache(f"there is no file {path}") from None
+    except OSError as error:
+        raise BadCache(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _separator(header: str) -> str:
+    """The separator that splits the header into most columns; a comma where none does."""
+    widths = {mark: len(next(csv.reader(io.StringIO(header, newline=""), delimiter=mark), [])) for mark in _SEPARATORS}
+    most = max(widths.values())
+    best = [mark for mark in _SEPARATORS if widths[mark] == most]
+    if most > 1 and len(best) > 1:
+        line = (header.splitlines() or [""])[0]
+        raise BadCache(f"the columns may be separated by {' or '.join(map(repr, best))} in the header {shown(line)}")
+    return best[0]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names:
+        raise BadCache("the cache has no line of column names")
+    for place, name in enumerate(names):
+        if not name:
+            raise BadCache(f"column {place} (from 0) has no name")
+        if name in names[:place]:
+            raise BadCache(f"the cache holds a column more than once: {shown(name)}")
+
+
+def _table(columns: dict[str, Any]) -> TextTable:
+    import pyarrow.compute as pc
+
+    table = TextTable({name: pc.utf8_trim_whitespace(column) for name, column in columns.items()})
+    if table.rows == 0:
+        raise NoRows("the cache has no rows")
+    return table
+
+
+def _decimal_mark(columns: dict[str, Any]) -> str:
+    """The decimal mark of columns of numbers; a point where there is neither."""
+    import pyarrow.compute as pc
+
+    marks: dict[str, tuple[str, int, str]] = {}
+    is_only_thousands = True
+    for name, column in columns.items():
+        for mark in (".", ","):
+            has = pc.match_substring(column, mark)
+            if pc.any(has).as_py():
+                row = int(np.flatnonzero(has.to_numpy(zero_copy_only=False))[0])
+                marks.setdefault(mark, (name, row, column[row].as_py()))
+                if mark == "," and is_only_thousands:
+                    values: Iterable[str] = pc.filter(column, has).to_pylist()
+                    is_only_thousands = all(_THOUSANDS.fullmatch(value) for value in values)
+    if "," not in marks:
+        return "."
+    name, row, text = marks[","]
+    if "." in marks:
+        other, place, point = marks["."]
+        raise BadCache(
+            f"the decimal mark is a comma in column {shown(name)}, row {row} ({shown(text)}), and a point in column "
+            f"{shown(other)}, row {place} ({shown(point)}): write one of them throughout"
+        )
+    if is_only_thousands:
+        raise BadCache(
+            f"column {shown(name)}, row {row}: {shown(text)} may have a decimal comma or a thousands separator; say "
+            "which is the decimal mark (decimal=',' or '.'; --decimal)"
+        )
+    return ","
+
+
+def _numbers(column: Any, name: str, decimal: str) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if decimal == ",":
+        has_point = pc.match_substring(column, ".")
+        if pc.any(has_point).as_py():
+            row = int(np.flatnonzero(has_point.to_numpy(zero_copy_only=False))[0])
+            cell = shown(column[row].as_py())
+            raise BadCache(f"column {shown(name)}, row {row}: {cell} has a point, the decimal mark is a comma")
+    plain = pc.replace_substring(column, ",", ".") if decimal == "," else column
+    try:
+        return np.asarray(pc.cast(plain, pa.float64()).to_numpy())
+    except pa.ArrowInvalid:
+        for row, text in enumerate(plain.to_pylist()):
+            if not text:
+                raise BadCache(f"column {shown(name)}, row {row} is empty") from None
+            try:
+                float(pa.array([text]).cast(pa.float64())[0].as_py())
+            except pa.ArrowInvalid:
+                raise BadCache(
+                    f"column {shown(name)} must hold numbers; row {row} is {shown(column[row].as_py())}"
+                ) from None
+        raise
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,190 @@
+"""Tables as spreadsheets write them: every dialect gives the same numbers, and what is in doubt is refused."""
+
+import codecs
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pytest
+
+from calibrate.cache import feature_cache
+from calibrate.errors import BadCache, InputError, NoRows, WrongColumns
+from calibrate.io.csv_cache import read_csv
+from calibrate.io.files import read_cache
+from calibrate.io.score_tables import read_scores
+
+RISK = [0.125, 0.75, 0.5, 0.0625]
+DIED = [0, 1, 1, 0]
+LIMIT = 10**8
+
+
+def written(delimiter: str, decimal: str, *, quoted: bool = False, start: str = "") -> str:
+    """The table of the tests, with a column more, in a dialect."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
+    writer.writerow(["patient", "risk", "died"])
+    for i, (risk, died) in enumerate(zip(RISK, DIED, strict=True)):
+        writer.writerow([f"Weiß, A. {i}", str(risk).replace(".", decimal), died])
+    return start + stream.getvalue()
+
+
+DIALECTS = {
+    "comma": written(",", ".").encode(),
+    "semicolon, decimal comma": written(";", ",").encode(),
+    "semicolon, decimal point": written(";", ".").encode(),
+    "tab": written("\t", ",").encode(),
+    "quoted decimal comma between commas": written(",", ",").encode(),
+    "all quoted": written(";", ",", quoted=True).encode(),
+    "byte order mark": codecs.BOM_UTF8 + written(";", ",").encode(),
+    "UTF-16, little": codecs.BOM_UTF16_LE + written("\t", ",").encode("utf-16-le"),
+    "UTF-16, big": codecs.BOM_UTF16_BE + written(",", ".").encode("utf-16-be"),
+    "a line sep=": written(";", ",", start="sep=;\r\n").encode(),
+    "old line ends": written(",", ".").replace("\r\n", "\n").encode(),
+    "spaces around": written(";", ",").replace(";", " ; ").encode(),
+}
+
+
+@pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in DIALECTS.items()])
+def test_every_dialect_is_the_same_table(data: bytes, tmp_path: Path) -> None:
+    """From bytes and from a file."""
+    (tmp_path / "rows.csv").write_bytes(data)
+    for source in (data, tmp_path / "rows.csv"):
+        cache = feature_cache(**read_scores(source, scores="risk", labels="died", scores_are="probabilities"))
+        assert np.allclose(cache.logits[:, 1] - cache.logits[:, 0], np.log(np.divide(RISK, np.subtract(1, RISK))))
+        assert cache.labels.tolist() == DIED
+        assert cache.classes == ("0", "1")
+
+
+def test_excel(tmp_path: Path) -> None:
+    """The first sheet; whole numbers are labels as they are in CSV."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in [["risk", "died", None], *([r, d, None] for r, d in zip(RISK, DIED, strict=True)), [None, None, None]]:
+        sheet.append(row)
+    book.save(tmp_path / "rows.xlsx")
+    cache = feature_cache(**read_scores(tmp_path / "rows.xlsx", scores="risk", labels="died", scores_are="margins"))
+    assert cache.logits[:, 1].tolist() == RISK
+    assert cache.labels.tolist() == DIED
+
+
+def test_parquet(tmp_path: Path) -> None:
+    """Columns of any names, to the last bit."""
+    risk = np.random.default_rng(1).random(50)
+    pd.DataFrame({"risk": risk, "died": risk > 0.5, "ward": "A"}).to_parquet(tmp_path / "rows.parquet")
+    arrays = read_scores(tmp_path / "rows.parquet", scores="risk", labels="died", scores_are="logits")
+    cache = feature_cache(**arrays)
+    assert cache.logits[:, 1].tolist() == risk.tolist()
+    assert cache.labels.tolist() == (risk > 0.5).astype(int).tolist()
+
+
+THREE = b"p_b,p_a,p_c,outcome\n0.25,0.5,0.25,a\n0.5,0.25,0.25,b\n0.125,0.125,0.75,c\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (THREE.replace(b"p_", b""), {"scores": ["b", "a", "c"]}),
+        (THREE.replace(b"p_", b"probabilities_"), {"scores": [f"probabilities_{name}" for name in "bac"]}),
+        (THREE.replace(b"p_", b""), {"scores": ["c", "b", "a"], "classes": ["a", "b", "c"]}),
+        (THREE, {"scores": ["p_a", "p_b", "p_c"], "classes": ["a", "b", "c"]}),
+    ],
+)
+def test_a_column_for_each_class(data: bytes, options: dict[str, Any]) -> None:
+    """Named by the classes in any order, or in the order of the classes as they are passed."""
+    cache = feature_cache(**read_scores(data, labels="outcome", scores_are="probabilities", **options))
+    assert [cache.classes[i] for i in cache.labels] == ["a", "b", "c"]
+    by_class = {name: np.exp(cache.logits[:, i]).tolist() for i, name in enumerate(cache.classes)}
+    assert by_class["a"] == pytest.approx([0.5, 0.25, 0.125])
+    assert by_class["c"] == pytest.approx([0.25, 0.25, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "message"),
+    [
+        (b"risk,died\n0.1,0\n", {"scores": "score"}, BadCache, "no column 'score'; the columns are 'risk', 'died'"),
+        (b"risk,died\n0.1,0\n", {"labels": "dead"}, BadCache, "no column 'dead'; the columns are 'risk', 'died'"),
+        (b"risk,died\n", {}, NoRows, "no rows"),
+        (b"", {}, BadCache, "no line of column names"),
+        (b"risk,risk\n0.1,0\n", {}, BadCache, "more than once: 'risk'"),
+        (b"risk;died\n1,234;0\n2,345;1\n", {}, BadCache, "row 0: '1,234' may have a decimal comma or a thousands"),
+        (
+            b"risk;died\n0,5;0\n0.25;1\n",
+            {},
+            BadCache,
+            "comma in column 'risk', row 0 .* a point in column",
+        ),
+        (b"risk;died\n0,5;0\n12,5%;1\n", {}, BadCache, "'risk' must hold numbers; row 1 is '12,5%'"),
+        (b"risk,died\n0.5,0\n,1\n", {}, BadCache, "column 'risk', row 1 is empty"),
+        (b"risk,died\n0.5,0\n0.5,\n", {}, BadCache, "column 'died', row 1 is empty"),
+        (
+            b"risk,died\n0.5,no\n0.5,yes\n",
+            {},
+            BadCache,
+            "'no', 'yes', and which of them 'risk' speaks for",
+        ),
+        (b"risk,died\n0.5,\xe4\n", {}, BadCache, "save it as CSV UTF-8"),
+        (b"risk,died\n0.5,0\n0.5,1,2\n", {}, BadCache, "Expected 2 columns, got 3"),
+        (b"risk,died\n1.5,0\n0.5,1\n", {}, InputError, r"probabilities\[0, [01]\] must lie in \[0, 1\]"),
+        (b"a,died\n1,0\n", {"scores": ["a", "a"]}, BadCache, "each once; got a, a"),
+        (b"a,died\n1,0\n", {"scores": "died"}, BadCache, "cannot hold both"),
+        (
+            b"a,died\n1,0\n",
+            {"scores_are": "risks"},
+            BadCache,
+            "one of probabilities, logits, margins; got 'risks'",
+        ),
+        (
+            THREE.replace(b"p_", b""),
+            {"scores": ["a", "b", "outcome2"], "labels": "outcome"},
+            BadCache,
+            "no column 'outcome2'",
+        ),
+        (
+            THREE.replace(b"p_c", b"d").replace(b"p_", b""),
+            {"scores": ["a", "b", "d"], "labels": "outcome", "classes": ["a", "b", "c"]},
+            WrongColumns,
+            "wanted the columns a, b, c; got 'd'",
+        ),
+    ],
+)
+def test_refused_by_name(data: bytes, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    """What is missing, in doubt or no number, with its column and row."""
+    read = {"scores": "risk", "labels": "died", "scores_are": "probabilities"} | options
+    with pytest.raises(error, match=message):
+        feature_cache(**read_scores(data, **read))
+
+
+def test_the_decimal_mark_settles_what_is_in_doubt() -> None:
+    """1,234 is one thousand or one and a bit."""
+    data = b"risk;died\n1,234;0\n2,345;1\n"
+    arrays = read_scores(data, scores="risk", labels="died", scores_are="margins", decimal=",")
+    assert arrays["logits"].tolist() == [1.234, 2.345]
+
+
+def test_feature_columns_are_in_the_order_of_their_numbers() -> None:
+    """Sorted as text, as many tools write them, `features_10` comes before `features_2`."""
+    features = np.random.default_rng(0).normal(size=(5, 12))
+    names = sorted(range(12), key=str)
+    frame = pd.DataFrame({f"features_{i}": features[:, i] for i in names})
+    frame["labels"] = [0, 1, 0, 1, 1]
+    assert np.array_equal(read_csv(frame.to_csv(index=False).encode(), most_bytes=LIMIT)["features"], features)
+
+
+def test_logit_columns_are_named_by_their_class() -> None:
+    """In any order, and with labels that are class names."""
+    data = b"logits_fraud,labels,logits_clear\n2.0,fraud,-1.0\n-3.0,clear,1.0\n"
+    cache = read_cache(data)
+    assert cache.classes == ("fraud", "clear")
+    assert [cache.classes[i] for i in cache.labels] == ["fraud", "clear"]
+    assert cache.logits[:, cache.classes.index("fraud")].tolist() == [2.0, -3.0]
+
+
+def test_a_file_of_other_columns_names_those_that_are_there() -> None:
+    """The first error of whoever has a table of risks."""
+    with pytest.raises(BadCache, match=r"labels is missing. The columns are 'patient', 'risk', 'died': say which"):
+        read_cache(DIALECTS["semicolon, decimal comma"])
