@@ -136,7 +136,7 @@ def test_rows_may_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """As a stream of the file, in parts that were never together in memory; names as labels."""
     monkeypatch.setattr(parts, "_PART_BYTES", 1)
     names = np.array(["eel", "cat", "doggo"])[LABELS]
-    named = {"out": tmp_path / "cache.parquet", "batch_rows": 4, "classes": ["eel", "cat", "doggo"]}
+    named: dict[str, Any] = {"out": tmp_path / "cache.parquet", "batch_rows": 4, "classes": ["eel", "cat", "doggo"]}
     stream = extract(Model(), (SCORES, names), **named, in_memory=False)
     assert isinstance(stream, CacheStream)
     assert (stream.rows, stream.classes) == (20, ("eel", "cat", "doggo"))
