@@ -114,10 +114,10 @@ def fit(
                 train=None if train is None else read_cache(train),
                 evidence=True if test is None else read_cache(test),
                 prior=known,
-                prevalence=_one_or_more(prevalence),
-                negatives_kept=_one_or_more(negatives_kept),
+                prevalence=one_or_more(prevalence),
+                negatives_kept=one_or_more(negatives_kept),
                 class_weights=None if class_weights is None else shares(class_weights),
-                cost_matrix=None if cost_matrix is None else _json(cost_matrix),
+                cost_matrix=None if cost_matrix is None else matrix(cost_matrix),
                 calibration=calibration,
             )
     if out is not None:
@@ -235,7 +235,7 @@ def _streamed(
         return fit_stream(source, metric=metric, constraints=constraints, positive=positive, prior=prior, progress=told)
 
 
-def _one_or_more(text: str | None) -> float | list[float] | None:
+def one_or_more(text: str | None) -> float | list[float] | None:
     """One number, or as many as were written with commas."""
     if text is None:
         return None
@@ -265,7 +265,8 @@ def _map_of(path: Path, point: OperatingPoint) -> CalibrationMap | None:
     return CalibrationMap.from_dict(value.get("calibration") if isinstance(value, dict) else None, point.classes)
 
 
-def _json(text: str) -> Any:
+def matrix(text: str) -> Any:
+    """The rows of a cost matrix that was written as JSON. Raises: `BadCosts`."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ import typer
 
 from calibrate import cli as library
 from calibrate.errors import InputError
-from service.cli_points import print_table, published, what_next
+from service.cli_points import Override, print_table, published, what_next
 from service.client import Client, Refused, in_options
 from service.terminal import plain, say
 
@@ -38,13 +38,33 @@ def calibrate(
         list[str] | None, typer.Option(help="What must hold too, once for each, as 'recall >= 0.9'.")
     ] = None,
     method: Annotated[str, typer.Option(help="The method.")] = "bias_adjustment",
-    positive: Annotated[str | None, typer.Option(help="The positive class; of two the second unless told.")] = None,
+    search: Annotated[str | None, typer.Option(help="bias_adjustment: as of 'setpoint fit'.")] = None,
+    digits: Annotated[int | None, typer.Option(help="search decimal: how many digits, 3 by default.")] = None,
+    tau: Annotated[float | None, typer.Option(help="logit_adjustment: fitted unless given.")] = None,
+    positive: Annotated[str | None, typer.Option(help="The positive class; of two the second by default.")] = None,
+    prior: Annotated[
+        str | None, typer.Option(help="Training class frequencies, as 0.95,0.05; else the file's, the model's.")
+    ] = None,
+    prevalence: Annotated[
+        str | None, typer.Option(help="Where it will be used: the positive share, as 0.02, or all, as 0.98,0.02.")
+    ] = None,
+    negatives_kept: Annotated[
+        str | None, typer.Option(help="Share of the negatives that training kept, as 0.1; or of every class, as 0.1,1.")
+    ] = None,
+    class_weights: Annotated[str | None, typer.Option(help="Weights of the training loss by class, as 1,20.")] = None,
+    cost_matrix: Annotated[
+        str | None, typer.Option(help="JSON, a row for each decision, a column for each true class.")
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="A calibration map before the method, kept if it gains; or auto.")
+    ] = None,
     model_version: Annotated[
         int | None, typer.Option(help="The version to fit for; the default's unless told.")
     ] = None,
     make_default: Annotated[
         str | None, typer.Option(metavar="REASON", help="Also make it the default; the reason is kept.")
     ] = None,
+    override: Override = False,
     key: Annotated[
         str | None, typer.Option(help="An idempotency key: the same call under it is one job, however often made.")
     ] = None,
@@ -59,10 +79,20 @@ def calibrate(
         "metric": metric,
         "constraints": constraint or [],
         "method": method,
+        "search": search,
+        "digits": digits,
+        "tau": tau,
         "positive": positive,
+        "prior": None if prior is None else library.shares(prior),
+        "prevalence": library.one_or_more(prevalence),
+        "negatives_kept": library.one_or_more(negatives_kept),
+        "class_weights": None if class_weights is None else library.shares(class_weights),
+        "cost_matrix": None if cost_matrix is None else library.matrix(cost_matrix),
+        "calibration": calibration,
         "model_version": model_version,
         "make_default": make_default is not None,
         "reason": make_default or "",
+        "override": override,
     }
     with Client(server) as client:
         job = client.calibrate(file, spec, key or uuid.uuid4().hex)

@@ -15,8 +15,8 @@ CORE = [
 ]  # fmt: skip
 # What stands on them: each may import the core, the cache, and those before it.
 BEYOND = [
-    "paired", "optimism", "evidence", "prevalence", "scores", "samples", "reliability", "curve", "stored_curve", "report",
-    "fitted_rows", "result", "fit", "streaming", "tables", "bench", "heads", "training",
+    "paired", "optimism", "evidence", "prevalence", "scores", "samples", "reliability", "curve", "stored_curve",
+    "report", "fitted_rows", "result", "fit", "streaming", "tables", "bench", "heads", "training",
 ]  # fmt: skip
 ALLOWED = {
     **{f"calibrate.{name}": {f"calibrate.{before}" for before in CORE[:i]} for i, name in enumerate(CORE)},
