@@ -15,10 +15,12 @@ from calibrate.errors import BadCache, BadCosts, BadPrior, BadReport
 from calibrate.evidence import held_out
 from calibrate.fit import fit as fit_point
 from calibrate.io.files import read_cache
+from calibrate.kept_bounds import kept_bounds
 from calibrate.maps import MAPS, CalibrationMap
 from calibrate.methods import METHODS
 from calibrate.naming import metric_names, parse_metric, standard_metrics
 from calibrate.operating_point import OperatingPoint
+from calibrate.purpose import Purpose, described, positive_class
 from calibrate.reliability import CalibrationQuality, calibration_quality
 from calibrate.result import FitResult
 from calibrate.samples import frequencies, sample_of
@@ -157,6 +159,7 @@ def evaluate(
     found: dict[str, Mapping[str, Interval]] = {}
     quality: dict[str, CalibrationQuality] = {}
     points: dict[str, OperatingPoint] = {}
+    purposes: dict[str, Purpose] = {}
     promised: dict[str, str] = {}
     for path in point:
         chosen = OperatingPoint.load(path)
@@ -168,28 +171,35 @@ def evaluate(
             raise BadCache(f"{path} was fitted on these very rows, which would flatter it; pass other rows")
         evidence = held_out(chosen, sample, metrics)
         found.setdefault("plain model", evidence.argmax)
-        name = path.stem if path.stem not in found else str(path)
-        found[name], points[name] = evidence.point, chosen
+        name = path.stem if path.stem not in (*found, "points", "calibration") else str(path)
+        found[name], points[name], purposes[name] = evidence.point, chosen, _purpose_of(path, chosen)
         if promise := _promised(path):
             promised[name] = promise
         if calibration:
             quality[name] = calibration_quality(rows, _map_of(path, chosen), point=chosen, positive=positive)
+    bounds = {name: kept_bounds(purposes[name], points[name], rows) for name in points}
     if calibration:
         quality = {"plain model": calibration_quality(rows, positive=positive), **quality}
     for path in report or []:
         from calibrate.report.held_out import held_out_report
 
         facts = {f"{name} promises": promise for name, promise in promised.items()}
-        held_out_report(rows, points, metrics=metric or ["f1"], positive=positive, title=title, facts=facts).write(path)
+        held_out_report(
+            rows, points, metrics=metric or ["f1"], positive=positive, title=title, facts=facts, purposes=purposes
+        ).write(path)
     if as_json:
         said = {name: _plain(intervals) for name, intervals in found.items()}
+        said["points"] = {name: described(purposes[name], bounds[name]) for name in points}
         if calibration:
             said["calibration"] = {name: each.to_dict() for name, each in quality.items()}
         print(json.dumps(said, ensure_ascii=False))
         return
-    from calibrate.tables import print_calibration, print_intervals
+    from calibrate.tables import print_calibration, print_intervals, print_purposes
 
-    print_intervals(found, f"{rows.rows} rows from {cache}")
+    shown_class = positive_class(rows.classes, positive)
+    of_class = "" if shown_class is None else f", positive class '{shown_class}'"
+    print_purposes({name: (purposes[name], bounds[name]) for name in points})
+    print_intervals(found, f"{rows.rows} rows from {cache}{of_class}")
     if calibration:
         print_calibration(quality)
 
@@ -252,6 +262,12 @@ def _promised(path: Path) -> str:
     value = json.loads(path.read_text(encoding="utf-8"))
     listed = value.get("guarantees", []) if isinstance(value, dict) else []
     return "; ".join(f"{each['constraint']}, by {each['rule']} on {each['rows']} {each['unit']}" for each in listed)
+
+
+def _purpose_of(path: Path, point: OperatingPoint) -> Purpose:
+    """What a saved result was fitted for; of a point alone nothing is known."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return Purpose.of(value if isinstance(value, dict) else {}, point.classes)
 
 
 def _fitted_on(path: Path) -> str | None:

@@ -26,6 +26,7 @@ from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
 from calibrate.prevalence import ByClass, at_prevalence, corrected, correction_of, read_prevalence
+from calibrate.purpose import positive_class
 from calibrate.result import FitResult
 from calibrate.samples import check_cost_matrix, frequencies, sample_of
 from calibrate.uncertainty import Interval, measure
@@ -182,7 +183,7 @@ def fit(
         options={**options, "search": task.search} if "search" in used.options else options,
         parameters=fitted.parameters,
         prior=task.prior,
-        positive=positive,
+        positive=positive_class(cache.classes, positive),
         evidence=found.point,
         before=found.argmax,
         gain=found.gain,

@@ -17,6 +17,7 @@ from calibrate.fitted_rows import Statistics
 from calibrate.map_choice import Calibration
 from calibrate.operating_point import OperatingPoint
 from calibrate.prevalence import ByClass, Correction, read_prevalence
+from calibrate.purpose import Purpose
 from calibrate.report import Report
 from calibrate.report.fitted import fitted_report
 from calibrate.uncertainty import Interval
@@ -40,6 +41,7 @@ class FitResult:
     else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
     `calibration` tells which calibration map the point contains and which were rejected, where one was asked for.
     `shown_rows` are the rows whose curve a report draws: those of the evidence, or the fitting rows.
+    `positive` is the class that unqualified metrics are of: in two classes always, in more where one was named.
 
     `model_scores`, `mis_before`, `mis_after`, `rounding_rows` and `data_digest` are computed on first access, from the
     arrays that were passed to `fit`: do not change those before.
@@ -97,6 +99,12 @@ class FitResult:
         return self.statistics.data_digest
 
     @property
+    def purpose(self) -> Purpose:
+        """What the point was fitted for: metric, constraints, positive class and prevalence, in words too."""
+        shares = None if self.prevalence is None else tuple(self.prevalence.tolist())
+        return Purpose(self.point.classes, self.metric, self.constraints, self.positive, shares)
+
+    @property
     def threshold(self) -> float | None:
         """The point's threshold on the probability of the second class: the calibrated one where there is a map."""
         kept = None if self.calibration is None else self.calibration.kept
@@ -137,17 +145,18 @@ class FitResult:
 
         Raises: `BadReport` where there is no evidence.
         """
-        asked = "; ".join((self.metric, *self.constraints))
+        words = self.purpose.words or self.metric
         search = self.options.get("search")
         return fitted_report(
             self.found,
             self.shown_rows,
             self.point,
             metric=self.metric,
-            title=title or f"Operating point for {asked}",
+            title=title or f"Operating point for {words}",
             positive=self.positive,
             facts={
-                "fitted for": asked,
+                "fitted for": words,
+                **({} if self.positive is None else {"positive class": self.positive}),
                 "method": f"{self.method} ({search})" if search else self.method,
                 "point": self.point.digest,
                 "fitting rows": self.data_digest,
@@ -158,6 +167,7 @@ class FitResult:
             notes=self.notes,
             warnings=self.warnings,
             prevalence=self.prevalence,
+            purpose=self.purpose,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from calibrate.objective import Objective, parse_objective
 from calibrate.operating_point import OperatingPoint
 from calibrate.optimism import Corrections, decided_by_own_fold
 from calibrate.paired import Paired
+from calibrate.purpose import positive_class
 from calibrate.result import FitResult
 from calibrate.samples import sample_of
 from calibrate.sweep import Cut, Rows, Tally, best_cut, with_highest
@@ -89,7 +90,7 @@ def fit_stream(
         options={"search": "exact"},
         parameters={"cut": float(-point.bias[1]), "gap": cut.gap},
         prior=given,
-        positive=positive,
+        positive=positive_class(stream.classes, positive),
         evidence=found.point,
         before=found.argmax,
         gain=found.gain,

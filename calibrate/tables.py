@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from calibrate.certify import Guarantee
+from calibrate.purpose import KeptBound, Purpose
 from calibrate.reliability import Bin, CalibrationQuality
 from calibrate.result import FitResult
 from calibrate.uncertainty import Interval
@@ -18,12 +19,13 @@ def print_result(result: FitResult) -> None:
     console = Console()
     search = result.options.get("search")
     console.print(
-        f"{result.method}{f' ({search})' if search else ''} for {'; '.join((result.metric, *result.constraints))} "
-        f"on {result.rows} rows",
+        f"{result.method}{f' ({search})' if search else ''} for {result.purpose.words} on {result.rows} rows",
         style="bold",
         highlight=False,
         markup=False,
     )
+    if result.positive is not None:
+        console.print(f"positive class '{result.positive}'", highlight=False, markup=False)
     classes = result.point.classes
     kept = None if result.calibration is None else result.calibration.kept
     if result.threshold is not None:
@@ -67,6 +69,17 @@ def print_result(result: FitResult) -> None:
         console.print(text, highlight=False, markup=False)
     for warning in result.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), warning))
+
+
+def print_purposes(purposes: Mapping[str, tuple[Purpose, Sequence[KeptBound]]], console: Console | None = None) -> None:
+    """Print a row for each point: what it was fitted for, its positive class, and whether its bounds hold here."""
+    console = Console() if console is None else console
+    table = Table("point", "fitted for", "positive class", "bounds on these rows", title="points", title_justify="left")
+    table.columns[0].overflow = "fold"
+    for name, (purpose, bounds) in purposes.items():
+        words = Text("\n").join(Text(bound.words, style="" if bound.holds else "red") for bound in bounds)
+        table.add_row(Text(name), Text(purpose.words or "-"), Text(purpose.positive or "-"), words or Text("-"))
+    console.print(table)
 
 
 def _guarantees(guarantees: Sequence[Guarantee]) -> Table:

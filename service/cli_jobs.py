@@ -122,10 +122,10 @@ def list_jobs(
     if as_json:
         say(json.dumps(found, ensure_ascii=False))
         return
-    rows = [["job", "state", "model", "point", "metric", "by", "asked for"]]
+    rows = [["job", "state", "model", "point", "fitted for", "by", "asked for"]]
     for job in found:
         point = job["operating_point"] or job["name"]
-        asked = job["metric"], job["principal"], job["created_at"][:19]
+        asked = job["fitted_for"], job["principal"], job["created_at"][:19]
         rows.append([job["id"], _state(job), job["model"], point, *asked])
     print_table(rows)  # whole, however narrow the screen is: the ids are what other commands take
 

@@ -41,12 +41,13 @@ def list_points(
     if as_json:
         _print_json(found)
         return
-    rows = [["point", "state", "version", "fitted for", *_METRICS, "author", "approved by", "also"]]
+    rows = [["point", "state", "version", "fitted for", "positive", *_METRICS, "author", "approved by", "also"]]
     for point in found:
         also = [*(["default"] if point["is_default"] else []), *point["aliases"]]
         evidence = [_value(point["evidence"].get(name)) for name in _METRICS]
-        about = [point["operating_point"], point["state"], str(point["model_version"]), point["metric"] or "-"]
-        rows.append([*about, *evidence, point["author"] or "-", point["approved_by"] or "-", ", ".join(also)])
+        about = [point["operating_point"], point["state"], str(point["model_version"])]
+        purpose = [point["fitted_for"] or "-", point["positive"] or "-"]
+        rows.append([*about, *purpose, *evidence, point["author"] or "-", point["approved_by"] or "-", ", ".join(also)])
     print_table(rows)
 
 
@@ -62,8 +63,8 @@ def show(model: Model, point: Point, server: Server = HERE, as_json: Json = Fals
     approved = f", approved by {found['approved_by']}" if found["approved_by"] else ""
     say(f"{found['operating_point']} of version {found['model_version']}: {found['state']}{because}")
     say(f"published {found['created_at']} by {found['author'] or 'nobody who is known'}{approved}")
-    constraints = "; ".join(map(str, found.get("constraints") or []))
-    say(f"{found['method']} for {found['metric'] or 'no metric'}{' under ' if constraints else ''}{constraints}")
+    positive = f"; positive class '{found['positive']}'" if found["positive"] else ""
+    say(f"{found['method']} for {found['fitted_for'] or 'no metric'}{positive}")
     if found["threshold"] is not None:
         say(f"threshold {found['threshold']:.4g} on the probability of {found['point']['classes'][1]}")
     print_table([["metric", "value", "low", "high", "rows", "kind"], *map(_told, found["evidence"].items())])

@@ -122,8 +122,8 @@ def _entry(index: int, name: str, value: OperatingPoint | Fitted) -> dict[str, A
     """What the metadata says of a point."""
     point = value if isinstance(value, OperatingPoint) else value.point
     details = {} if isinstance(value, OperatingPoint) else value.to_dict()
-    told = ("model", "model_version", "version", "metric", "method")
-    known: dict[str, Any] = {key: details[key] for key in told if key in details}
+    kept = ("model", "model_version", "version", "metric", "constraints", "positive", "prevalence", "method")
+    known: dict[str, Any] = {key: details[key] for key in kept if key in details}
     evidence = details.get("evidence")
     return {
         "index": index,

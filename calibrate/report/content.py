@@ -66,6 +66,7 @@ class Content:
     class in more than two, `evidence` its metrics. `states` are model imbalance states by name, (k,). `curve` is there
     in two classes, with the margin of each way's cut in `cuts` and its precision, recall and fpr in `points`: their
     values are those of the curve at the cut, their intervals those of the evidence.
+    `purposes` has for each point by name what it was fitted for and whether its bounds hold (`purpose.described`).
     `quality` are bins of a reliability diagram by what they are of: `predicted`, `observed`, `low`, `high`, `rows`.
     """
 
@@ -85,6 +86,7 @@ class Content:
     cuts: Mapping[str, float] = field(default_factory=dict)
     points: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     quality: Quality = field(default_factory=dict)
+    purposes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     guarantees: tuple[str, ...] = ()
     gain: Mapping[str, Interval] = field(default_factory=dict)
     neighbours: tuple[Mapping[str, float], ...] = ()
@@ -106,6 +108,7 @@ class Content:
             f"per_{CASES}": {name: _plain(found) for name, found in self.cases.items()},
             "evidence": {name: _plain(found) for name, found in self.evidence.items()},
             "gain": _plain(self.gain),
+            "purposes": {name: dict(purpose) for name, purpose in self.purposes.items()},
             "guarantees": list(self.guarantees),
             "states": {name: state.tolist() for name, state in self.states.items()},
             "model_scores": {

@@ -12,6 +12,7 @@ from calibrate.certify import Guarantee
 from calibrate.errors import BadReport
 from calibrate.evidence import Evidence
 from calibrate.operating_point import OperatingPoint
+from calibrate.purpose import Purpose, described
 from calibrate.report import Report
 from calibrate.report.content import PLAIN, Column, content_of
 
@@ -33,6 +34,7 @@ def fitted_report(
     notes: Sequence[str],
     warnings: Sequence[str],
     prevalence: Float64[np.ndarray, "k"] | None = None,
+    purpose: Purpose | None = None,
 ) -> Report:
     """The plain model and the point as `found` has them; the curve is that of `rows`.
 
@@ -67,7 +69,8 @@ def fitted_report(
     signed = {PLAIN: found.argmax, POINT: found.point}  # the very numbers of the result
     evidence = {name: {**content.evidence[name], **of_it} for name, of_it in signed.items()}
     promises = tuple(_promise(each) for each in guarantees)
-    return Report(replace(content, evidence=evidence, guarantees=promises, gain=dict(found.gain)))
+    purposes = {} if purpose is None else {POINT: described(purpose, purpose.bounds(found.point))}
+    return Report(replace(content, evidence=evidence, guarantees=promises, gain=dict(found.gain), purposes=purposes))
 
 
 def _promise(each: Guarantee) -> str:

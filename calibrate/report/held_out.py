@@ -1,14 +1,17 @@
 """A report on rows that fitted none of the points: what `setpoint evaluate --html` writes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from calibrate.cache import FeatureCache, counted_rows
 from calibrate.evidence import table_of
+from calibrate.kept_bounds import kept_bounds
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, parse_metric, standard_metrics
 from calibrate.operating_point import OperatingPoint
+from calibrate.purpose import Purpose, described
 from calibrate.report import Report
 from calibrate.report.content import PLAIN, Column, content_of
 from calibrate.samples import frequencies, sample_of
@@ -24,10 +27,12 @@ def held_out_report(
     positive: str | None = None,
     title: str = "Operating points",
     facts: Mapping[str, str] | None = None,
+    purposes: Mapping[str, Purpose] | None = None,
 ) -> Report:
     """The plain model beside these points on rows that fitted none of them; the caller answers for that.
 
-    The first of `metrics` is drawn against the cut.
+    The first of `metrics` is drawn against the cut. `purposes` are what the points were fitted for, by name: each of
+    their constraints is checked on the rows.
 
     Raises: `UnknownMetric`, `BadExpression`, `UnknownClass`, `MissingCosts`.
     """
@@ -47,16 +52,19 @@ def held_out_report(
         for name, point in all_points.items()
     }
     index = None if positive is None else rows.classes.index(positive)
-    return Report(
-        content_of(
-            rows,
-            columns,
-            metric=asked[0],
-            standard=[*asked[1:], *standard_metrics(rows.classes, positive)],
-            title=title,
-            positive=positive,
-            facts={**(facts or {}), "rows digest": rows.digest},
-            states=states,
-            model_scores=measure_scores(rows.logits, rows.labels, index, rows.sample_weight),
-        )
+    content = content_of(
+        rows,
+        columns,
+        metric=asked[0],
+        standard=[*asked[1:], *standard_metrics(rows.classes, positive)],
+        title=title,
+        positive=positive,
+        facts={**(facts or {}), "rows digest": rows.digest},
+        states=states,
+        model_scores=measure_scores(rows.logits, rows.labels, index, rows.sample_weight),
     )
+    known_purposes = purposes or {}
+    checked = {
+        name: described(purpose, kept_bounds(purpose, points[name], rows)) for name, purpose in known_purposes.items()
+    }
+    return Report(replace(content, purposes=checked))

@@ -189,13 +189,16 @@ def publish(client: httpx2.Client, model: bytes, results: dict[str, FitResult]) 
                 json={"name": name, "point": point, "details": details, "model_version": version},
             )
         )
-        out.print(f"   published {said['operating_point']}, fitted in Python for {said['metric']}")
+        out.print(f"   published {said['operating_point']}, fitted in Python for {said['fitted_for']}")
     if there in missing:
         spec = json.dumps({"model": MODEL, "model_version": version, "name": there, "metric": POINTS[there]})
         data = (FOLDER / "validation.npz").read_bytes()
         said = _good(client.post("/calibrate", data={"spec": spec}, files={"data": ("validation.npz", data)}))
         same = said["digest"] == results[there].point.digest
-        out.print(f"   published {said['operating_point']}, fitted by POST /calibrate; the same as in Python: {same}")
+        out.print(
+            f"   published {said['operating_point']}, fitted for {said['fitted_for']} by POST /calibrate; the same as "
+            f"in Python: {same}"
+        )
     default = _good(client.get(f"/models/{MODEL}"))["default"]
     if done == "registered" or default["model_version"] != version:
         body = {"model_version": version, "operating_point": here[0], "reason": "the demo's choice"}

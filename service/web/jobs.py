@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from calibrate.errors import SetpointError
+from calibrate.purpose import fitted_for, prevalence_in_words
 from service.domain import Principal
 from service.errors import BadRequest, Busy, JobIsOver, TooMany
 from service.facts import from_plain
@@ -181,6 +182,7 @@ def error_of(job: Job) -> SetpointError:
 def job_reply(service: Parts, job: Job, *, whole: bool = True) -> JobReply:
     """A job as it goes over the wire; `whole` with its point and its error."""
     spec = job.spec["spec"]
+    constraints = spec.get("constraints") or ()
     record = service.desk.point(job) if whole else None
     error = None
     if whole and job.state == "failed":
@@ -192,6 +194,9 @@ def job_reply(service: Parts, job: Job, *, whole: bool = True) -> JobReply:
         model_version=job.spec["model_version"],
         name=spec["name"],
         metric=spec["metric"],
+        constraints=list(constraints),
+        positive=spec.get("positive"),
+        fitted_for=fitted_for(spec["metric"], constraints, prevalence_in_words(spec.get("prevalence"))),
         principal=job.principal,
         created_at=job.created_at,
         started_at=job.started_at,

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from calibrate.errors import BadPoint, SetpointError
+from calibrate.errors import BadPoint, SetpointError, shown
 from calibrate.naming import parse_metric
 from calibrate.operating_point import OperatingPoint
+from calibrate.purpose import Purpose
 from calibrate.stored_curve import stored_at_prevalence
 from service.domain import Default, Model, PointRecord
 from service.errors import BadRequest
@@ -115,6 +116,8 @@ def _check_evidence(details: PointDetails, classes: Sequence[str]) -> None:
     """Raises `BadPoint` for more numbers than are read, which are told with the point each time, and for those that
     none can be: evidence speaks for a point when it is approved.
     """
+    if details.positive not in (None, *classes):
+        raise BadPoint(f"details.positive must be one of {', '.join(classes[:20])}; got {shown(details.positive)}")
     most = MOST_EVIDENCE + 2 * len(classes)  # a fit measures one number for each class
     for field in ("evidence", "before", "gain", "procedure", "model_scores"):
         if (count := len(getattr(details, field))) > most:
@@ -165,12 +168,16 @@ def point_reply(model: Model, record: PointRecord) -> PointReply:
 
 
 def _point_reply(model: Model, record: PointRecord) -> PointReply:
+    purpose = Purpose.of(record.details, record.point.classes)
     said_by_us = {
         "model": record.model,
         "model_version": record.model_version,
         "name": record.name,
         "version": record.version,
         "operating_point": record.label,
+        "constraints": list(purpose.constraints),
+        "positive": purpose.positive,
+        "fitted_for": purpose.words,
         "state": record.state,
         "because": record.because,
         "author": record.author,

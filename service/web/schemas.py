@@ -274,6 +274,10 @@ class PointDetails(BaseModel):
 
     method: str = "submitted"
     metric: str | None = None
+    constraints: list[StrictStr] = Field([], max_length=100, description="The bounds that the metric was fitted under.")
+    positive: StrictStr | None = Field(
+        None, description="The class that unqualified metrics are of; of two classes the second unless named."
+    )
     evidence: dict[str, Interval] = Field({}, description="What this very point achieves.")
     before: dict[str, Interval] = Field({}, description="The plain model (argmax) on the same rows.")
     gain: dict[str, Interval] = Field(
@@ -302,6 +306,7 @@ class PointReply(PointDetails):
     name: str
     version: int
     operating_point: str = Field(description="`name@version`.")
+    fitted_for: str | None = Field(description="The metric, its constraints and the prevalence, in words.")
     state: State = Field(description="Only an approved point answers.")
     because: str = Field(description="The reason that was given for its state.")
     author: str = Field(description="Who published it.")
@@ -336,6 +341,9 @@ class JobReply(BaseModel):
     model_version: int
     name: str = Field(description="The name that the point gets.")
     metric: str
+    constraints: list[str]
+    positive: str | None = Field(description="The positive class, where it was named.")
+    fitted_for: str = Field(description="The metric, its constraints and the prevalence, in words.")
     principal: str = Field(description="Who asked for it.")
     created_at: datetime
     started_at: datetime | None

@@ -181,6 +181,21 @@ def test_a_point_is_approved_watched_named_and_rolled_back_in_the_page(
     assert "too many alerts" in shown.nth(3).inner_text()
 
 
+def test_the_page_says_what_a_point_was_fitted_for(page: Page, server: Server, tmp_path: Path) -> None:
+    """Metric, constraint, prevalence and positive class, and what the fit warned of; the table stays on the page."""
+    prepare(server, tmp_path, "purposes", constraints=["recall[fraud] >= 0.8", "alert_rate <= 0.01"],
+            prevalence=[0.995, 0.005], warnings=["class 'fraud' has 12 rows"])  # fmt: skip
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{server.address}/console")
+    page.locator("#model").select_option("purposes")
+    row = page.locator("#points tbody tr", has_text="high-recall@1")
+    words = "recall with recall[fraud] >= 0.8 and alert_rate <= 0.01, for a prevalence of 0.5 % positive: fraud"
+    assert words in " ".join(row.inner_text().split())
+    row.get_by_text("1 warning").click()
+    row.get_by_text("class 'fraud' has 12 rows").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= 1280")
+
+
 def answer(page: Page, confirm: str, said: str, reason: str, *, override: bool = False) -> None:
     """Tries to go on without a reason, then gives one; overrides what speaks against it where that is told."""
     page.get_by_role("button", name=confirm, exact=True).last.click()

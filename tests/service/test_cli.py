@@ -142,10 +142,12 @@ def test_evaluate_compares_points_on_rows_that_did_not_fit_them(caches: Path, tm
         setpoint("fit", caches / "val.npz", "--metric", metric, "--out", tmp_path / f"{metric}.json")
     points: list[str | Path] = ["--point", tmp_path / "f1.json", "--point", tmp_path / "g_mean.json"]
     said = json.loads(setpoint("evaluate", caches / "test.npz", *points, "--metric", "fbeta(2)", "--json").stdout)
-    assert said.keys() == {"plain model", "f1", "g_mean"}
+    assert said.keys() == {"plain model", "f1", "g_mean", "points"}
+    assert said["points"]["g_mean"] == {"fitted_for": "g_mean", "positive": "fraud", "prevalence": None, "bounds": []}
     assert said["f1"]["fbeta(2)"]["kind"] == "held_out"
     table = setpoint("evaluate", caches / "test.npz", *points).stdout
     assert f"{said['g_mean']['g_mean']['value']:.3f}" in table
+    assert "positive class 'fraud'" in table.replace("\n", " ")
     refused = setpoint("evaluate", caches / "val.npz", *points, code=1)
     assert "was fitted on these very rows" in refused.stderr
     refused = setpoint("evaluate", caches / "three.npz", *points, code=1)

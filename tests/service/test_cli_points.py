@@ -71,7 +71,7 @@ def test_a_point_lives_from_list_to_retired(server: Server, model: str) -> None:
     shown = points(server, "show", model, "p@2")
     assert "p@2 of version 1: retired: not used\n" in shown
     assert "approved by local\n" in shown
-    assert "submitted for f1 under f1 >= 0.6\n" in shown
+    assert "submitted for f1 with f1 >= 0.6; positive class 'fraud'\n" in shown
 
 
 def test_a_rollback_says_first_what_it_would_do(server: Server, model: str) -> None:

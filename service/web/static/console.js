@@ -58,11 +58,14 @@ function showPoints() {
       isDefault(point) ? element("span", { class: "badge" }, "default") : null,
       ...point.aliases.map((alias) => element("small", {}, ` ${alias}`))),
     element("td", { class: point.state, title: [point.because, `published by ${point.author || "nobody who is known"}`, point.approved_by ? `approved by ${point.approved_by}` : ""].filter((text) => text).join("; ") }, point.state),
-    element("td", {}, point.metric ?? "–"),
+    element("td", { class: "long" }, point.fitted_for ?? "–",
+      point.positive === null ? null : element("small", {}, ` positive: ${point.positive}`)),
     element("td", {}, point.threshold === null ? "–" : point.threshold.toPrecision(3)),
     ...names.map((name) => element("td", {}, interval(point.evidence[name]))),
     element("td", {}, point.evidence.recall ? point.evidence.recall.kind.replace("_", "-") : "none",
-      ...(point.guarantees ?? []).map((each) => element("div", {}, `${each.interval.kind}: ${each.constraint}`))),
+      ...(point.guarantees ?? []).map((each) => element("div", {}, `${each.interval.kind}: ${each.constraint}`)),
+      point.warnings.length === 0 ? null : element("details", {}, element("summary", {}, `${point.warnings.length} warning${point.warnings.length === 1 ? "" : "s"}`),
+        ...point.warnings.map((text) => element("div", { class: "note" }, text)))),
     element("td", {}, ...actions(state.model.name, point, reload))));
   $("points").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
 }
