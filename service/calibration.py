@@ -11,8 +11,11 @@ from calibrate.cache import FeatureCache, feature_cache
 from calibrate.errors import BadCache
 from calibrate.fit import fit
 from calibrate.io.model import Head
+from calibrate.labels import label_indices
 from calibrate.logits import to_array, to_columns
 from calibrate.methods import find_method
+from calibrate.names import positions_by_name
+from calibrate.operating_point import check_classes
 from calibrate.prevalence import ByClass
 from calibrate.result import FitResult
 from service.domain import ModelVersion
@@ -98,9 +101,7 @@ def _cache(version: ModelVersion, source: Source, arrays: Mapping[str, Any]) -> 
     given = [name for name in ("inputs", "features", "logits") if arrays.get(name) is not None]
     if arrays.get("labels") is None or not given:
         raise BadCache(f"data needs labels, and inputs, features or logits; it has {', '.join(arrays) or 'nothing'}")
-    classes = arrays.get("classes")
-    if classes is not None and tuple(classes) != version.classes:
-        raise BadCache(f"the data has classes {classes[:20]}, the model {list(version.classes[:20])}, in this order")
+    arrays = _in_class_order(arrays, version.classes)
     if arrays.get("weight") is not None:
         _check_same_head(source.head(), arrays["weight"], arrays.get("bias"))
     features, logits = arrays.get("features"), arrays.get("logits")
@@ -124,6 +125,32 @@ def _cache(version: ModelVersion, source: Source, arrays: Mapping[str, Any]) -> 
         cost_fn=arrays.get("cost_fn"),
         group=arrays.get("group"),
     )
+
+
+def _in_class_order(arrays: Mapping[str, Any], classes: tuple[str, ...]) -> Mapping[str, Any]:
+    """Return the arrays with their class columns in the order of the model, where they name their classes.
+
+    Raises: `WrongColumns` where those are not the model's.
+    """
+    own = arrays.get("classes")
+    if own is None or tuple(own) == classes:
+        return arrays
+    names = check_classes(list(own))
+    order = positions_by_name(names, classes, "the classes of the data")
+    if order == list(range(len(classes))):  # they are numbers that count the model's
+        return arrays
+    moved = {**arrays, "labels": np.asarray(names)[label_indices(arrays["labels"], names)].tolist()}
+    if arrays.get("logits") is not None:
+        moved["logits"] = to_columns(arrays["logits"])[:, order]
+    if arrays.get("prior") is not None:
+        moved["prior"] = to_array(arrays["prior"], "prior", (1,))[order]
+    for name, axes in (("weight", (1, 2)), ("bias", (1,))):
+        if arrays.get(name) is not None:
+            rows = to_array(arrays[name], name, axes)
+            rows = rows[np.newaxis] if name == "weight" and rows.ndim == 1 else rows
+            # The one row of two classes speaks for the second of them, which is now the first.
+            moved[name] = rows[order] if len(rows) > 1 else -rows
+    return moved
 
 
 def _check_same_head(head: Head | None, weight: ArrayLike, bias: ArrayLike | None) -> None:

@@ -63,7 +63,7 @@ def _from_json(data: Any, version: ModelVersion) -> dict[str, Any]:
     if "classes" in given:
         given["classes"] = _names(given["classes"])
     if "labels" in given:
-        given["labels"] = read_labels(given["labels"], version.classes)
+        given["labels"] = read_labels(given["labels"])
     if "inputs" in given:
         version.check_runs()
         given["inputs"] = read_rows(given["inputs"], version.inputs, version.description.columns)

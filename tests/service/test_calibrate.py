@@ -290,7 +290,7 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
         ({**GOOD, "logits": []}, {}, 422, "no-rows", "logits: wanted at least one row"),
         ({"labels": [0, 1], "features": [[1.0] * 5] * 2}, {}, 422, "wrong-shape", "features: wanted 6 columns, got 5"),
         ({"labels": [0, 1], "inputs": [[1.0] * 5] * 2}, {}, 422, "wrong-shape", "input 'x': wanted rows of shape (4)"),
-        ({**GOOD, "classes": ["fraud", "clear"]}, {}, 422, "bad-cache", "in this order"),
+        ({**GOOD, "classes": ["fraud", "scam"]}, {}, 422, "wrong-columns", "columns clear, fraud; got 'scam'"),
         ({**GOOD, "features": [[1.0] * 6] * 20}, {}, 400, "bad-request", "exactly one of inputs, features, logits"),
         ({**GOOD, "inputs": [[1.0] * 4]}, {}, 400, "bad-request", "got inputs and logits"),
         (GOOD, {"metric": "auc"}, 422, "unknown-metric", "metric must be one of accuracy"),
