@@ -21,6 +21,7 @@ from calibrate.labels import label_indices, names_in_labels
 from calibrate.logits import head_logits, logits_from_probabilities, to_array, to_columns
 from calibrate.names import column_names, is_count, positions_by_name, without_stem
 from calibrate.operating_point import check_classes
+from calibrate.origin import Origin
 
 ROW_COLUMNS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost_fn", "group")
 _CHECKED_ROWS = 1000
@@ -36,7 +37,8 @@ class FeatureCache:
     `logits` (n, k) and `labels` (n,), indices into `classes`; `features` (n, d) with the head's `weight` (k, d) and
     `bias` (k,) where known; `prior` (k,), the class frequencies that the model was trained under. Per row (n,):
     `sample_weight`, for how many rows it stands; `cost_fp` and `cost_fn`, what a false alarm and a miss on it cost;
-    `group`, a number that rows share which belong together (one card, one patient).
+    `group`, a number that rows share which belong together (one card, one patient). `origin` says which model made the
+    rows, None where that is unknown; a fit does not depend on it, so `digest` leaves it out.
     """
 
     logits: Float[np.ndarray, "n k"]
@@ -50,6 +52,7 @@ class FeatureCache:
     cost_fp: Float64[np.ndarray, "n"] | None = None
     cost_fn: Float64[np.ndarray, "n"] | None = None
     group: Int[np.ndarray, "n"] | None = None
+    origin: Origin | None = None
 
     @property
     def rows(self) -> int:
@@ -74,14 +77,16 @@ class FeatureCache:
 class CacheStream:
     """Rows that may be larger than memory, as checked caches of some of them; made by `open_cache`.
 
-    `classes` and `prior` (k,) are those of every batch, `rows` is how many there are in all. Each call of `batches`
-    begins again with the first; one batch at a time is in memory.
+    `classes` and `prior` (k,) are those of every batch, `rows` is how many there are in all, `origin` the model that
+    made all of them, None where that is unknown. Each call of `batches` begins again with the first; one batch at a
+    time is in memory.
     """
 
     classes: tuple[str, ...]
     prior: Float64[np.ndarray, "k"] | None
     rows: int
     batches: Callable[[], Iterator[FeatureCache]]
+    origin: Origin | None = None
 
 
 def feature_cache(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from calibrate.cli_models import AllowOtherModel, check_model_of
 from calibrate.cli_out import STDOUT, beside, write_out
 from calibrate.curve import USUAL
 from calibrate.curve import curve as trade_off
@@ -143,6 +144,7 @@ def evaluate(
     point: Annotated[list[Path], typer.Option(help="A saved point or result; may be given several times.")],
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
     positive: Positive = None,
+    allow_other_model: AllowOtherModel = False,
     report: Reports = None,
     title: Annotated[str, typer.Option(help="The report's title.")] = "Operating points",
     calibration: Annotated[
@@ -167,6 +169,7 @@ def evaluate(
             raise BadCache(
                 f"{path} is for {', '.join(chosen.classes[:20])}; the rows have {', '.join(rows.classes[:20])}"
             )
+        check_model_of(path, rows.origin, str(cache), allow=allow_other_model)
         if _fitted_on(path) == rows.digest:
             raise BadCache(f"{path} was fitted on these very rows, which would flatter it; pass other rows")
         evidence = held_out(chosen, sample, metrics)

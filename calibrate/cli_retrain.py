@@ -1,6 +1,8 @@
 """`setpoint retrain`: a new last layer on cached features, its evidence, and the ONNX model with it inside."""
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ from calibrate.errors import BadModel, InputError
 from calibrate.heads import HEADS, retrain_head
 from calibrate.io.files import read_cache, write_cache
 from calibrate.naming import metric_names
+from calibrate.origin import doubt_of, of_file
 
 
 def retrain(
@@ -46,16 +49,21 @@ def retrain(
         raise InputError("--out-cache writes the validation rows under the new head: pass --validation")
     from rich.console import Console  # not before: a server, which is the same command, has no use for it
 
+    training = read_cache(train)
+    data = None if model is None else _read(model)
+    if data is not None:
+        doubt = doubt_of(training.origin, of_file(_sha256(data)), (str(train), str(model)))
+        if doubt is not None:
+            typer.echo(f"warning: {doubt}", err=True)
     with Console(stderr=True).status("training"):
-        head = retrain_head(read_cache(train), method=method, validation=rows, metric=metric, positive=positive, l2=l2)
-    if model is not None and out is not None:
-        try:
-            data = model.read_bytes()
-        except OSError as error:
-            raise BadModel(f"{model}: {error.strerror}") from None
-        write_out(out, head.write_onnx(data, output=output))
+        head = retrain_head(training, method=method, validation=rows, metric=metric, positive=positive, l2=l2)
+    origin = None
+    if data is not None and out is not None:
+        made = head.write_onnx(data, output=output)
+        write_out(out, made)
+        origin = of_file(_sha256(made), 0 if rows is None else rows.rows)
     if out_cache is not None and rows is not None:
-        write_cache(out_cache, head.cache_of(rows))
+        write_cache(out_cache, replace(head.cache_of(rows), origin=origin))
     if as_json:
         print(json.dumps(head.to_dict(), ensure_ascii=False))
         return
@@ -71,3 +79,14 @@ def retrain(
     for path in (out, out_cache):
         if path is not None and path != STDOUT:
             console.print(f"saved to {path}", highlight=False, markup=False)
+
+
+def _read(model: Path) -> bytes:
+    try:
+        return model.read_bytes()
+    except OSError as error:
+        raise BadModel(f"{model}: {error.strerror}") from None
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -53,6 +53,10 @@ class BadReport(InputError):
     """A report is asked for in a form that there is not."""
 
 
+class OtherModel(InputError):
+    """Rows or a point of one model are used with another."""
+
+
 class MissingClass(InputError):
     """A class has no rows, so nothing can be said of it."""
 

@@ -25,6 +25,7 @@ from calibrate.methods.cuts.nonempty import MAX_DECIDES_NONE
 from calibrate.metrics import Metric
 from calibrate.naming import MetricText, standard_metrics
 from calibrate.objective import Objective, parse_objective
+from calibrate.one_model import model_doubt
 from calibrate.prevalence import ByClass, at_prevalence, corrected, correction_of, read_prevalence
 from calibrate.purpose import positive_class
 from calibrate.result import FitResult
@@ -80,7 +81,8 @@ def fit(
     that the method works behind, kept only where it gains in cross-fitted log loss; "auto" takes the one that gains
     most. `evidence` is True for that of the fitting rows, a cache for that of those held-out rows, False for none.
     `rng` draws folds and intervals; without one the draw is the same every time. `progress` is called with the name of
-    each step as it begins: "fitting", "evidence", "scores".
+    each step as it begins: "fitting", "evidence", "scores". Where `train` or `evidence` is known to be of another model
+    than the fitting rows it is refused, and where that is unknown there is a warning.
 
     Raises: `InputError` of the kind that fits what is wrong with the input, among them `UndefinedMetric` and
     `Infeasible`; `NotConverged`.
@@ -92,6 +94,12 @@ def fit(
     scores = {"logits": logits, "probabilities": probabilities, "margins": margins}
     whole = _one_cache(cache, scores, labels, classes)
     _check_other_rows(train, evidence)
+    other_rows = {"train": train, "evidence": evidence if isinstance(evidence, FeatureCache) else None}
+    doubts = [
+        doubt
+        for name, rows in other_rows.items()
+        if rows is not None and (doubt := model_doubt(rows, whole, (name, "the fitting rows"))) is not None
+    ]
     check_every_class_has_rows(whole)
     cache = counted_rows(whole)
     shares = None if prevalence is None else read_prevalence(prevalence, cache.classes, positive)
@@ -136,7 +144,7 @@ def fit(
         labels=cache.labels,
         classes=cache.classes,
         objective=objective,
-        state_logits=cache.logits if train is None else _same_model(train, cache, "train").logits,
+        state_logits=cache.logits if train is None else train.logits,
         weights=sample.weights,
         amounts=sample.amounts,
         at_stake=sample.at_stake,
@@ -152,12 +160,10 @@ def fit(
     fit_task = chosen.fit if calibration is None else after_map(chosen.fit, calibration)
     if not chosen.by_order(task):
         fit_task = corrected(fit_task, correction)
-    if isinstance(evidence, FeatureCache):
-        _same_model(evidence, cache, "evidence")
-        if evidence.digest == whole.digest:
-            raise BadCache(
-                "the evidence rows are the fitting rows; pass other rows, or True for evidence from the fitting rows"
-            )
+    if isinstance(evidence, FeatureCache) and evidence.digest == whole.digest:
+        raise BadCache(
+            "the evidence rows are the fitting rows; pass other rows, or True for evidence from the fitting rows"
+        )
     tell = progress or (lambda _: None)
     tell("fitting")
     fitted = fit_task(task)
@@ -200,6 +206,7 @@ def fit(
         notes=fitted.notes,
         warnings=(
             *_warnings(task, fitted),
+            *doubts,
             *(harm(method, task.logits, task.labels, task.weights, task.groups) if method in MAPS else ()),
             *found.warnings,
             *(_absent(shown) if isinstance(evidence, FeatureCache) else ()),
@@ -207,6 +214,7 @@ def fit(
         ),
         calibration=fitted.calibration,
         shown_rows=shown,
+        origin=whole.origin,
     )
 
 
@@ -278,12 +286,6 @@ def _one_cache(
         wanted = "logits (or probabilities, or margins) and labels"
         raise BadCache(f"pass a cache, or {wanted}; got {', '.join(beside) or 'neither'}")
     return feature_cache(**passed, labels=labels, classes=classes)
-
-
-def _same_model(other: FeatureCache, cache: FeatureCache, name: str) -> FeatureCache:
-    if other.classes != cache.classes:
-        raise BadCache(f"{name} has classes {', '.join(other.classes[:20])}, wanted {', '.join(cache.classes[:20])}")
-    return other
 
 
 def _warnings(task: Task, fitted: Fitted) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from calibrate.evidence import NO_EVIDENCE, Evidence
 from calibrate.fitted_rows import Statistics
 from calibrate.map_choice import Calibration
 from calibrate.operating_point import OperatingPoint
+from calibrate.origin import Origin
 from calibrate.prevalence import ByClass, Correction, read_prevalence
 from calibrate.purpose import Purpose
 from calibrate.report import Report
@@ -40,7 +41,8 @@ class FitResult:
     `mis_after` (k,) are the model imbalance state without and with the point, on the `train` rows where there were any,
     else on the `fitting` rows (`mis_rows`). `data_digest` names the fitting rows.
     `calibration` tells which calibration map the point contains and which were rejected, where one was asked for.
-    `shown_rows` are the rows whose curve a report draws: those of the evidence, or the fitting rows.
+    `shown_rows` are the rows whose curve a report draws: those of the evidence, or the fitting rows. `origin` says
+    which model made the fitting rows, None where that is unknown.
     `positive` is the class that unqualified metrics are of: in two classes always, in more where one was named.
 
     `model_scores`, `mis_before`, `mis_after`, `rounding_rows` and `data_digest` are computed on first access, from the
@@ -72,6 +74,7 @@ class FitResult:
     warnings: tuple[str, ...] = ()
     calibration: Calibration | None = None
     shown_rows: FeatureCache | None = field(default=None, repr=False)
+    origin: Origin | None = None
 
     @property
     def model_scores(self) -> Mapping[str, Interval]:
@@ -195,6 +198,8 @@ class FitResult:
             "mis_rows": self.mis_rows,
             "rows": self.rows,
             "data_digest": self.data_digest,
+            "model_digest": None if self.origin is None else self.origin.file_digest,
+            "origin": None if self.origin is None else asdict(self.origin),
             "rounding_rows": self.rounding_rows,
             "compared": {name: interval.to_dict() for name, interval in self.compared.items()},
             "guarantees": [each.to_dict() for each in self.guarantees],

@@ -102,6 +102,7 @@ def fit_stream(
         rows=scan.counted,
         notes=(f"streamed: {edges.size} cuts, three passes",),
         warnings=(*few, *found.warnings),
+        origin=stream.origin,
     )
 
 

@@ -16,9 +16,11 @@ from calibrate.logits import to_array, to_columns
 from calibrate.methods import find_method
 from calibrate.names import positions_by_name
 from calibrate.operating_point import check_classes
+from calibrate.origin import Origin
 from calibrate.prevalence import ByClass
 from calibrate.result import FitResult
 from service.domain import ModelVersion
+from service.identity import identify, under_own_head
 from service.inference import check_width, features_to_logits
 from service.ports import Source
 
@@ -46,6 +48,7 @@ class Spec:
     make_default: bool = False
     reason: str = ""
     override: bool = False
+    allow_other_model: bool = False
 
 
 def spec_of(values: Mapping[str, Any]) -> Spec:
@@ -65,13 +68,17 @@ def calibrate(
     version: ModelVersion,
     source: Source,
     progress: Callable[[str], None] | None = None,
+    *,
+    origin: Origin | None = None,
 ) -> tuple[FitResult, FeatureCache]:
     """Fits a point on the arrays (`labels` with `features`, `logits` or `inputs`); the result, and the rows that it
-    was fitted on.
+    was fitted on. `origin` is what a file says of the model that made its rows.
 
-    Raises: whatever `calibrate.fit` raises, and what `source` raises.
+    Raises: `OtherModel`, whatever `calibrate.fit` raises, and what `source` raises.
     """
-    cache = _cache(version, source, arrays)
+    known = identify(version, arrays, origin, allow_other_model=spec.allow_other_model)
+    rows = under_own_head(arrays) if known.is_other else arrays
+    cache = replace(_cache(version, source, rows), origin=known.origin)
     if cache.weight is None and find_method(spec.method).reads_head:
         head = source.head()
         cache = cache if head is None else replace(cache, weight=head.weight, bias=head.bias)
@@ -93,7 +100,7 @@ def calibrate(
         calibration=spec.calibration,
         progress=progress,
     )
-    return result, cache
+    return replace(result, warnings=(*result.warnings, *known.warnings)), cache
 
 
 def _cache(version: ModelVersion, source: Source, arrays: Mapping[str, Any]) -> FeatureCache:

@@ -15,6 +15,7 @@ from calibrate import cli as library
 from calibrate import cli_export, cli_retrain
 from calibrate.bench.cli import bench
 from calibrate.cli_extract import extract
+from calibrate.cli_models import AllowOtherModel
 from calibrate.errors import InputError, SetpointError
 from service import cli_state
 from service.cli_decisions import decisions
@@ -154,6 +155,7 @@ def publish(
     make_default: Annotated[
         str | None, typer.Option(metavar="REASON", help="Also make it the default; the reason is kept.")
     ] = None,
+    allow_other_model: AllowOtherModel = False,
     server: Annotated[
         str, typer.Option(envvar="SETPOINT_SERVER", help="The server's address.")
     ] = "http://127.0.0.1:8000",
@@ -192,7 +194,9 @@ def publish(
             staged = f"; it is staged, and answers requests that ask for model_version {number}. "
             came = ", the default" if said["is_default"] else f"{staged}{to_default(model, point)} makes it the default"
         else:
-            said = client.publish(file, model, name=name or file.stem, model_version=model_version)
+            said = client.publish(
+                file, model, name=name or file.stem, model_version=model_version, allow_other_model=allow_other_model
+            )
             number, point = said["model_version"], said["operating_point"]
             done, came = published(said), what_next(said)
         if make_default is not None:

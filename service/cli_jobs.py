@@ -65,6 +65,9 @@ def calibrate(
         str | None, typer.Option(metavar="REASON", help="Also make it the default; the reason is kept.")
     ] = None,
     override: Override = False,
+    allow_other_model: Annotated[
+        bool, typer.Option("--allow-other-model", help="Also where another model file made the rows; this is kept.")
+    ] = False,
     key: Annotated[
         str | None, typer.Option(help="An idempotency key: the same call under it is one job, however often made.")
     ] = None,
@@ -94,6 +97,8 @@ def calibrate(
         "reason": make_default or "",
         "override": override,
     }
+    if allow_other_model:
+        spec["allow_other_model"] = True
     with Client(server) as client:
         job = client.calibrate(file, spec, key or uuid.uuid4().hex)
         if wait:

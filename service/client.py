@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx2
 
 from calibrate.errors import InputError, SetpointError
+from calibrate.origin import origin_of_saved
 
 _SENDABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
@@ -57,7 +58,9 @@ class Client:
         given = {"name": model, **{key: value for key, value in fields.items() if value is not None}}
         return self._one("POST", "models", data=given, files={"file": (file.name, _read(file))})
 
-    def publish(self, file: Path, model: str, *, name: str, model_version: int | None) -> dict[str, Any]:
+    def publish(
+        self, file: Path, model: str, *, name: str, model_version: int | None, allow_other_model: bool = False
+    ) -> dict[str, Any]:
         """Publishes the point in a file that `OperatingPoint.save` or `FitResult.save` wrote."""
         text = _read(file)
         try:
@@ -73,6 +76,10 @@ class Client:
             point = saved["point"]
             details = {key: value for key, value in saved.items() if key not in ("point", "threshold")}
         body = {"name": name, "point": point, "details": details, "model_version": model_version}
+        if (origin := origin_of_saved(details)) is not None:
+            body["model_digest"] = details["model_digest"] = origin.file_digest
+        if allow_other_model:
+            body["allow_other_model"] = True
         return self._one("POST", "models", model, "operating-points", json=body)
 
     def set_default(self, model: str, *, model_version: int, point: str, reason: str) -> dict[str, Any]:
@@ -156,7 +163,10 @@ class Client:
 
 def in_options(detail: str) -> str:
     """What a server says of a field of its own, as the option that it is at the command line."""
-    return detail.replace("'override': true", "--override").replace("'allow_random': true", "--allow-random")
+    options = {"override": "--override", "allow_random": "--allow-random", "allow_other_model": "--allow-other-model"}
+    for field, option in options.items():
+        detail = detail.replace(f"'{field}': true", option)
+    return detail
 
 
 def _address(path: Sequence[str]) -> str:

@@ -180,6 +180,22 @@ class PointRecord:
         """Its state in words, with the reason where one was given."""
         return f"{self.label} {STATED[self.state]}" + (f": {self.because}" if self.because else "")
 
+    @property
+    def is_of_a_file(self) -> bool:
+        """Whether the model version has a file, whose digest can be compared with that of the fitting rows."""
+        return bool(self.model_digest) and self.model_digest != classes_digest(self.point.classes)
+
+    @property
+    def other_model(self) -> str | None:
+        """In words, that it was fitted on the rows of another model file; None where it was not, or that is unknown."""
+        fitted_on = self.details.get("model_digest")
+        if not isinstance(fitted_on, str) or not self.is_of_a_file or fitted_on == self.model_digest:
+            return None
+        return (
+            f"the point was fitted on the model file {fitted_on[:64]}; version {self.model_version} of model "
+            f"'{self.model}' is {self.model_digest}"
+        )
+
     @cached_property
     def evidence_digest(self) -> str:
         """Hex SHA-256 over the point and everything that was said for it: what an approver has looked at."""

@@ -10,6 +10,7 @@ it. Decided here, what *speaks against* it and what is only a *doubt*:
 - Worse than the plain model on its own metric speaks against it only where that is beyond chance: the whole interval
   of the paired gain lies below 0, or the two intervals lie apart. And only where the plain model keeps the constraints
   too: what keeps a bound that the plain model breaks may well pay for it in its metric.
+- Fitted on the rows of another model file speaks against it; where it does not say which, that is a doubt.
 - No evidence at all is a doubt; whoever asks for four eyes takes it to speak against the point.
 """
 
@@ -24,6 +25,8 @@ from calibrate.errors import SetpointError
 from calibrate.naming import parse_metric
 from calibrate.objective import Constraint, parse_constraint
 from service.domain import ARGMAX, PointRecord
+
+UNKNOWN_MODEL = "it does not say which model file made the rows that it was fitted on"
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,15 @@ def examine(record: PointRecord) -> Findings:
     if record.name == ARGMAX:
         return Findings()
     details = record.details
+    other = () if record.other_model is None else (record.other_model,)
+    unknown = () if isinstance(details.get("model_digest"), str) or not record.is_of_a_file else (UNKNOWN_MODEL,)
     evidence = _intervals(details, "evidence")
     texts = details.get("constraints")
     texts = [text for text in texts if isinstance(text, str)] if isinstance(texts, list | tuple) else []
     if not evidence:
-        return Findings(missing=("it has no evidence",))
-    against: list[str] = []
-    doubts: list[str] = []
+        return Findings(other, unknown, missing=("it has no evidence",))
+    against: list[str] = [*other]
+    doubts: list[str] = [*unknown]
     plain_keeps_them = True
     for text in texts:
         try:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from calibrate.cache import check_prior
-from calibrate.errors import BadModel, BadPoint, SetpointError
+from calibrate.errors import BadModel, BadPoint, OtherModel, SetpointError
 from calibrate.io.columns import check_columns
 from calibrate.io.description import Column, Description, read_description
 from calibrate.io.model import Head, Port
@@ -310,16 +310,17 @@ class Registry:
         make_default: bool = False,
         reason: str = "",
         override: bool = False,
-        model_digest: str | None = None,
+        allow_other_model: bool = False,
         job: Claim | None = None,
     ) -> PointRecord:
         """Publishes a point for a version, the default one unless told: approved, or with four eyes as a draft. In
-        the same step the job that made it is done.
+        the same step the job that made it is done. `model_digest` in the details is that of the model file whose rows
+        it was fitted on; one of another file is accepted where that is allowed, and the audit trail keeps it.
 
-        Raises: `UnknownModel`, `UnknownVersion`, `BadName`, `BadPoint` where its classes are not the model's or
-        `model_digest` is not that of its file, `Conflict` where the name is an alias, `StorageFailed`; where the
-        default is to move, `BadRequest` without a reason, `Forbidden` with four eyes, `BadEvidence`;
-        `NotOurs` where the job is no longer of that claim.
+        Raises: `UnknownModel`, `UnknownVersion`, `BadName`, `BadPoint` where its classes are not the model's,
+        `OtherModel` where it was fitted on another file, `Conflict` where the name is an alias, `StorageFailed`; where
+        the default is to move, `BadRequest` without a reason, `Forbidden` with four eyes, `BadEvidence`; `NotOurs`
+        where the job is no longer of that claim.
         """
         version = self.model(model).version(model_version)
         check_point_name(name)
@@ -328,13 +329,13 @@ class Registry:
                 f"the point is for the classes {', '.join(point.classes[:20])}; version {version.version} of model "
                 f"'{model}' has {', '.join(version.classes[:20])}"
             )
-        if model_digest not in (None, version.digest):
-            raise BadPoint(
-                f"the point was fitted on the model file {str(model_digest)[:64]}; version {version.version} of model "
-                f"'{model}' is {version.digest}"
-            )
         state, now = first_state(self.approval, actor), datetime.now(UTC)
         record = PointRecord(model, version.version, name, 0, point, details, now, state, model_digest=version.digest)
+        if record.other_model is not None and not allow_other_model:
+            raise OtherModel(
+                f"{record.other_model}: publish it for the version that it was fitted on. 'allow_other_model': true "
+                "publishes it nevertheless, and is kept in the audit trail"
+            )
         then: Callable[[Model, PointRecord], Change] | None = None
         if make_default:
             check_make_default(self.approval)

@@ -28,7 +28,7 @@ from service.domain import ModelVersion
 from service.engine.forked import give_way, limit, serve
 from service.engine.wire import pack, receive, send, unpack
 from service.facts import from_plain, to_plain
-from service.web.calibrate_data import check_rows, read_call, read_data
+from service.web.calibrate_data import check_rows, read_call, read_data, read_origin_of
 
 _VERSION = TypeAdapter(ModelVersion)
 _PART_BYTES, _PART_ROWS = 2**20, 4096  # of a model's inputs, asked of the server at once
@@ -122,7 +122,8 @@ def _fit(order: Mapping[str, Any], server: Server) -> None:
     check_rows(labels, order["most_rows"])
     if hasattr(labels, "__len__"):  # else the fit will say what is wrong
         server.tell("reading", rows=len(labels))
-    result, cache = calibrate(spec, arrays, version, server, server.tell)
+    origin = read_origin_of(Path(order["file"]), order["format"])
+    result, cache = calibrate(spec, arrays, version, server, server.tell, origin=origin)
     server.tell("curve")
     details = result.to_dict()
     del details["point"], details["threshold"]

@@ -9,14 +9,14 @@ ROOT = Path(__file__).parent.parent
 
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
-    "errors", "names", "labels", "logits", "operating_point", "counts", "draws", "expression", "metrics", "aliases",
-    "bands", "uncertainty", "certify", "naming", "objective", "purpose",
+    "errors", "names", "labels", "origin", "logits", "operating_point", "counts", "draws", "expression", "metrics",
+    "aliases", "bands", "uncertainty", "certify", "naming", "objective", "purpose",
     "promises", "sweep", "ascent", "folds", "sorted_folds",
     "ranking", "state", "maps", "map_choice", "methods",
 ]  # fmt: skip
 # What stands on them: each may import the core, the cache, and those before it.
 BEYOND = [
-    "paired", "optimism", "evidence", "prevalence", "scores", "samples", "kept_bounds",
+    "one_model", "paired", "optimism", "evidence", "prevalence", "scores", "samples", "kept_bounds",
     "reliability", "curve", "stored_curve",
     "report", "fitted_rows", "result", "fit", "streaming", "tables", "bench", "heads", "training",
 ]  # fmt: skip
@@ -27,18 +27,20 @@ ALLOWED = {
         for i, name in enumerate(BEYOND)
     },
     "calibrate.cache": {
-        f"calibrate.{name}" for name in ["errors", "names", "labels", "logits", "operating_point", "counts"]
+        f"calibrate.{name}" for name in ["errors", "names", "labels", "origin", "logits", "operating_point", "counts"]
     },
     "calibrate.io": {
-        f"calibrate.{name}" for name in ["errors", "names", "labels", "logits", "operating_point", "cache"]
+        f"calibrate.{name}" for name in ["errors", "names", "labels", "origin", "logits", "operating_point", "cache"]
     },
     "calibrate.extraction": {
-        f"calibrate.{name}" for name in ["errors", "names", "labels", "logits", "operating_point", "cache", "io"]
+        f"calibrate.{name}"
+        for name in ["errors", "names", "labels", "origin", "logits", "operating_point", "cache", "io"]
     },
     "calibrate.cli_extract": {
         f"calibrate.{name}" for name in ["cache", "cli", "cli_out", "errors", "extraction", "io"]
     },
-    "calibrate.cli_export": {"calibrate.cli_out", "calibrate.errors", "calibrate.io"},
+    "calibrate.cli_export": {f"calibrate.{name}" for name in ["cli_models", "cli_out", "errors", "io", "origin"]},
+    "calibrate.cli_models": {"calibrate.errors", "calibrate.origin"},
     "calibrate.cli_out": {"calibrate.errors"},
 }
 ALLOWED["calibrate.bench"] |= {"calibrate.cli_out", "calibrate.io"}
@@ -55,6 +57,7 @@ BEHIND_HTTP = {
         "points",
         "registry",
         "inference",
+        "identity",
         "calibration",
         "jobs",
         "shadows",
@@ -81,7 +84,8 @@ ALLOWED |= {
     "service.registry": {f"service.{name}" for name in ("domain", "errors", "job", "loaded", "points", "ports")},
     "service.inference": {"service.domain", "service.errors", "service.ports", "service.registry"},
     "service.shadows": {"service.domain", "service.errors", "service.ports", "service.inference"},
-    "service.calibration": {"service.domain", "service.errors", "service.ports", "service.inference"},
+    "service.identity": {"service.domain"},
+    "service.calibration": {f"service.{name}" for name in ("domain", "errors", "identity", "ports", "inference")},
     "service.jobs": {f"service.{name}" for name in ("domain", "errors", "facts", "job", "points", "ports", "registry")},
     "service.engine": {"service.domain", "service.errors", "service.facts", "service.job", "service.ports"},
     "service.storage": {f"service.{name}" for name in ("domain", "errors", "job", "keys", "ports")},

@@ -7,6 +7,7 @@ is written from the parts and takes its name when it is whole.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -26,8 +27,8 @@ from calibrate.extraction.parts import Parts
 from calibrate.extraction.sklearn_model import is_classifier, sklearn_extractor
 from calibrate.extraction.trees import is_booster, tree_extractor
 from calibrate.io.files import TABLES, read_cache
-from calibrate.io.origin import Origin
 from calibrate.operating_point import check_classes
+from calibrate.origin import Origin
 
 _NETWORK_ROWS, _TABLE_ROWS = 256, 16_384
 
@@ -183,10 +184,11 @@ def extract(
         try:
             data_digest, done = _fill(parts, chain([first], batches), rows.rows, extractor, names, progress)
             shared = shared_of(extractor, names, parts.chunks, prior, train_labels)
-            if out is None:
-                return in_memory_cache(parts.chunks, shared)
             name = None if extractor.head is None else extractor.head.name
-            write_parts(out, parts.chunks, shared, Origin(extractor.kind, extractor.digest, data_digest, done, name))
+            origin = Origin(extractor.kind, extractor.digest, data_digest, done, name, extractor.file_digest)
+            if out is None:
+                return replace(in_memory_cache(parts.chunks, shared), origin=origin)
+            write_parts(out, parts.chunks, shared, origin)
             finished = True
         finally:
             parts.close(finished=finished)

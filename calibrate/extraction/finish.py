@@ -14,8 +14,9 @@ from calibrate.extraction.columns import to_indices
 from calibrate.extraction.model import Extractor
 from calibrate.io.files import TABLES
 from calibrate.io.npz_writer import write_npz_rows
-from calibrate.io.origin import ENTRY, Origin
+from calibrate.io.origin import ENTRY
 from calibrate.labels import written_labels
+from calibrate.origin import Origin
 
 Chunks = Callable[[], Iterator[dict[str, np.ndarray]]]
 

@@ -42,8 +42,9 @@ class LinearHead:
 class Extractor:
     """A model made ready: `run` gives the features (n, d) of a batch where there is a `head`, else its logits.
 
-    `kind` says what made the model, `digest` is of its weights; `classes` and `prior` are what it knows of itself, and
-    `values` (k,) the labels that it was trained with, where they are not the indices of its columns.
+    `kind` says what made the model, `digest` is of its weights, `file_digest` the SHA-256 of its file where it was one;
+    `classes` and `prior` are what it knows of itself, and `values` (k,) the labels that it was trained with, where they
+    are not the indices of its columns.
     """
 
     run: Callable[[Batch], Float[np.ndarray, "..."]]
@@ -53,3 +54,4 @@ class Extractor:
     classes: tuple[str, ...] | None = None
     prior: Sequence[float] | None = None
     values: np.ndarray | None = field(default=None)
+    file_digest: str | None = None

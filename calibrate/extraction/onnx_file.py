@@ -1,5 +1,6 @@
 """ONNX files: the graph cut at its head, run by ONNX Runtime over batches, on the GPU where there is one."""
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,9 +37,10 @@ def onnx_extractor(
     names, labels = described.classes or graph.labels, graph.labels or ()
     # A graph from scikit-learn holds the very labels that it was trained with, such as 3 and 7.
     values = np.array([int(label) for label in labels]) if labels and all(map(_is_whole, labels)) else None
+    file_digest = hashlib.sha256(data).hexdigest()
     with numbered(first.number):
         run = _stable(_runner(graph, device), graph, first)
-    return Extractor(run, "onnx", digest_of([data]), head, names, described.prior, values)
+    return Extractor(run, "onnx", digest_of([data]), head, names, described.prior, values, file_digest)
 
 
 def _is_whole(label: str) -> bool:

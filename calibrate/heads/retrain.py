@@ -23,6 +23,7 @@ from calibrate.heads.samplers import SAMPLERS
 from calibrate.heads.trainer import train_head
 from calibrate.logits import head_logits, to_array
 from calibrate.naming import MetricText
+from calibrate.one_model import model_doubt
 from calibrate.result import FitResult
 from calibrate.uncertainty import Interval
 
@@ -63,7 +64,7 @@ class RetrainedHead:
         return head_logits(rows, self.weight, self.bias)
 
     def cache_of(self, cache: FeatureCache) -> FeatureCache:
-        """The same rows under this head: new logits, weight, bias and prior; the rest as it is.
+        """The same rows under this head: new logits, weight, bias and prior, of no known model; the rest as it is.
 
         Raises: `BadCache` where the cache has no features or other classes, `WrongShape`.
         """
@@ -72,7 +73,12 @@ class RetrainedHead:
                 f"the cache has classes {', '.join(cache.classes[:20])}, the head {', '.join(self.classes[:20])}"
             )
         return replace(
-            cache, logits=self.logits(_features(cache)), weight=self.weight, bias=self.bias, prior=self.prior
+            cache,
+            logits=self.logits(_features(cache)),
+            weight=self.weight,
+            bias=self.bias,
+            prior=self.prior,
+            origin=None,
         )
 
     def write_onnx(self, model: bytes, *, output: str | None = None) -> bytes:
@@ -131,6 +137,7 @@ def retrain_head(
     chosen = find_head(method)
     options = {"l2": l2, "full_batch": full_batch, "batch_rows": batch_rows}
     training = training_of(method, options)
+    doubt = None if validation is None else model_doubt(validation, cache, ("validation", "the training rows"))
     check_every_class_has_rows(cache)
     features, k = _features(cache), len(cache.classes)
     counts = np.bincount(cache.labels, cache.sample_weight, k).astype(np.float64)
@@ -162,7 +169,8 @@ def retrain_head(
         raise BadCache("the validation rows are the training rows, which would flatter the head; pass other rows")
     said: dict[str, Any] = {"method": "argmax", "metric": metric, "positive": positive}
     found = fit(head.cache_of(validation), **said)
-    return replace(head, result=found, before=fit(validation, **said).evidence, warnings=found.warnings)
+    warnings = found.warnings if doubt is None else (*found.warnings, doubt)
+    return replace(head, result=found, before=fit(validation, **said).evidence, warnings=warnings)
 
 
 def _features(cache: FeatureCache) -> Float[np.ndarray, "n d"]:

@@ -16,6 +16,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from numpy.lib import format as npy
 
 from calibrate.cache import FeatureCache, feature_cache
 from calibrate.errors import BadCache
+from calibrate.io.origin import find_origin
 from calibrate.io.text_table import is_excel, is_text
 from calibrate.labels import written_labels
 
@@ -58,9 +60,9 @@ def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> 
 
     An `.npz`, Parquet or Arrow file has the keys `labels`, and `features` (with `weight`, `bias`) or `logits` or both;
     optional `classes`, `prior`, `sample_weight`, `cost_fp`, `cost_fn`, `group`. In Parquet and Arrow what is per row is
-    a column, and the rest is JSON under the metadata key `setpoint`. A CSV or Excel file has columns `labels`,
-    `logits_<class>` (or `probabilities_<class>`, or one column `logits`) and `features_<number>`; `read_scores` reads
-    columns of other names.
+    a column, and the rest is JSON under the metadata key `setpoint`. Which model made the rows is in the cache's
+    `origin` where the file says it. A CSV or Excel file has columns `labels`, `logits_<class>` (or one column `logits`,
+    or `probabilities_<class>`) and `features_<number>`; `read_scores` reads columns of other names.
 
     Raises: `BadCache` for what is no such file, and whatever `feature_cache` raises for what does not fit in it.
     """
@@ -68,7 +70,8 @@ def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> 
     if file_format is not None:
         from calibrate.io.parquet import read_table
 
-        return feature_cache(**read_table(source, file_format, most_bytes=most_bytes))
+        cache = feature_cache(**read_table(source, file_format, most_bytes=most_bytes))
+        return replace(cache, origin=find_origin(source, file_format))
     file = source if isinstance(source, bytes) else Path(source)
     if is_text(_start(file)):
         from calibrate.io.csv_cache import read_csv
@@ -78,7 +81,7 @@ def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> 
         from calibrate.io.csv_cache import read_excel
 
         return feature_cache(**read_excel(file))
-    return feature_cache(**read_arrays(source, most_bytes=most_bytes))
+    return replace(feature_cache(**read_arrays(source, most_bytes=most_bytes)), origin=find_origin(source, None))
 
 
 def _start(source: Path | bytes) -> bytes:
@@ -148,6 +151,9 @@ def write_cache(path: str | Path, cache: FeatureCache) -> None:
     }
     with Path(path).open("wb") as file:
         np.savez(file, **{key: value for key, value in arrays.items() if value is not None})
+    if cache.origin is not None:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = cache.origin.to_text().encode()
 
 
 def _members(archive: zipfile.ZipFile, most_bytes: int) -> dict[str, Any]:

@@ -17,10 +17,12 @@ import numpy as np
 from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.errors import BadCache, InputError, NoRows, UnknownLabel, WrongShape
 from calibrate.io.files import TABLES, table_format
+from calibrate.io.origin import origin_in
 from calibrate.io.table_claims import check_size, read_claims
 from calibrate.io.table_columns import in_batches, joined, read_columns
 from calibrate.io.table_files import COLUMNS, KEY, PER_ROW, readable
 from calibrate.labels import are_ambiguous
+from calibrate.origin import Origin, doubt_of
 
 # How `feature_cache` says which row it means.
 _ROW = re.compile(r"\b((?:features|logits|labels|sample_weight|cost_fp|cost_fn)\[|logits of row )(\d+)")
@@ -40,6 +42,7 @@ class _Part:
     metadata: Mapping[str, Any]
     first: FeatureCache
     row_bytes: int
+    origin: Origin | None
 
 
 def read_table(source: str | Path | bytes, file_format: str, *, most_bytes: int) -> dict[str, Any]:
@@ -91,7 +94,14 @@ def open_cache(paths: str | Path | Sequence[str | Path], *, batch_rows: int = _B
             yield from _checked(part, shared, batch_rows)
 
     prior = None if with_prior is None else with_prior.first.prior
-    return CacheStream(classes, prior, sum(part.rows for part in parts), batches)
+    return CacheStream(classes, prior, sum(part.rows for part in parts), batches, _origin_of(parts))
+
+
+def _origin_of(parts: Sequence[_Part]) -> Origin | None:
+    """Return the model that made the rows of all files, None where one does not say it. Raises: `OtherModel`."""
+    first = parts[0]
+    known = [doubt_of(part.origin, first.origin, (str(part.path), str(first.path))) is None for part in parts]
+    return first.origin if all(known) else None
 
 
 def _files(paths: Sequence[str | Path]) -> list[Path]:
@@ -145,12 +155,14 @@ def _part(path: Path) -> _Part | None:
             )
         first = feature_cache(**{**claims.metadata, **row})
         row_bytes = first.logits.nbytes + sum(values.nbytes for values in row.values())
-        return _Part(path, file_format, claims.rows, columns, claims.metadata, first, row_bytes)
+        origin = origin_in(claims.schema.metadata)
+        return _Part(path, file_format, claims.rows, columns, claims.metadata, first, row_bytes, origin)
 
 
 def _check_alike(parts: Sequence[_Part]) -> None:
-    """Raises `BadCache` where rows of two files cannot stand in one cache."""
+    """Raises `BadCache` or `OtherModel` where rows of two files cannot stand in one cache."""
     one = parts[0]
+    _origin_of(parts)
     for part in parts[1:]:
         if part.first.classes != one.first.classes:
             shown = [", ".join(classes[:20]) for classes in (part.first.classes, one.first.classes)]

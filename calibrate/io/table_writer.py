@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from calibrate.cache import FeatureCache
+from calibrate.io.origin import ENTRY
 from calibrate.io.table_files import KEY, NAMED, PER_ROW
 from calibrate.labels import written_labels
 
@@ -29,7 +30,9 @@ def write_table(path: str | Path, cache: FeatureCache, file_format: str) -> None
         "group": cache.group,
     }
     shared = {"classes": cache.classes, "weight": cache.weight, "bias": cache.bias, "prior": cache.prior}
-    write_rows(path, [{name: values for name, values in columns.items() if values is not None}], shared, file_format)
+    rows = [{name: values for name, values in columns.items() if values is not None}]
+    entries = {} if cache.origin is None else {ENTRY: cache.origin.to_text()}
+    write_rows(path, rows, shared, file_format, entries=entries)
 
 
 def write_rows(

@@ -263,6 +263,7 @@ class Runner:
                 make_default=spec["make_default"],
                 reason=spec["reason"] or f"calibrated for {details['metric']}",
                 override=spec["override"],
+                allow_other_model=spec.get("allow_other_model", False),
                 job=job.claim,
             )
         )

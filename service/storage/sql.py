@@ -113,6 +113,8 @@ class SqlStore:
                 "evidence_digest": record.evidence_digest,
                 "state": record.state,
             }
+            if record.other_model is not None:
+                said["overridden"] = [record.other_model]
             if job is not None:
                 finish(step, job, record)
                 said["job"] = job.id

@@ -12,6 +12,8 @@ import numpy as np
 from calibrate.errors import BadCache
 from calibrate.io.csv_cache import is_csv, read_csv
 from calibrate.io.files import read_arrays, table_format
+from calibrate.io.origin import find_origin
+from calibrate.origin import Origin
 from service.domain import ModelVersion
 from service.errors import BadRequest, TooLarge
 from service.web.records import read_by_class, read_rows
@@ -44,6 +46,11 @@ def read_data(path: Path, form: str, version: ModelVersion, most_bytes: int) -> 
     if is_csv(path):
         return read_csv(path, most_bytes=most_bytes)
     return read_arrays(path, most_bytes=most_bytes)
+
+
+def read_origin_of(path: Path, form: str) -> Origin | None:
+    """Return which model made the rows in an upload (`file`), None where it does not say; JSON never does."""
+    return None if form == "json" else find_origin(path, table_format(path))
 
 
 def check_rows(labels: Any, most: int) -> None:

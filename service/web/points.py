@@ -88,6 +88,11 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
     _check_extras(wanted.details.model_extra or {})
     _check_evidence(wanted.details, point.classes)
     details = wanted.details.model_dump(mode="json")
+    if None not in (wanted.model_digest, details["model_digest"]) and wanted.model_digest != details["model_digest"]:
+        raise BadRequest(
+            f"model_digest is {wanted.model_digest}, in the details {details['model_digest']}: send one of them"
+        )
+    details["model_digest"] = wanted.model_digest or details["model_digest"]
     details.pop("curve", None)  # names what is kept here, of a calibration that was made here
     promised = [guarantee["interval"] for guarantee in details["guarantees"]]
     told = [
@@ -107,7 +112,7 @@ def _publish(registry: Registry, model: str, body: bytes, who: str) -> PointRepl
         details=details,
         model_version=wanted.model_version,
         actor=who,
-        model_digest=wanted.model_digest,
+        allow_other_model=wanted.allow_other_model,
     )
     return point_reply(registry.model(model), record)
 

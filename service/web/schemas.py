@@ -21,6 +21,9 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Override = Annotated[
     StrictBool, Field(description="Also where the point's own evidence speaks against it; the reason is kept.")
 ]
+AllowOtherModel = Annotated[
+    StrictBool, Field(description="Also where the rows were made by another model file; the audit trail keeps it.")
+]
 State = Literal["draft", "shadow", "approved", "retired"]
 ByClass = Number | list[Number] | dict[str, Number]
 
@@ -164,6 +167,7 @@ class CalibrateSpec(Wire):
     )
     reason: str = Field("", max_length=1000, description="Why the default moves, for the audit trail.")
     override: Override = False
+    allow_other_model: AllowOtherModel = False
 
 
 class CalibrateData(Wire):
@@ -386,6 +390,9 @@ class SubmittedDetails(PointDetails):
     gain: dict[_Measured, Interval] = {}
     procedure: dict[_Measured, Interval] = {}
     model_scores: dict[_Measured, Interval | Number | None] = {}
+    model_digest: StrictStr | None = Field(
+        None, max_length=100, description="SHA-256 of the model file that made the fitting rows; null where unknown."
+    )
 
 
 class PublishRequest(Wire):
@@ -397,6 +404,7 @@ class PublishRequest(Wire):
     model_digest: StrictStr | None = Field(
         None, max_length=100, description="SHA-256 of the model file it was fitted on; refused where it is another."
     )
+    allow_other_model: AllowOtherModel = False
     details: SubmittedDetails = Field(
         SubmittedDetails(), description="What `FitResult.to_dict` holds beside the point."
     )

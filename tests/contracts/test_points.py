@@ -40,7 +40,8 @@ def store(address: URL) -> Iterator[SqlStore]:
 
 def add(store: SqlStore, name: str = "p", state: PointState = "approved", who: str = "ann", number: int = 1) -> str:
     """Publishes a point with evidence, and gives its `name@version`."""
-    made = replace(record(name, number), details=GOOD, state=state, model_digest=version().digest)
+    details = {**GOOD, "model_digest": version().digest}
+    made = replace(record(name, number), details=details, state=state, model_digest=version().digest)
     known = {point.label for point in store.model("m").points}
     return next(point.label for point in store.add_point(made, who).points if point.label not in known)
 

@@ -11,8 +11,9 @@ import pytest
 from calibrate import feature_cache, read_cache, write_cache
 from calibrate.errors import BadCache
 from calibrate.io.npz_writer import write_npz_rows
-from calibrate.io.origin import ENTRY, Origin, read_origin
+from calibrate.io.origin import ENTRY, read_origin
 from calibrate.io.table_writer import write_rows
+from calibrate.origin import Origin
 
 ORIGIN = Origin("torch", "0a" * 32, "ff" * 32, 5, "fc")
 COLUMNS = {"logits": np.arange(10, dtype=np.float32).reshape(5, 2), "labels": np.array([0, 1, 0, 1, 1])}
