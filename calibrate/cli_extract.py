@@ -81,8 +81,7 @@ def _onnx(model: str, inputs: Any, output: str | None, output_kind: str | None) 
         code = ", or for code of your own --torch" if ":" in model else ""
         raise BadModel(f"there is no file {model}; wanted an ONNX file{code}")
     graph = read_model(path.read_bytes(), output=output, output_kind=output_kind)
-    ports = [port.name for port in graph.inputs]
-    return path, arranged(inputs, ports, read_description(graph.metadata).columns)
+    return path, arranged(inputs, graph.inputs, read_description(graph.metadata).columns)
 
 
 def _imported(name: str) -> Any:

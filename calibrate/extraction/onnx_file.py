@@ -14,6 +14,7 @@ from calibrate.extraction.batches import to_numpy
 from calibrate.extraction.columns import numbered
 from calibrate.extraction.digest import digest_of
 from calibrate.extraction.model import Batch, Extractor, LinearHead
+from calibrate.extraction.named import columns_of, is_columns, to_inputs
 from calibrate.extraction.stable import EVALUATION, FIRST_ROWS, check_steady, compare_runs, rounding_of
 from calibrate.io.description import read_description
 from calibrate.io.model import ModelGraph
@@ -119,10 +120,16 @@ def _runner(graph: ModelGraph, device: str | None) -> Run:
 
 
 def _inputs(graph: ModelGraph, batch: Batch) -> dict[str, np.ndarray]:
-    """The model's inputs by name and in its types, from a dict by name, or in order."""
+    """The model's inputs by name and in its types: of a table or a dict by name, of arrays in order."""
     names = [port.name for port in graph.inputs]
+    described = read_description(graph.metadata).columns
+    table = columns_of(batch.args[0]) if len(batch.args) == 1 and not batch.named else None
+    if table is None and batch.named and is_columns(batch.named, graph.inputs, described):
+        table = {name: to_numpy(values) for name, values in batch.named.items()}
     given: Mapping[str, Any] = batch.named or dict(zip(names, batch.args, strict=False))
-    if (missing := [name for name in names if name not in given]) or len(batch.args) > len(names):
+    if table is not None:
+        given = to_inputs(table, graph.inputs, described)
+    elif (missing := [name for name in names if name not in given]) or len(batch.args) > len(names):
         raise BadModel(
             f"the model takes {', '.join(names)}; got {', '.join(given) or 'nothing'}"
             + (f", without {missing[0]}" if missing else f" and {len(batch.args) - len(names)} more")

@@ -3,7 +3,8 @@
 Decided here: a linear classifier is one with `coef_` and `intercept_` that give its `decision_function`, which is
 checked on every batch; the features are what the steps before it make of a row, or of an MLP the last hidden layer. Any
 other classifier gives what its `decision_function` does, or the logarithm of its probabilities. Features that come as a
-sparse matrix are as wide as a vocabulary, so of them only the logits are kept.
+sparse matrix are as wide as a vocabulary, so of them only the logits are kept. The columns of a data frame
+are put in the order that the model was fitted with; a `ColumnTransformer` in front picks its own by name.
 """
 
 import warnings
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from calibrate.errors import BadModel
 from calibrate.extraction.digest import digest_of
 from calibrate.extraction.model import Batch, Extractor, LinearHead
+from calibrate.extraction.named import in_order
 from calibrate.logits import logits_from_probabilities, sigmoid, softmax
 
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -53,11 +55,13 @@ def sklearn_extractor(model: Any, first: Batch, *, output_kind: str | None) -> E
         raise BadModel(f"wanted a classifier with one list of classes, got {type(model).__name__}")
     last = model.steps[-1][1] if isinstance(model, Pipeline) else model
     before = model[:-1] if isinstance(model, Pipeline) and len(model.steps) > 1 else None
+    names = _feature_names(model)
 
     def rows(batch: Batch) -> Any:
         if len(batch.args) != 1:
             raise BadModel(f"wanted one table of inputs, got {len(batch.args) or ', '.join(batch.named)}")
         given = batch.args[0].numpy() if hasattr(batch.args[0], "detach") else batch.args[0]
+        given = in_order(given, names, type(model).__name__)
         return given if before is None else before.transform(given)
 
     run, head = _scores(last, rows, output_kind), None
@@ -68,6 +72,14 @@ def sklearn_extractor(model: Any, first: Batch, *, output_kind: str | None) -> E
             run, head = _linear(last, rows)
     digest = digest_of([joblib_hash(model, hash_name="sha1").encode()])
     return Extractor(run, "scikit-learn", digest, head, tuple(map(str, values.tolist())), None, values)
+
+
+def _feature_names(model: Any) -> list[str] | None:
+    """The columns that a model was fitted with, in its order; None where it has none or picks them by name itself."""
+    if hasattr(model, "steps") and hasattr(model.steps[0][1], "transformers_"):
+        return None
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
 
 
 def _is_linear(last: Any) -> bool:

@@ -2,8 +2,8 @@
 
 Decided here: an `.npz` file holds arrays by the model's input names, or one under `inputs`, and `labels`. In a CSV or
 Parquet file each column is one of the model's inputs where they have its name; otherwise the columns side by side are
-its one input, in the order that the model's own description gives them, which also has the codes of categories, or in
-the file's. An empty cell is NaN.
+its one input, matched by name with the model's own description, which also has the codes of categories, or in the
+file's order where there is none. A column that the model does not know is refused. An empty cell is NaN.
 """
 
 import zipfile
@@ -15,7 +15,9 @@ import numpy as np
 
 from calibrate.errors import BadCache, shown
 from calibrate.extraction.batches import COLUMNS, LABEL_KEYS
+from calibrate.extraction.named import side_by_side, to_inputs
 from calibrate.io.description import Column
+from calibrate.io.model import Port
 
 _TABLES = (".csv", ".parquet")
 
@@ -37,27 +39,30 @@ def read_inputs(path: Path, label_key: str | None) -> tuple[dict[str, np.ndarray
 
 
 def arranged(
-    columns: Mapping[str, np.ndarray], inputs: Sequence[str], described: Sequence[Column]
+    columns: Mapping[str, np.ndarray], ports: Sequence[Port], described: Sequence[Column]
 ) -> dict[str, np.ndarray] | np.ndarray:
-    """The columns of a table as what a model takes: by name, or side by side (n, d). Raises: `BadCache`."""
-    if set(inputs) <= columns.keys():
-        return {name: v[:, np.newaxis] if v.ndim == 1 else v for name, v in columns.items() if name in inputs}
-    if len(columns) == 1 and next(iter(columns.values())).ndim > 1:
-        return next(iter(columns.values()))
+    """Return named columns as what a model takes: by input, or of its one input the rows (n, d).
+
+    Without `ports` the columns go side by side. An empty text is a missing value.
+
+    Raises: `WrongColumns`, `UnknownCategory`, `BadCache`, naming the column.
+    """
     codes = {column.name: column.codes for column in described}
-    if missing := [name for name in codes if name not in columns]:
-        raise BadCache(f"the model takes a column {missing[0]!r}, which is not in {', '.join(list(columns)[:20])}")
-    return np.stack([_numbers(columns[name], name, codes.get(name, {})) for name in codes or columns], axis=1)
+    texts = {port.name for port in ports if port.dtype == "str"}
+    cells = {
+        name: values if name in texts else _with_missing(values, codes.get(name, {}))
+        for name, values in columns.items()
+    }
+    if not ports:
+        return side_by_side(cells, (), "inputs")
+    inputs = to_inputs(cells, ports, described)
+    return inputs if len(ports) > 1 else inputs[ports[0].name]
 
 
-def _numbers(values: np.ndarray, name: str, codes: Mapping[str, float]) -> np.ndarray:
-    if values.dtype.kind in "biuf":
-        return values.astype(np.float64)
-    unknown = next((row for row, value in enumerate(values.tolist()) if value and value not in codes), None)
-    if unknown is not None:
-        wanted = f"one of {', '.join(codes)}" if codes else "numbers"
-        raise BadCache(f"column {name!r}, row {unknown}: wanted {wanted}, got {shown(values[unknown])}")
-    return np.array([codes[value] if value else np.nan for value in values.tolist()])
+def _with_missing(values: np.ndarray, codes: Mapping[str, float]) -> np.ndarray:
+    if values.dtype.kind != "U" or "" in codes:
+        return values
+    return np.array([value or None for value in values.tolist()], dtype=object)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -76,6 +81,10 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
         table = csv.read_csv(path) if path.suffix.lower() == ".csv" else parquet.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadCache(f"{path}: {error}") from None
+    if (
+        repeated := next((name for name in table.column_names if table.column_names.count(name) > 1), None)
+    ) is not None:
+        raise BadCache(f"{path}: column {shown(repeated)} comes more than once")
     found = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):

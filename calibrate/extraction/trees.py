@@ -14,7 +14,9 @@ from jaxtyping import Float
 from calibrate.errors import BadModel
 from calibrate.extraction.digest import digest_of
 from calibrate.extraction.model import Batch, Extractor
+from calibrate.extraction.named import in_order
 from calibrate.logits import sigmoid, softmax, to_columns
+from calibrate.names import column_names
 
 _XGBOOST = ("binary:logistic", "binary:logitraw", "multi:softprob", "multi:softmax")
 _LIGHTGBM = ("binary", "multiclass")
@@ -45,7 +47,7 @@ def _xgboost(model: Any) -> Extractor:
     checked: list[bool] = []
 
     def run(batch: Batch) -> Float[np.ndarray, "..."]:
-        rows = xgboost.DMatrix(_only(batch), enable_categorical=True)
+        rows = xgboost.DMatrix(in_order(_only(batch), booster.feature_names, "XGBoost"), enable_categorical=True)
         margins = booster.predict(rows, output_margin=True, iteration_range=trees)
         if not checked and objective in ("binary:logistic", "multi:softprob"):
             _check(margins, booster.predict(rows, iteration_range=trees))
@@ -69,13 +71,26 @@ def _lightgbm(model: Any) -> Extractor:
     checked: list[bool] = []
 
     def run(batch: Batch) -> Float[np.ndarray, "..."]:
-        margins = scale * np.asarray(booster.predict(_only(batch), raw_score=True))
+        rows = _lightgbm_rows(_only(batch), booster.feature_name())
+        margins = scale * np.asarray(booster.predict(rows, raw_score=True))
         if not checked:
-            _check(margins, np.asarray(booster.predict(_only(batch))))
+            _check(margins, np.asarray(booster.predict(rows)))
             checked.append(True)
         return margins
 
     return Extractor(run, "lightgbm", digest_of([text.encode()]), **_classes(model))
+
+
+def _lightgbm_rows(table: Any, names: list[str]) -> Any:
+    """A table in the order that the booster was trained with, which LightGBM itself does not look at.
+
+    It names the columns of arrays `Column_0`, ..., and writes spaces as underscores.
+    """
+    columns = column_names(table)
+    if columns is None or names == [f"Column_{i}" for i in range(len(names))]:
+        return table
+    own = {str(name).replace(" ", "_"): str(name) for name in columns}
+    return in_order(table, [own.get(name, name) for name in names], "LightGBM")
 
 
 def _classes(model: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ unless it is also the name of a category with another code: that could be meant 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def code_array(values: np.ndarray, column: Column, what: str) -> np.ndarray | Fl
             _refuse_ambiguous(values, column, what)
         return values
     coded = to_codes(values.tolist(), column, what)
-    if (row := next((i for i, value in enumerate(coded) if not isinstance(value, int | float)), None)) is not None:
+    if (row := next((i for i, value in enumerate(coded) if not isinstance(value, Real)), None)) is not None:
         raise UnknownCategory(f"{what}, row {row}: wanted a number, got {shown(coded[row])}")
     return np.array(coded, dtype=np.float64)
 

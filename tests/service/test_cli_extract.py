@@ -95,3 +95,22 @@ def test_what_does_not_fit_is_one_line(folder: Path) -> None:
     csv.write_csv(table.set_column(place, "c2", pa.array(["low"] * 11 + ["huge"])), folder / "bad.csv")
     done = setpoint("extract", folder / "model.onnx", folder / "bad.csv", "--label", "fraudulent", "--out", "x", code=1)
     assert "column 'c2', row 11: wanted one of low, high, got 'huge'" in done.stderr
+
+
+def test_columns_of_a_file_are_matched_by_name(folder: Path) -> None:
+    """What the model does not know, what is missing and what comes twice is one line; an empty cell is missing."""
+    rows = csv.read_csv(folder / "rows.csv")
+    twice = (folder / "rows.csv").read_text().splitlines()
+    tables = {
+        "wanted the columns c0, c1, c2, c3; got 'id'": rows.append_column("id", pa.array(range(12))),
+        "column 'c1' is missing from c3, c0, c2": rows.drop_columns("c1"),
+    }
+    for message, table in tables.items():
+        csv.write_csv(table, folder / "other.csv")
+        arguments = (folder / "model.onnx", folder / "other.csv", "--label", "fraudulent", "--out", folder / "x.npz")
+        done = setpoint("extract", *arguments, code=1)
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+    (folder / "twice.csv").write_text("\n".join(f"{line},{line.split(',')[1]}" for line in twice))
+    arguments = (folder / "model.onnx", folder / "twice.csv", "--label", "fraudulent", "--out", folder / "x.npz")
+    assert "column 'c3' comes more than once" in setpoint("extract", *arguments, code=1).stderr
