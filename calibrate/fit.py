@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, counted_rows, feature_cache
+from calibrate.cautions import fragile_bounds, unnamed_majority
 from calibrate.counts import rows_by_class
 from calibrate.errors import BadCache, UnknownMethod
 from calibrate.evidence import NO_EVIDENCE, Evidence, held_out, of_fit, table_of
@@ -211,11 +212,17 @@ def fit(
             *found.warnings,
             *(_absent(shown) if isinstance(evidence, FeatureCache) else ()),
             *_compared(found, objective),
+            *fragile_bounds(found.point, objective, certifies=chosen.certifies and calibration is None),
+            *(unnamed_majority(_rows_of_each(cache), cache.classes, objective) if positive is None else ()),
         ),
         calibration=fitted.calibration,
         shown_rows=shown,
         origin=whole.origin,
     )
+
+
+def _rows_of_each(cache: FeatureCache) -> list[int]:
+    return [int(rows) for rows in np.bincount(cache.labels, minlength=len(cache.classes))]
 
 
 def _comparison(fitted: Fitted, sample: Sample, metric: Metric) -> dict[str, Interval]:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
 from calibrate.cache import CacheStream, FeatureCache, check_prior, counted_rows
+from calibrate.cautions import fragile_bounds, unnamed_majority
 from calibrate.counts import summable
 from calibrate.errors import BadCache, BadConstraint, Infeasible, MissingClass, UndefinedMetric
 from calibrate.evidence import FOLDS, NO_EVIDENCE, Evidence, measure_procedure, measured
@@ -101,7 +102,12 @@ def fit_stream(
         mis_rows="fitting",
         rows=scan.counted,
         notes=(f"streamed: {edges.size} cuts, three passes",),
-        warnings=(*few, *found.warnings),
+        warnings=(
+            *few,
+            *found.warnings,
+            *fragile_bounds(found.point, objective, certifies=False),
+            *(unnamed_majority([int(n) for n in totals], stream.classes, objective) if positive is None else ()),
+        ),
         origin=stream.origin,
     )
 

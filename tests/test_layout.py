@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
     "errors", "names", "labels", "origin", "logits", "operating_point", "counts", "draws", "expression", "metrics",
-    "aliases", "bands", "uncertainty", "certify", "naming", "objective", "purpose",
+    "aliases", "bands", "uncertainty", "certify", "naming", "objective", "purpose", "cautions",
     "promises", "sweep", "ascent", "folds", "sorted_folds",
     "ranking", "state", "maps", "map_choice", "methods",
 ]  # fmt: skip
