@@ -102,7 +102,11 @@ def shadow(
         _print_json(found)
         return
     share = f", {100 * found['differ'] / found['rows']:.3g} % differ" if found["rows"] else ""
-    say(f"{found['operating_point']} ({found['state']}): {found['rows']} rows{share}, {found['skipped']} not counted")
+    apart = f", {found['without_inputs']} of them came without inputs" if found.get("without_inputs") else ""
+    skipped = f"{found['skipped']} not counted{apart}"
+    say(f"{found['operating_point']} ({found['state']}): {found['rows']} rows{share}, {skipped}")
+    if found.get("not_run"):
+        say(f"warning: what the default version answers is not counted: {found['not_run']}")
     pairs = [[each["answered_by"], each["answered"], each["shadow"], str(each["rows"])] for each in found["pairs"]]
     print_table([["answered by", "answered", "shadow", "rows"], *pairs])
 

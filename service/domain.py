@@ -125,12 +125,46 @@ class ModelVersion:
             return None
         return Graph(self.graph_digest, self.output, self.output_kind)
 
+    def why_apart(self, other: "ModelVersion") -> str | None:
+        """Why rows of this version cannot also be run through another; None where they can, and mean the same."""
+        for each in (self, other):
+            if each.graph is None:
+                return f"{each.shown} is registered by its classes alone, and has nothing to run"
+        if self.classes != other.classes:
+            return f"{self.shown} has the classes {', '.join(self.classes[:20])}, {other.shown} " + (
+                f"{', '.join(other.classes[:20])}"
+            )
+        for name in dict.fromkeys(port.name for port in (*self.inputs, *other.inputs)):
+            mine, theirs = (_shown_input(each, name) for each in (self, other))
+            if mine != theirs:
+                return f"input '{name}' of {self.shown} is {mine}, of {other.shown} {theirs}"
+        columns = [[(each.name, each.kind, dict(each.codes)) for each in v.description.columns] for v in (self, other)]
+        if columns[0] != columns[1]:
+            at = next(i for i in range(max(map(len, columns)) + 1) if columns[0][i : i + 1] != columns[1][i : i + 1])
+            mine, theirs = (repr(each[at][0]) if at < len(each) else "none" for each in columns)
+            alike = " with other codes" if mine == theirs else ""
+            return f"column {at} as {self.shown} describes it is {mine}, as {other.shown} does {theirs}{alike}"
+        return None
+
+    @property
+    def shown(self) -> str:
+        """The version in words."""
+        return f"version {self.version} of model '{self.model}'"
+
     def check_runs(self) -> Graph:
         """Return what is run. Raises: `BadRequest` of a version that is registered by its classes alone."""
         graph = self.graph
         if graph is None:
             raise BadRequest(f"model '{self.model}' is registered by its classes alone: send logits or probabilities")
         return graph
+
+
+def _shown_input(version: ModelVersion, name: str) -> str:
+    """The type and shape of an input."""
+    port = next((port for port in version.inputs if port.name == name), None)
+    if port is None:
+        return "not there"
+    return f"{port.dtype} ({', '.join('?' if length is None else str(length) for length in port.shape)})"
 
 
 def classes_digest(classes: Sequence[str]) -> str:
@@ -306,6 +340,7 @@ class Model:
     _answers: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
     _drafts: dict[tuple[int, str], PointRecord] = field(init=False, repr=False, compare=False)
     _shadows: dict[int, tuple[PointRecord, ...]] = field(init=False, repr=False, compare=False)
+    _shadows_beside: dict[int, tuple[tuple[PointRecord, ...], ...]] = field(init=False, repr=False, compare=False)
     _together: dict[tuple[int, bool, tuple[str, ...]], Together] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
@@ -329,6 +364,8 @@ class Model:
         object.__setattr__(self, "_answers", found[True])
         object.__setattr__(self, "_drafts", found[False])
         object.__setattr__(self, "_shadows", shadows)
+        beside = tuple(own for own in shadows.values() if self.why_not_beside(own[0]) is None)
+        object.__setattr__(self, "_shadows_beside", {self.default.model_version: beside} if beside else {})
         for alias, label in self.aliases.items():
             aliased = self._exact.get(label)
             if aliased is None:
@@ -390,6 +427,24 @@ class Model:
     def shadows(self, version: ModelVersion) -> tuple[PointRecord, ...]:
         """The points of a version that are computed in the shadow."""
         return self._shadows.get(version.version, ())
+
+    def shadows_beside(self, version: ModelVersion) -> tuple[tuple[PointRecord, ...], ...]:
+        """The shadows of other versions, by version, that rows which this one answers are run through too: of the
+        default version alone, where inputs and classes are the same.
+        """
+        return self._shadows_beside.get(version.version, ())
+
+    def why_not_beside(self, record: PointRecord) -> str | None:
+        """Why rows that the default version answers are not run through the version of a point; None where they are."""
+        default = self.versions.get(self.default.model_version)
+        if default is None or record.model_version == default.version:
+            return f"it is of version {record.model_version}, the default, itself"
+        return default.why_apart(self.versions[record.model_version])
+
+    def elsewhere(self, version: ModelVersion, reference: str) -> PointRecord | None:
+        """The point of another version that a `name@version` or an alias leads to; None where there is none."""
+        found = self._exact.get(self.aliases.get(reference, reference))
+        return None if found is None or found.model_version == version.version else found
 
     def exact(self, label: str) -> PointRecord:
         """A point by `name@version`, in any state. Raises: `UnknownPoint`, `StorageFailed` where it is broken."""

@@ -83,7 +83,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     traces = open_traces(settings.traces)
     artifacts = opening.open_artifacts(settings.artifacts, settings.data)
     database = open_database(settings)
-    store, shadows = SqlStore(database), Shadows(SqlShadowBook(database))
+    store = SqlStore(database)
     ring = KeyRing(SqlKeys(database), None if settings.token is None else settings.token.get_secret_value())
     try:
         store.check()
@@ -100,6 +100,7 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
     measured = MeasuredEngine(engine, metrics)
     registry = Registry(store, artifacts, measured, settings.classes, settings.approval, settings.models_bytes)
     metrics.watch(registry)
+    shadows = Shadows(SqlShadowBook(database), registry.session)
     calibrating = make_calibrating(settings, database, store, registry, metrics)
 
     def begin() -> None:

@@ -71,9 +71,9 @@ def check_make_default(approval: Approval) -> None:
 def to_state(label: str, state: PointState, asked: Asked) -> Decide:
     """Approves a point, puts it into the shadow, or retires it.
 
-    The change raises: `UnknownPoint`, `Conflict` where its state does not allow it, or where it is the default or an
-    alias leads to it; for an approval `Forbidden` and `BadEvidence`; `Forbidden` where an older point would answer a
-    bare name then.
+    The change raises: `UnknownPoint`, `Conflict` where its state does not allow it, where it is the default or an alias
+    leads to it, or where it is to be a shadow and its version takes other inputs than the default one; for an approval
+    `Forbidden` and `BadEvidence`; `Forbidden` where an older point would answer a bare name then.
     """
 
     def decide(model: Model) -> Change:
@@ -87,6 +87,8 @@ def to_state(label: str, state: PointState, asked: Asked) -> Decide:
             said |= _allow(record, asked)
         else:
             _check_unused(model, record, state)
+            if state == "shadow":
+                _check_runs_beside(model, record)
         after = replace(record, state=state, because=asked.reason)
         if older := _takes_over(model, record, after):
             _check_may_return(older, record, asked)
@@ -226,6 +228,15 @@ def _check_unused(model: Model, record: PointRecord, state: PointState) -> None:
         raise Conflict(f"{record.label} is the default of model '{model.name}': move the default before it is {state}")
     if led := [alias for alias, label in model.aliases.items() if label == record.label]:
         raise Conflict(f"alias '{led[0]}' leads to {record.label}: move it, or take it away, before it is {state}")
+
+
+def _check_runs_beside(model: Model, record: PointRecord) -> None:
+    """Raises `Conflict` where a shadow of another version could not be run on the rows of the default one."""
+    default, own = model.version(None), model.versions[record.model_version]
+    if own is default or own.graph is None or default.graph is None:
+        return  # scores come with a call, which names the version
+    if (why := model.why_not_beside(record)) is not None:
+        raise Conflict(f"{record.label} cannot be a shadow of what the default version answers: {why}")
 
 
 def _takes_over(model: Model, record: PointRecord, after: PointRecord) -> PointRecord | None:

@@ -74,7 +74,11 @@ async def approve(request: Request, model: str, point: str) -> PointReply:
 
 
 async def shadow(request: Request, model: str, point: str) -> PointReply:
-    """Has a point computed with every prediction of its model version, and counted, but never answered."""
+    """Has a point computed with every prediction of its model version, and counted, but never answered.
+
+    A point of another version than the default one is run on what the default version answers too, and refused where
+    that takes other inputs or has other classes.
+    """
     wanted = read_wire(await read_small(request), StateRequest)
     return await _to_state(request, model, point, "shadow", wanted)
 

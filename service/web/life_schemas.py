@@ -92,6 +92,15 @@ class ShadowReply(BaseModel):
     rows: int
     agree: int
     differ: int
-    skipped: int = Field(description="Rows that this server did not count since it started: too many at once.")
+    skipped: int = Field(
+        description="Rows that this server did not count since it started: too many at once, a model that failed, or "
+        "`without_inputs`."
+    )
+    without_inputs: int = Field(
+        description="Of those, rows that came as features or logits, so a shadow of another version could not run them."
+    )
+    not_run: str | None = Field(
+        description="Why rows that the default version answers are not run through the version of this shadow."
+    )
     pairs: list[ShadowPair]
     hours: list[ShadowHour]

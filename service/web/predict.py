@@ -18,6 +18,7 @@ from service.decisions import Answered, wait_until_kept
 from service.domain import Model, ModelVersion
 from service.errors import BadRequest, TooLarge
 from service.inference import Answer, Rows, answer, find_logits, find_logits_now
+from service.web.beside import Beside, find_beside
 from service.web.hot import HotCall, Reply
 from service.web.packed import NPY, POINT_HEADER, npy_reply, read_head, refuse_head, to_features, to_inputs, to_logits
 from service.web.records import read_by_class, read_rows
@@ -44,6 +45,7 @@ class Ask(NamedTuple):
     priority: int = 0
     timeout_ms: float | None = None
     as_npy: bool = False
+    beside: Sequence[Beside] = ()
 
 
 async def predict(call: HotCall) -> Reply:
@@ -68,16 +70,14 @@ async def predict(call: HotCall) -> Reply:
         ask = await in_thread(partial(_read, call))
     told.of(ask.model.name, ask.version.version)
     told.step("run")
-    given = ask.rows, ask.version, service.registry, service.runner
-    logits = find_logits_now(*given)
-    if logits is None:
-        until = None if ask.timeout_ms is None else came + ask.timeout_ms / 1000
-        logits = await call.wait_for(find_logits(*given, in_thread, priority=ask.priority, until=until))
+    until = None if ask.timeout_ms is None else came + ask.timeout_ms / 1000
+    logits = await _find(call, ask, ask.version, until)
     told.rows = len(logits)
     is_short = logits.size * (1 + len(ask.compare)) <= _SHORT_NUMBERS
     told.step("decide")
     found = _decide(ask, logits) if is_short else await in_thread(partial(_decide, ask, logits))
-    service.shadows.offer(ask.model, logits, found)
+    others = await _decide_beside(call, ask, until) if ask.beside else {}
+    service.shadows.offer(ask.model, logits, found, ask.rows.inputs)
     if service.decisions is not None:
         told.step("log")
         kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, found))
@@ -87,12 +87,39 @@ async def predict(call: HotCall) -> Reply:
     if ask.as_npy:
         return npy_reply(found)
     if is_short:
-        return Reply(_reply(ask, found, call.request_id))
-    return Reply(await in_thread(partial(_reply, ask, found, call.request_id)))
+        return Reply(_reply(ask, found, others, call.request_id))
+    return Reply(await in_thread(partial(_reply, ask, found, others, call.request_id)))
+
+
+async def _find(call: HotCall, ask: Ask, version: ModelVersion, until: float | None) -> Float[np.ndarray, "n k"]:
+    """The logits of the rows under a version. Raises: what `find_logits` raises, `ClientDisconnect`."""
+    service = call.parts
+    given = ask.rows, version, service.registry, service.runner
+    logits = find_logits_now(*given)
+    if logits is not None:
+        return logits
+    return await call.wait_for(find_logits(*given, call.in_thread, priority=ask.priority, until=until))
+
+
+async def _decide_beside(call: HotCall, ask: Ask, until: float | None) -> dict[str, list[str]]:
+    """The labels of compared points of other versions, each version run once."""
+    logits: dict[tuple[str, int], Float[np.ndarray, "n k"]] = {}
+    labels: dict[str, list[str]] = {}
+    for each in ask.beside:
+        key = each.version.model, each.version.version
+        if key not in logits:
+            logits[key] = await _find(call, ask, each.version, until)
+        decide = partial(each.record.point.decide, logits[key])
+        is_short = logits[key].size <= _SHORT_NUMBERS
+        decided: Int[np.ndarray, "n"] = decide() if is_short else await call.in_thread(decide)
+        labels[each.reference] = _labels(decided[None], each.version.classes)[0]
+    return labels
 
 
 def _decide(ask: Ask, logits: Float[np.ndarray, "n k"]) -> Answer:
-    return answer(logits, ask.model, ask.version, ask.references, ask.compare)
+    apart = {each.reference for each in ask.beside}
+    compare = [reference for reference in ask.compare if reference not in apart] if apart else ask.compare
+    return answer(logits, ask.model, ask.version, ask.references, compare)
 
 
 def _read(asked: HotCall) -> Ask:
@@ -118,11 +145,12 @@ def _read(asked: HotCall) -> Ask:
         rows = _packed_rows(found, call.get("rows", "inputs"), version, most)
     else:
         rows = _rows(call, version, most)
+    beside = find_beside(compare, model, version, service.registry, asked.principal, rows) if compare else ()
     references = call.get("operating_point")
     if references is not None and not isinstance(references, str):
         references = _texts(references, "operating_point", "a name, or a list of names with one for each row")
     as_npy = packed and not compare and NPY in asked.headers.get(b"accept", b"")
-    return Ask(model, version, rows, references, compare, _priority(call), _timeout(call), as_npy)
+    return Ask(model, version, rows, references, compare, _priority(call), _timeout(call), as_npy, beside)
 
 
 def _rows(call: Mapping[str, Any], version: ModelVersion, most: tuple[int, int]) -> Rows:
@@ -170,7 +198,7 @@ def _check_rows(given: Iterable[Any], version: ModelVersion, limits: tuple[int, 
             raise TooLarge(f"a call that compares {compared} points may have at most {most_compared} rows, got {count}")
 
 
-def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
+def _reply(ask: Ask, found: Answer, others: Mapping[str, list[str]], request_id: str) -> bytes:
     classes = found.version.classes
     per_row = isinstance(ask.references, list)
     reply: dict[str, Any] = {
@@ -183,8 +211,9 @@ def _reply(ask: Ask, found: Answer, request_id: str) -> bytes:
             for label, probabilities, adjusted, margin in zip(*found.lists(), strict=True)
         ],
     }
-    if found.compared.references:
-        reply["compare"] = dict(zip(found.compared.references, _labels(found.compared.decided, classes), strict=True))
+    if ask.compare:
+        own = dict(zip(found.compared.references, _labels(found.compared.decided, classes), strict=True))
+        reply["compare"] = {name: own[name] if name in own else others[name] for name in ask.compare}
     reply["request_id"] = request_id
     return orjson.dumps(reply)
 

@@ -80,7 +80,9 @@ class PredictRequest(Wire):
         "else the default.",
     )
     compare: list[str] = Field(
-        [], description="Up to 100 points whose labels are given beside; drafts and shadows too."
+        [],
+        description="Up to 100 points whose labels are given beside; drafts and shadows too. Those of another version "
+        "(`name@version`, an alias) or model (`model/point`) that takes the same inputs run on them too.",
     )
     priority: int = Field(
         0, ge=0, le=1000, description="Whose turn it is where calls wait: 1 is the most urgent, 0 the same as 100."

@@ -18,12 +18,12 @@ async def show_shadow(request: Request, model: str, point: str) -> ShadowReply:
         found = service.registry.model(model)
         record = found.find(point)
         counts = service.shadows.counts(model, record.label)
-        return _reply(found, record, counts, service.shadows.skipped(model, record.label))
+        return _reply(found, record, counts, *service.shadows.skipped(model, record.label))
 
     return await service.lanes.changes.run(run)
 
 
-def _reply(model: Model, record: PointRecord, counts: list[ShadowCount], skipped: int) -> ShadowReply:
+def _reply(model: Model, record: PointRecord, counts: list[ShadowCount], skipped: int, scores: int) -> ShadowReply:
     classes = model.versions[record.model_version].classes
     pairs, agree, differ = Counter[tuple[str, int, int]](), Counter[str](), Counter[str]()
     for count in counts:
@@ -36,6 +36,8 @@ def _reply(model: Model, record: PointRecord, counts: list[ShadowCount], skipped
         agree=agree.total(),
         differ=differ.total(),
         skipped=skipped,
+        without_inputs=scores,
+        not_run=_not_run(model, record),
         pairs=[
             ShadowPair(answered_by=by, answered=classes[answered], shadow=classes[would], rows=rows)
             for (by, answered, would), rows in pairs.most_common()
@@ -45,3 +47,10 @@ def _reply(model: Model, record: PointRecord, counts: list[ShadowCount], skipped
             for hour in dict.fromkeys(count.hour.isoformat() for count in counts)
         ],
     )
+
+
+def _not_run(model: Model, record: PointRecord) -> str | None:
+    """Why rows that the default version answers are not counted; None where they are."""
+    if record.state != "shadow" or record.model_version == model.default.model_version:
+        return None
+    return model.why_not_beside(record)

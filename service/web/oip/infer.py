@@ -74,7 +74,7 @@ async def infer(call: HotCall) -> Reply:
         call.told.step("decide")
         decided = decide(ask, found) if is_short else await in_thread(lambda: decide(ask, found))
         if ask.n:
-            service.shadows.offer(ask.model, found.logits, decided)
+            service.shadows.offer(ask.model, found.logits, decided, ask.rows.inputs)
         if service.decisions is not None and ask.n:
             call.told.step("log")
             kept = service.decisions.put(Answered(call.request_id, call.principal.name, ask.rows, decided))
