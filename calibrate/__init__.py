@@ -14,6 +14,7 @@ from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.certify import Guarantee, allowed_misses, certifiable_rate, rows_needed
 from calibrate.curve import Curve, curve
 from calibrate.errors import Infeasible, InputError, NotConverged, SetpointError
+from calibrate.extraction.estimator_cut import point_from_estimator
 from calibrate.extraction.extract import extract
 from calibrate.fit import fit
 from calibrate.heads import RetrainedHead, retrain_head
@@ -70,6 +71,7 @@ __all__ = [
     "logits_from_probabilities",
     "model_imbalance_state",
     "open_cache",
+    "point_from_estimator",
     "read_cache",
     "retrain_head",
     "rows_needed",

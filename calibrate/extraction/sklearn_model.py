@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from calibrate.errors import BadModel
 from calibrate.extraction.digest import digest_of
+from calibrate.extraction.estimator_cut import EstimatorCut, cut_of, is_thresholded, wrapped
 from calibrate.extraction.model import Batch, Extractor, LinearHead
 from calibrate.extraction.named import in_order
 from calibrate.logits import logits_from_probabilities, sigmoid, softmax
@@ -53,7 +54,12 @@ def sklearn_extractor(model: Any, first: Batch, *, output_kind: str | None) -> E
     values = getattr(model, "classes_", None)
     if not isinstance(values, np.ndarray) or values.ndim != 1:
         raise BadModel(f"wanted a classifier with one list of classes, got {type(model).__name__}")
+    cut = cut_of(model)
+    if is_thresholded(model):
+        model = wrapped(model)
     last = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    if is_thresholded(last):
+        last = wrapped(last)
     before = model[:-1] if isinstance(model, Pipeline) and len(model.steps) > 1 else None
     names = _feature_names(model)
 
@@ -64,6 +70,8 @@ def sklearn_extractor(model: Any, first: Batch, *, output_kind: str | None) -> E
         given = in_order(given, names, type(model).__name__)
         return given if before is None else before.transform(given)
 
+    if cut is not None:
+        output_kind = _kind_of_cut(cut, last, rows(first), output_kind)
     run, head = _scores(last, rows, output_kind), None
     if output_kind is None and not hasattr(rows(first), "tocoo"):
         if _is_mlp(last):
@@ -80,6 +88,28 @@ def _feature_names(model: Any) -> list[str] | None:
         return None
     names = getattr(model, "feature_names_in_", None)
     return None if names is None else [str(name) for name in names]
+
+
+def _kind_of_cut(cut: EstimatorCut, last: Any, entered: Any, kind: str | None) -> str | None:
+    """Return which logits a classifier's own cut is on, and warn that they do not hold it. Raises: `BadModel`."""
+    warnings.warn(
+        f"the logits do not hold the model's own threshold, {cut.threshold:.6g} on its {cut.on}: "
+        "calibrate.point_from_estimator(model) keeps it as an operating point",
+        UserWarning,
+        stacklevel=2,
+    )
+    if cut.on == "decision_function":
+        if kind == "probabilities":
+            raise BadModel("the model's own threshold is on its decision_function, not on probabilities: say logits")
+        return kind
+    if kind == "probabilities" or not hasattr(last, "decision_function"):
+        return kind
+    made, said = np.asarray(last.decision_function(entered)), last.predict_proba(entered)[:, 1]
+    if np.allclose(sigmoid(made), said, rtol=0, atol=1e-9):
+        return kind
+    if kind == "logits":
+        raise BadModel("the model's own threshold is on its predict_proba, not on decision_function: say probabilities")
+    return "probabilities"
 
 
 def _is_linear(last: Any) -> bool:
