@@ -30,7 +30,9 @@ HERE_ONLY = {
     "evidence": "the same; `setpoint fit` has it as --test, and a point is evaluated on other rows later",
 }
 COMMAND_NAMES = {"constraints": "constraint"}  # repeated once for each
-BY_THE_WAY = {"model_version", "model", "name", "make_default", "reason", "override"}  # how a point is published
+BY_THE_WAY = {  # how a point is published
+    "model_version", "model", "name", "make_default", "reason", "override", "allow_other_model",
+}  # fmt: skip
 
 ARGUMENTS = (
     "--metric f1 --constraint 'recall >= 0.3' --constraint 'precision >= 0.2' --method bias_adjustment "
