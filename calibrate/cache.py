@@ -25,6 +25,7 @@ from calibrate.origin import Origin
 
 ROW_COLUMNS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost_fn", "group")
 _CHECKED_ROWS = 1000
+_FEW_SCORES, _SUMS_TO_1 = 10, 1e-3  # of what may be probabilities: fewer scores than that can lie in [0, 1] by chance
 _DIGESTED_ROWS = 65_536  # at a time: logits that do not lie row by row are copied
 _MAX_CLASSES = 100_000
 _LARGEST_NUMBER = 1e100  # of weights and amounts: their squares are summed
@@ -197,6 +198,21 @@ def check_every_class_has_rows(cache: FeatureCache) -> None:
             present = ", ".join(f"{c}: {n:g}" for c, n in zip(cache.classes[:20], counts.tolist(), strict=False))
             what = "no rows" if cache.sample_weight is None else "no weight"
             raise MissingClass(f"class '{name}' has {what}, wanted at least one row of each class; rows: {present}")
+
+
+def doubt_of(cache: FeatureCache) -> str | None:
+    """Return what is doubtful of the logits: all in [0, 1] with rows that sum to 1, they look like probabilities."""
+    logits, rows = cache.logits, cache.rows
+    if rows < 2 or logits.min() < 0 or logits.max() > 1:
+        return None
+    one_score = logits.shape[1] == 2 and not logits[:, 0].any()
+    if (one_score and rows < _FEW_SCORES) or not (one_score or (np.abs(logits.sum(axis=1) - 1) < _SUMS_TO_1).all()):
+        return None
+    sums = "" if one_score else " and the rows sum to 1"
+    return (
+        f"the logits look like probabilities: all lie in [0, 1]{sums}. If they are, pass them as probabilities "
+        "(probabilities=, scores_are probabilities): taken as logits, what is reported as probabilities is wrong"
+    )
 
 
 def counted_rows(cache: FeatureCache) -> FeatureCache:

@@ -10,12 +10,12 @@ import typer
 
 from calibrate.cli_models import AllowOtherModel, check_model_of
 from calibrate.cli_out import STDOUT, beside, write_out
+from calibrate.cli_rows import Classes, Decimal, Labels, Scores, ScoresAre, print_doubt, read_rows
 from calibrate.curve import USUAL
 from calibrate.curve import curve as trade_off
 from calibrate.errors import BadCache, BadCosts, BadPrior, BadReport
 from calibrate.evidence import held_out
 from calibrate.fit import fit as fit_point
-from calibrate.io.files import read_cache
 from calibrate.kept_bounds import kept_bounds
 from calibrate.maps import MAPS, CalibrationMap
 from calibrate.methods import METHODS
@@ -29,7 +29,8 @@ from calibrate.streaming import fit_stream
 from calibrate.uncertainty import Interval
 
 Rows = Annotated[
-    Path, typer.Argument(help="Feature cache of labelled rows: .npz, .parquet or .arrow.", show_default=False)
+    Path,
+    typer.Argument(help="Labelled rows: a feature cache, or with --scores a table.", show_default=False),
 ]
 Reports = Annotated[
     list[Path] | None,
@@ -57,6 +58,11 @@ def fit(
     ] = None,
     digits: Annotated[int | None, typer.Option(help="search decimal: how many digits, 3 unless told.")] = None,
     tau: Annotated[float | None, typer.Option(help="logit_adjustment: fitted unless told.")] = None,
+    scores: Scores = None,
+    labels: Labels = None,
+    scores_are: ScoresAre = None,
+    classes: Classes = None,
+    decimal: Decimal = None,
     positive: Positive = None,
     train: Annotated[Path | None, typer.Option(help="Cache of the training rows, for the imbalance state.")] = None,
     test: Annotated[Path | None, typer.Option(help="Cache of held-out rows to score on; else cross-fitting.")] = None,
@@ -87,7 +93,10 @@ def fit(
     if out is not None and out in (report or []):
         raise BadReport(f"--out and a report would be the same file, {out}")
     known = None if prior is None else shares(prior)
+    columns = (scores, labels, scores_are, classes, decimal)
     if stream:
+        if scores:
+            raise BadCache("--stream reads feature caches: leave --scores out")
         others = {"--search": search, "--digits": digits, "--tau": tau, "--train": train, "--test": test}
         others |= {"--prevalence": prevalence, "--negatives-kept": negatives_kept, "--class-weights": class_weights}
         if (
@@ -106,7 +115,7 @@ def fit(
 
         with Console(stderr=True).status("fitting"):
             result = fit_point(
-                read_cache(cache),
+                read_rows(cache, *columns),
                 metric=metric,
                 constraints=constraint,
                 method=method,
@@ -114,8 +123,8 @@ def fit(
                 digits=digits,
                 tau=tau,
                 positive=positive,
-                train=None if train is None else read_cache(train),
-                evidence=True if test is None else read_cache(test),
+                train=None if train is None else read_rows(train, *columns),
+                evidence=True if test is None else read_rows(test, *columns),
                 prior=known,
                 prevalence=one_or_more(prevalence),
                 negatives_kept=one_or_more(negatives_kept),
@@ -143,6 +152,11 @@ def evaluate(
     cache: Rows,
     point: Annotated[list[Path], typer.Option(help="A saved point or result; may be given several times.")],
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
+    scores: Scores = None,
+    labels: Labels = None,
+    scores_are: ScoresAre = None,
+    classes: Classes = None,
+    decimal: Decimal = None,
     positive: Positive = None,
     allow_other_model: AllowOtherModel = False,
     report: Reports = None,
@@ -153,7 +167,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score saved operating points, and the plain model, on labelled rows that did not fit them."""
-    rows = read_cache(cache)
+    rows = read_rows(cache, scores, labels, scores_are, classes, decimal)
+    print_doubt(rows)
     known = frequencies(rows) if rows.prior is None else rows.prior.tolist()
     asked = [parse_metric(text, rows.classes, positive, known) for text in metric or []]
     metrics = list({each.name: each for each in (*standard_metrics(rows.classes, positive), *asked)}.values())
@@ -211,15 +226,20 @@ def curve(
     cache: Rows,
     out: Annotated[Path, typer.Option(help="Where to write the table, as CSV; - for stdout.", show_default=False)],
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to tabulate; the usual ones unless given.")] = None,
+    scores: Scores = None,
+    labels: Labels = None,
+    scores_are: ScoresAre = None,
+    classes: Classes = None,
+    decimal: Decimal = None,
     positive: Positive = None,
     points: Annotated[int | None, typer.Option(help="About how many cuts to keep; all unless given.")] = None,
     prevalence: Annotated[float | None, typer.Option(help="The share of positives to tell it for.")] = None,
     confidence: Annotated[float, typer.Option(help="Of the bands, which hold at all cuts at once.")] = 0.95,
 ) -> None:
     """Tabulate every cut of a two-class model, with bands that stay true at a cut chosen by looking."""
-    found = trade_off(
-        read_cache(cache), metric or USUAL, positive=positive, prevalence=prevalence, confidence=confidence
-    )
+    rows = read_rows(cache, scores, labels, scores_are, classes, decimal)
+    print_doubt(rows)
+    found = trade_off(rows, metric or USUAL, positive=positive, prevalence=prevalence, confidence=confidence)
     found = found if points is None else found.thinned(points)
     found.write(sys.stdout if out == STDOUT else out)
     if out == STDOUT:

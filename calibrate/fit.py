@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
-from calibrate.cache import FeatureCache, check_every_class_has_rows, check_prior, counted_rows, feature_cache
+from calibrate.cache import (
+    FeatureCache,
+    check_every_class_has_rows,
+    check_prior,
+    counted_rows,
+    doubt_of,
+    feature_cache,
+)
 from calibrate.cautions import fragile_bounds, unnamed_majority
 from calibrate.counts import rows_by_class
 from calibrate.errors import BadCache, UnknownMethod
@@ -206,6 +213,7 @@ def fit(
         guarantees=fitted.guarantees,
         notes=fitted.notes,
         warnings=(
+            *(() if (doubt := doubt_of(cache)) is None else (doubt,)),
             *_warnings(task, fitted),
             *doubts,
             *(harm(method, task.logits, task.labels, task.weights, task.groups) if method in MAPS else ()),

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from calibrate.ascent import Sample
-from calibrate.cache import CacheStream, FeatureCache, check_prior, counted_rows
+from calibrate.cache import CacheStream, FeatureCache, check_prior, counted_rows, doubt_of
 from calibrate.cautions import fragile_bounds, unnamed_majority
 from calibrate.counts import summable
 from calibrate.errors import BadCache, BadConstraint, Infeasible, MissingClass, UndefinedMetric
@@ -78,6 +78,7 @@ def fit_stream(
     found, state_after = (
         _score(scan, point, tallies, positive, rng) if evidence else (NO_EVIDENCE, _state_only(scan, point))
     )
+    doubt = doubt_of(next(stream.batches()))
     few = [
         f"class '{name}' has {int(rows)} rows: the point and its evidence may be far off on new data"
         for name, rows in zip(stream.classes, totals.tolist(), strict=True)
@@ -103,6 +104,7 @@ def fit_stream(
         rows=scan.counted,
         notes=(f"streamed: {edges.size} cuts, three passes",),
         warnings=(
+            *(() if doubt is None else (doubt,)),
             *few,
             *found.warnings,
             *fragile_bounds(found.point, objective, certifies=False),

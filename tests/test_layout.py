@@ -42,6 +42,7 @@ ALLOWED = {
     "calibrate.cli_export": {f"calibrate.{name}" for name in ["cli_models", "cli_out", "errors", "io", "origin"]},
     "calibrate.cli_models": {"calibrate.errors", "calibrate.origin"},
     "calibrate.cli_out": {"calibrate.errors"},
+    "calibrate.cli_rows": {"calibrate.cache", "calibrate.errors", "calibrate.io"},
 }
 ALLOWED["calibrate.bench"] |= {"calibrate.cli_out", "calibrate.io"}
 ALLOWED["calibrate.heads"] |= {"calibrate.io"}

@@ -147,3 +147,22 @@ def test_features_of_a_table_are_in_the_order_of_their_numbers() -> None:
     frame = pd.DataFrame({f"features_{i}": features[:, i] for i in sorted(range(11), key=str)})
     cache = feature_cache(features=frame, weight=weight, labels=LABELS)
     assert np.allclose(cache.logits, features @ weight.T)
+
+
+@pytest.mark.parametrize(
+    ("logits", "doubtful"),
+    [
+        (RNG.random(50), True),
+        (RNG.dirichlet([1, 1], 50), True),
+        (RNG.dirichlet([1, 1, 1], 50), True),
+        (logits_from_probabilities(RNG.random(50)), False),
+        (RNG.random((50, 3)), False),
+        (RNG.random(50) + 0.5, False),
+        (LOGITS[:50], False),
+    ],
+)
+def test_probabilities_passed_as_logits(logits: np.ndarray, *, doubtful: bool) -> None:
+    """Warned of, never refused: a score may lie in [0, 1]."""
+    labels = np.arange(50) % max(2, logits.ndim and (logits.shape[1] if logits.ndim == 2 else 2))
+    result = fit(logits=logits, labels=labels, metric="f1_macro", evidence=False)
+    assert any("look like probabilities" in warning for warning in result.warnings) == doubtful
