@@ -18,6 +18,7 @@ from calibrate.extraction.named import columns_of, is_columns, to_inputs
 from calibrate.extraction.stable import EVALUATION, FIRST_ROWS, check_steady, compare_runs, rounding_of
 from calibrate.io.description import read_description
 from calibrate.io.model import ModelGraph
+from calibrate.io.refusal import refused
 from calibrate.logits import logits_from_probabilities
 
 
@@ -99,7 +100,7 @@ def _runner(graph: ModelGraph, device: str | None) -> Run:
     try:
         session = ort.InferenceSession(graph.data, options, providers=providers, enable_fallback=0)
     except Exception as error:  # the runtime's errors share no base of their own
-        raise BadModel(f"ONNX Runtime refuses the model: {str(error)[:500]}") from None
+        raise refused(error) from None
     inputs = {port.name for port in graph.inputs}
     wanted = graph.output if graph.head is None else graph.head.features
 

@@ -20,8 +20,9 @@ import numpy as np
 import onnxruntime as ort
 from jaxtyping import Float
 
-from calibrate.errors import BadModel, NotFinite
+from calibrate.errors import NotFinite
 from calibrate.io.model import OutputKind, Port
+from calibrate.io.refusal import refused
 from calibrate.logits import logits_from_probabilities, to_columns
 from service.engine.bound import BoundRuns
 from service.engine.deadlines import Deadlines
@@ -231,7 +232,7 @@ class OnnxEngine:
             clock = time.perf_counter if is_bound or self._threads > 1 else time.thread_time
             session = OnnxSession(open_one, output, kind, self._deadlines, is_bound, clock, rows_apart)
         except Exception as error:  # the runtime's errors share no base of their own
-            raise BadModel(f"ONNX Runtime refuses the model: {str(error)[:500]}") from None
+            raise refused(error) from None
         if self._require_gpu and session.provider == CPU:
             raise NoGpu("a GPU is required, and ONNX Runtime would run this model on the CPU; its log says why")
         return session
