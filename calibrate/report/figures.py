@@ -11,6 +11,7 @@ from calibrate.report.content import Content, Quality
 
 _COLOURS = ("#6b7280", "#0b6bcb", "#c2410c", "#15803d", "#7e22ce", "#0e7490")
 _MARKERS = "osD^vP"
+_LONGEST_LABEL, _TICK_LETTERS = 24, 70
 
 Axes = Any  # matplotlib has no part in the types of a program that may run without it
 
@@ -36,7 +37,13 @@ def to_svg(draw: Callable[[Axes], None]) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.hashsalt": "setpoint", "svg.fonttype": "none", "font.family": "sans-serif"}):
+    style: dict[Any, Any] = {
+        "svg.hashsalt": "setpoint",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "text.parse_math": False,
+    }
+    with mpl.rc_context(style):  # a name with two $ is no formula
         figure = Figure(figsize=(5.6, 4.0), layout="constrained")
         draw(figure.subplots())
         out = io.StringIO()
@@ -49,13 +56,20 @@ def to_svg(draw: Callable[[Axes], None]) -> str:
 
 def to_png(drawn: Mapping[str, Callable[[Axes], None]], title: str) -> bytes:
     """All figures on one sheet."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"text.parse_math": False}):
+        return _sheet(drawn, title)
+
+
+def _sheet(drawn: Mapping[str, Callable[[Axes], None]], title: str) -> bytes:
     import io
 
     from matplotlib.figure import Figure
 
     rows = -(-len(drawn) // 2)
     figure = Figure(figsize=(11.2, 4.2 * rows + 0.4), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     places = np.atleast_1d(figure.subplots(rows, 2)).ravel()
     for axes, (name, draw) in zip(places, drawn.items(), strict=False):
         draw(axes)
@@ -104,19 +118,19 @@ def _points(axes: Axes, content: Content, x: str, y: str) -> None:
             "yerr": [[up.value - up.low], [up.high - up.value]],
         }
         axes.errorbar(
-            across.value, up.value, **error, fmt=marker, color=colour, markersize=6, linewidth=0.9, label=name
+            across.value, up.value, **error, fmt=marker, color=colour, markersize=6, linewidth=0.9, label=_short(name)
         )
 
 
 def _against_cut(axes: Axes, content: Content, curve: Curve) -> None:
     axes.plot(curve.margin, curve.metrics[content.metric], color="0.35", linewidth=1.2)
     for place, (name, cut) in enumerate(content.cuts.items()):
-        axes.axvline(cut, color=_COLOURS[place % len(_COLOURS)], linewidth=1.2, label=f"{name}: {_share(cut)}")
+        axes.axvline(cut, color=_COLOURS[place % len(_COLOURS)], linewidth=1.2, label=f"{_short(name)}: {_share(cut)}")
     for row in content.neighbours:
         axes.plot(row["margin"], row[content.metric], "o", color="0.1" if row["chosen"] else "0.6", markersize=4)
     low, high = np.quantile(curve.margin, [0.01, 0.99])
     reach = [low, high, *content.cuts.values()]
-    axes.set(xlim=(min(reach) - 0.5, max(reach) + 0.5), xlabel="cut, as a probability", ylabel=content.metric)
+    axes.set(xlim=(min(reach) - 0.5, max(reach) + 0.5), xlabel="cut, as a probability", ylabel=_short(content.metric))
     shares = np.array([10.0**power for power in range(-9, 0)])
     ticks = np.concatenate([shares, [0.5], 1 - shares[::-1]])
     odds = np.log(ticks) - np.log1p(-ticks)
@@ -145,11 +159,18 @@ def _states(axes: Axes, content: Content) -> None:
     width = 0.8 / len(content.states)
     for place, (name, state) in enumerate(content.states.items()):
         x = np.arange(state.size) + (place - (len(content.states) - 1) / 2) * width
-        axes.bar(x, state, width, color=_COLOURS[place % len(_COLOURS)], label=name)
+        axes.bar(x, state, width, color=_COLOURS[place % len(_COLOURS)], label=_short(name))
     axes.set_yscale("log")
-    axes.set_xticks(range(len(content.classes)), content.classes, rotation=90 if len(content.classes) > 12 else 0)
+    names = [_short(name) for name in content.classes]
+    upright = len(names) > 12 or sum(map(len, names)) > _TICK_LETTERS
+    axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
     axes.set(ylabel="mean predicted probability (log scale)")
     _finish(axes)
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the picture; the tables have it whole."""
+    return name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…"
 
 
 def _finish(axes: Axes, legend: str | None = "best") -> None:

@@ -1,12 +1,14 @@
 """A report as one HTML file that needs nothing else: styles and pictures are inside it, and it runs no script."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from calibrate.report.content import CASES, KINDS, PLAIN, Content
 from calibrate.report.figures import figures, to_svg
 from calibrate.uncertainty import Interval
+
+_COLUMNS = 5
 
 
 def to_html(content: Content) -> str:
@@ -23,9 +25,16 @@ def to_html(content: Content) -> str:
         content=content,
         cases=CASES,
         kinds=[KINDS[kind] for kind in KINDS if kind in kinds],
+        groups=_side_by_side(content.columns),
+        states=_side_by_side(list(content.states)),
         sentences=_sentences(content),
         figures={name: _inline(draw) for name, draw in figures(content).items()},
     )
+
+
+def _side_by_side(columns: Sequence[Any]) -> list[Sequence[Any]]:
+    """The columns of each table: as many as fit a page beside each other."""
+    return [columns[start : start + _COLUMNS] for start in range(0, len(columns), _COLUMNS)]
 
 
 def _inline(draw: Any) -> Any:
@@ -64,8 +73,13 @@ def _share(value: float) -> str:
     return "undefined" if value != value else f"{value:.4g}"
 
 
-def _interval(interval: Interval, kind: str = "share") -> str:
+def _interval(interval: Interval, kind: str = "share") -> Any:
+    """The value and its interval, which may stand below it but are not broken themselves."""
+    from markupsafe import Markup
+
     if interval.value != interval.value:
         return "undefined"
     shown = _count if kind == "count" else _share
-    return f"{shown(interval.value)} [{shown(interval.low)}, {shown(interval.high)}]"
+    return Markup("<span>{}</span> <span>[{}, {}]</span>").format(
+        shown(interval.value), shown(interval.low), shown(interval.high)
+    )

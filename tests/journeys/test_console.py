@@ -1,13 +1,11 @@
 """The console in a real browser: read the evidence, try a row, move the default."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from calibrate import OperatingPoint
 from calibrate.io.description import Column, Description
@@ -26,26 +24,6 @@ DESCRIPTION = Description(
         Column("hour", "number", "0"),
     ),
 )
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of a headless Chromium; anything that it calls an error fails the test."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        opened = browser.new_page()
-        opened.set_default_timeout(10_000)
-        opened.on("pageerror", lambda error: said.append(str(error)))
-        opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        yield opened
-        browser.close()
-    assert [text for text in said if "the server responded with a status of 4" not in text] == []
 
 
 def prepare(server: Server, folder: Path, name: str = "cards", **details: object) -> None:
