@@ -80,17 +80,19 @@ def logits_from_probabilities(probabilities: ArrayLike) -> Float64[np.ndarray, "
 
     A probability of exactly zero, which a tree gives, counts as the smallest normal float32 (logit -87.3).
 
-    Raises: `WrongShape` where a row is not a distribution (sum within 1e-3 of 1), `NoRows`, `NotFinite`.
+    Raises: `WrongShape` where a number is not in [0, 1] or a row is not a distribution (sum within 1e-3 of 1),
+    `NoRows`, `NotFinite`.
     """
     array = to_array(probabilities, "probabilities", (1, 2)).astype(np.float64)
+    outside = (array < -1e-6) | (array > 1 + 1e-6)
+    if outside.any():
+        where = tuple(int(i) for i in np.argwhere(outside)[0])
+        percent = "; divide percentages by 100" if array.min() >= 0 and array.max() <= 100 else ""
+        raise WrongShape(f"probabilities{list(where)} must lie in [0, 1], got {array[where]:g}{percent}")
     if array.ndim == 1:
         array = array[:, np.newaxis]
     if array.shape[1] == 1:
         array = np.concatenate([1 - array, array], axis=1)
-    outside = (array < -1e-6) | (array > 1 + 1e-6)
-    if outside.any():
-        row, column = (int(i) for i in np.argwhere(outside)[0])
-        raise WrongShape(f"probabilities[{row}, {column}] must lie in [0, 1], got {array[row, column]}")
     sums = array.sum(axis=1)
     off = np.flatnonzero(np.abs(sums - 1) > 1e-3)
     if off.size:

@@ -49,6 +49,7 @@ class Spec:
     reason: str = ""
     override: bool = False
     allow_other_model: bool = False
+    columns: Mapping[str, Any] | None = None  # of a table of scores: which hold what, as `read_scores` takes them
 
 
 def spec_of(values: Mapping[str, Any]) -> Spec:
@@ -107,7 +108,10 @@ def _cache(version: ModelVersion, source: Source, arrays: Mapping[str, Any]) -> 
     """The arrays as a cache of this version: its classes, and its head where there are only features."""
     given = [name for name in ("inputs", "features", "logits") if arrays.get(name) is not None]
     if arrays.get("labels") is None or not given:
-        raise BadCache(f"data needs labels, and inputs, features or logits; it has {', '.join(arrays) or 'nothing'}")
+        raise BadCache(
+            f"data needs labels, and inputs, features or scores (logits, probabilities, margins); it has "
+            f"{', '.join(arrays) or 'nothing'}"
+        )
     arrays = _in_class_order(arrays, version.classes)
     if arrays.get("weight") is not None:
         _check_same_head(source.head(), arrays["weight"], arrays.get("bias"))

@@ -30,13 +30,29 @@ _STAGES = ("queued", "starting", "reading", "logits", "fitting", "evidence", "sc
 
 
 def calibrate(
-    file: Annotated[Path, typer.Argument(help="A feature cache: .npz, .parquet, .arrow or .csv.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A feature cache (.npz, .parquet, .arrow or .csv), or a table of scores and labels (--scores)."
+        ),
+    ],
     model: Annotated[str, typer.Option(help="The model's name.")],
     metric: Annotated[str, typer.Option(help="What to fit for, as f1 or recall[fraud].")],
     name: Annotated[str | None, typer.Option(help="The point's name; the file's unless told.")] = None,
     constraint: Annotated[
         list[str] | None, typer.Option(help="What must hold too, once for each, as 'recall >= 0.9'.")
     ] = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The table's column of scores, of the second of two classes; once for each class in any order."
+        ),
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="The table's column of labels.")] = None,
+    scores_are: Annotated[
+        str | None, typer.Option(help="What the scores are: probabilities, logits or margins (log-odds).")
+    ] = None,
+    decimal: Annotated[str | None, typer.Option(help="The table's decimal mark where it is in doubt: . or ,")] = None,
     method: Annotated[str, typer.Option(help="The method.")] = "bias_adjustment",
     search: Annotated[str | None, typer.Option(help="bias_adjustment: as of 'setpoint fit'.")] = None,
     digits: Annotated[int | None, typer.Option(help="search decimal: how many digits, 3 by default.")] = None,
@@ -99,6 +115,9 @@ def calibrate(
     }
     if allow_other_model:
         spec["allow_other_model"] = True
+    columns = _columns(scores, labels, scores_are, decimal)
+    if columns is not None:
+        spec["columns"] = columns
     with Client(server) as client:
         job = client.calibrate(file, spec, key or uuid.uuid4().hex)
         if wait:
@@ -113,6 +132,21 @@ def calibrate(
         raise Refused(f"job {job['id']} was cancelled")
     if wait and not as_json:
         say(*_said(job))
+
+
+def _columns(
+    scores: list[str] | None, labels: str | None, scores_are: str | None, decimal: str | None
+) -> dict[str, Any] | None:
+    """Which columns of a table hold what, None of a feature cache. Raises: `InputError` where some are missing."""
+    options = {"--scores": scores, "--labels": labels, "--scores-are": scores_are}
+    if not any([*options.values(), decimal]):
+        return None
+    if missing := [name for name, value in options.items() if not value]:
+        raise InputError(
+            f"a table of scores needs --scores, --labels and --scores-are, as --scores risk --labels died --scores-are "
+            f"probabilities; {missing[0]} is missing"
+        )
+    return {"scores": scores, "labels": labels, "scores_are": scores_are, "decimal": decimal}
 
 
 @jobs.command("list")

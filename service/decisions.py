@@ -67,7 +67,7 @@ class Answered:
     def bytes(self) -> int:
         """About what it takes while it waits."""
         rows = self.rows
-        given = list(rows.inputs.values()) if rows.inputs is not None else [rows.features, rows.logits]
+        given = list(rows.inputs.values()) if rows.inputs is not None else rows[1:]
         return self.count * _ENTRY_BYTES + sum(map(_size, given))
 
 
@@ -198,11 +198,11 @@ def _size(given: Any) -> int:
 
 
 def arrays(rows: Rows) -> Mapping[str, np.ndarray]:
-    """What a request brought, as arrays by name: its inputs, or `features` or `logits` as float64."""
+    """What a request brought, as arrays by name: its inputs, or features or scores under their name as float64."""
     if rows.inputs is not None:
         return rows.inputs
-    name, given = ("features", rows.features) if rows.features is not None else ("logits", rows.logits)
-    return {name: np.asarray(given, dtype=np.float64)}
+    others = zip(rows._fields[1:], rows[1:], strict=True)
+    return {name: np.asarray(given, dtype=np.float64) for name, given in others if given is not None}
 
 
 def digest_rows(given: Mapping[str, np.ndarray], key: bytes | None = None) -> list[str]:

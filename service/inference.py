@@ -9,7 +9,7 @@ where a run is short.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -17,20 +17,34 @@ from numpy.typing import ArrayLike
 
 from calibrate.errors import WrongShape
 from calibrate.io.model import Head
-from calibrate.logits import head_logits, to_array, to_columns
+from calibrate.logits import head_logits, logits_from_probabilities, to_array, to_columns
 from calibrate.operating_point import FEW_ROWS, FewJudged, Judged
 from service.domain import Model, ModelVersion, PointRecord, Together
 from service.errors import BadRequest
 from service.ports import Ran, Runner
 from service.registry import Registry
 
+ScoreKind = Literal["logits", "probabilities", "margins"]
+SCORES: tuple[ScoreKind, ...] = get_args(ScoreKind)
+
 
 class Rows(NamedTuple):
-    """What a request brings: exactly one of inputs by name, features (n, d) and logits (n, k)."""
+    """What a request brings, exactly one of these: inputs by name, features (n, d), or scores of one kind.
+
+    Scores are logits (n, k), probabilities (n, k), or margins (n,), the log-odds of the second of two classes. Of two
+    classes logits may be (n,), margins, and probabilities (n,), those of the second class.
+    """
 
     inputs: Mapping[str, np.ndarray] | None = None
     features: ArrayLike | None = None
     logits: ArrayLike | None = None
+    probabilities: ArrayLike | None = None
+    margins: ArrayLike | None = None
+
+
+def rows_of(kind: str, values: Any) -> Rows:
+    """Rows of the one kind, a field of `Rows`."""
+    return Rows(**{kind: values})
 
 
 class Compared(NamedTuple):
@@ -101,10 +115,10 @@ def find_logits_now(
 
     Raises: what `to_logits` raises.
     """
-    if rows.logits is not None:
-        return to_logits(rows, version, registry)
-    session = None if rows.inputs is None else registry.loaded(version)
-    if rows.inputs is None or session is None:
+    if rows.inputs is None:
+        return to_logits(rows, version, registry) if rows.features is None else None
+    session = registry.loaded(version)
+    if session is None:
         return None
     logits = runner.run_now(version, session, rows.inputs)
     return None if logits is None else check_width(logits, version)
@@ -144,9 +158,35 @@ def to_logits(rows: Rows, version: ModelVersion, registry: Registry) -> Float[np
         logits = registry.session(version).run(rows.inputs)
     elif rows.features is not None:
         logits = features_to_logits(rows.features, registry.head(version), version)
+    elif rows.probabilities is not None:
+        logits = scores_to_logits("probabilities", rows.probabilities, version.classes)
+    elif rows.margins is not None:
+        logits = scores_to_logits("margins", rows.margins, version.classes)
     else:
         logits = to_columns(rows.logits if rows.logits is not None else [])
     return check_width(logits, version)
+
+
+def scores_to_logits(kind: ScoreKind, scores: ArrayLike, classes: Sequence[str]) -> Float[np.ndarray, "n k"]:
+    """Return scores of one kind as logits with a column per class; probabilities of exactly 0 count as 1e-38.
+
+    Raises: `WrongShape`, `NoRows`, `NotFinite`, each naming the item.
+    """
+    k = len(classes)
+    if kind == "logits":
+        return to_columns(scores)
+    array = to_array(scores, kind, (1, 2))
+    width = 1 if array.ndim == 1 else array.shape[1]
+    if kind == "margins":
+        if k != 2:
+            raise WrongShape(f"margins are of two classes, the model has {k}: send probabilities or logits")
+        if width != 1:
+            raise WrongShape(f"margins: wanted one number a row, got shape {array.shape}")
+        return to_columns(array, kind)
+    if width != k and (width, k) != (1, 2):
+        alone = f", or the one of class '{classes[1]}'" if k == 2 else ""
+        raise WrongShape(f"probabilities: wanted {k} columns, one per class{alone}; got {width}")
+    return logits_from_probabilities(array)
 
 
 def features_to_logits(features: ArrayLike, head: Head | None, version: ModelVersion) -> Float[np.ndarray, "n k"]:

@@ -117,7 +117,7 @@ def _fit(order: Mapping[str, Any], server: Server) -> None:
     version = _VERSION.validate_python(order["version"])
     spec = spec_of(order["spec"])
     server.tell("reading")
-    arrays = read_data(Path(order["file"]), order["format"], version, order["unpacked_bytes"])
+    arrays = read_data(Path(order["file"]), order["format"], version, order["unpacked_bytes"], spec.columns)
     labels: Any = arrays.get("labels")
     check_rows(labels, order["most_rows"])
     if hasattr(labels, "__len__"):  # else the fit will say what is wrong

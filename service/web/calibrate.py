@@ -31,9 +31,9 @@ async def calibrate(request: Request) -> Response:
     """Fits an operating point for a metric on labelled rows and publishes it under the next version of its name.
 
     The data is JSON, or a multipart body with the parts `spec` (JSON) and `data` (a feature cache as .npz, Parquet,
-    Arrow or CSV). The evidence is about the published point, corrected for the optimism of having chosen it on these
-    rows. With many rows, or under `Prefer: respond-async`, the answer is 202 with the job, whose address is in
-    `Location`.
+    Arrow or CSV, or a table of scores and labels, CSV or Parquet, whose columns the spec's `columns` name). The
+    evidence is about the published point, corrected for the optimism of having chosen it on these rows. With many rows,
+    or under `Prefer: respond-async`, the answer is 202 with the job, whose address is in `Location`.
     """
     service = parts(request)
     call(request).step("calibrate")

@@ -4,6 +4,7 @@ It is read in the worker's process, where a large body holds up nobody: neither 
 HTTP or of the store.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from calibrate.io.origin import find_origin
 from calibrate.origin import Origin
 from service.domain import ModelVersion
 from service.errors import BadRequest, TooLarge
+from service.inference import SCORES, scores_to_logits
 from service.web.records import read_by_class, read_rows
 from service.web.tensors import read_json, read_labels, read_numbers
 
+_START_BYTES = 4096
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
-_DATA = {"labels", "features", "logits", "inputs", "classes", "group", *_PER_ROW}
+_FORMS = ("inputs", "features", *SCORES)
+_DATA = {"labels", *_FORMS, "classes", "group", *_PER_ROW}
+_EXCEL = b"[Content_Types].xml"  # the first file of every Office document
 
 
 def read_call(body: bytes) -> tuple[dict[str, Any], Any]:
@@ -29,15 +34,29 @@ def read_call(body: bytes) -> tuple[dict[str, Any], Any]:
     return call, call.pop("data", None)
 
 
-def read_data(path: Path, form: str, version: ModelVersion, most_bytes: int) -> dict[str, Any]:
+def read_data(
+    path: Path, form: str, version: ModelVersion, most_bytes: int, columns: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The arrays in a file: of a call in JSON (`json`), or of an upload (`file`), for a version of a model.
+
+    With `columns`, which `read_scores` takes, the file is a table of scores and labels under any names.
 
     Raises: `BadCache`, `BadRequest`, `WrongShape`, `UnknownLabel`, `NoRows`, each naming the item.
     """
+    if form == "json" and columns is not None:
+        raise BadRequest("columns name those of an uploaded table; data in JSON is named labels, probabilities, ...")
     if form == "json":
         return _from_json(read_call(path.read_bytes())[1], version)
     if path.stat().st_size == 0:
         raise BadCache("the cache is not a whole .npz file: it is empty")
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    if _EXCEL in start or start.startswith(b"\xd0\xcf\x11\xe0"):  # a small one may unpack to any size
+        raise BadCache("an Excel file is not read here: save it as CSV, and name its columns in the spec's 'columns'")
+    if columns is not None:
+        from calibrate.io.score_tables import read_scores
+
+        return read_scores(path, **columns, classes=version.classes, most_bytes=most_bytes)
     file_format = table_format(path)
     if file_format is not None:
         from calibrate.io.parquet import read_table  # pyarrow takes long to import, and few bring such a file
@@ -61,12 +80,12 @@ def check_rows(labels: Any, most: int) -> None:
 
 def _from_json(data: Any, version: ModelVersion) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise BadRequest("calibrate needs data: an object with labels, and features, logits or inputs")
+        raise BadRequest(f"calibrate needs data: an object with labels, and one of {', '.join(_FORMS)}")
     if unknown := sorted(data.keys() - _DATA):
         raise BadRequest(f"data takes {', '.join(sorted(_DATA))}; got {unknown[0][:100]!r}")
     given = {name: value for name, value in data.items() if value is not None}
-    if len(forms := [name for name in ("inputs", "features", "logits") if name in given]) > 1:
-        raise BadRequest(f"data needs exactly one of inputs, features, logits; got {' and '.join(forms)}")
+    if len(forms := [name for name in _FORMS if name in given]) > 1:
+        raise BadRequest(f"data needs exactly one of {', '.join(_FORMS)}; got {' and '.join(forms)}")
     if "classes" in given:
         given["classes"] = _names(given["classes"])
     if "labels" in given:
@@ -74,10 +93,15 @@ def _from_json(data: Any, version: ModelVersion) -> dict[str, Any]:
     if "inputs" in given:
         version.check_runs()
         given["inputs"] = read_rows(given["inputs"], version.inputs, version.description.columns)
-    if "logits" in given:
-        given["logits"] = read_by_class(given["logits"], version.classes, "logits")
-    for name in {"features", *_PER_ROW} & given.keys():
+    for name in {"features", "margins", *_PER_ROW} & given.keys():
         given[name] = read_numbers(given[name], name)
+    own = given.get("classes", ())
+    classes = own if set(own) == set(version.classes) else version.classes  # in the order of the scores
+    for kind in SCORES:
+        if kind in given:
+            value = given.pop(kind)
+            scores = value if kind == "margins" else read_by_class(value, classes, kind)
+            given["logits"] = scores_to_logits(kind, scores, classes)
     return given
 
 

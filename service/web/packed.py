@@ -19,7 +19,7 @@ from calibrate.io.model import Port
 from calibrate.io.packed import npy_header
 from calibrate.names import positions_by_name, positions_of
 from service.errors import BadRequest
-from service.inference import Answer
+from service.inference import Answer, ScoreKind
 from service.web.hot import Reply
 from service.web.tensors import fit_columns
 
@@ -130,8 +130,8 @@ def to_features(found: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
     return found if isinstance(found, np.ndarray) else _by_name(found, None, "features")
 
 
-def to_logits(found: np.ndarray | Mapping[str, np.ndarray], classes: Sequence[str]) -> np.ndarray:
-    """Rows of logits: one array, one column of lists or of the one logit of two classes, or a column for each class,
+def to_scores(found: np.ndarray | Mapping[str, np.ndarray], classes: Sequence[str], kind: ScoreKind) -> np.ndarray:
+    """Rows of scores: one array, one column of lists or of the one score of two classes, or a column for each class,
     named as it, in any order.
 
     Raises: `BadRequest`, `WrongColumns`.
@@ -140,13 +140,13 @@ def to_logits(found: np.ndarray | Mapping[str, np.ndarray], classes: Sequence[st
         return found
     if len(found) == 1 and len(classes) == 2 and next(iter(found.values())).ndim == 1:
         (name,) = found
-        if name.removeprefix("logits_") == classes[0]:
+        if name.removeprefix(f"{kind}_") == classes[0]:
             raise WrongColumns(
-                f"logits: one logit a row is that of class {shown(classes[1])} over {shown(classes[0])}; got a column "
+                f"{kind}: one number a row is that of class {shown(classes[1])} over {shown(classes[0])}; got a column "
                 f"{shown(name)} alone"
             )
         return found[name][:, np.newaxis]
-    return _by_name(found, classes, "logits")
+    return _by_name(found, classes, kind)
 
 
 def _by_name(found: Mapping[str, np.ndarray], wanted: Sequence[str] | None, kind: str) -> np.ndarray:

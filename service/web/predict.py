@@ -17,14 +17,14 @@ from calibrate.io.packed import NPY_MAGIC, is_packed, read_packed
 from service.decisions import Answered, wait_until_kept
 from service.domain import Model, ModelVersion
 from service.errors import BadRequest, TooLarge
-from service.inference import Answer, Rows, answer, find_logits, find_logits_now
+from service.inference import SCORES, Answer, Rows, answer, find_logits, find_logits_now, rows_of
 from service.web.beside import Beside, find_beside
 from service.web.hot import HotCall, Reply
-from service.web.packed import NPY, POINT_HEADER, npy_reply, read_head, refuse_head, to_features, to_inputs, to_logits
+from service.web.packed import NPY, POINT_HEADER, npy_reply, read_head, refuse_head, to_features, to_inputs, to_scores
 from service.web.records import read_by_class, read_rows
 from service.web.tensors import fit_inputs, kind_of, read_json, read_numbers
 
-_ROWS = ("inputs", "features", "logits")
+_ROWS = ("inputs", "features", *SCORES)
 _KEYS = {"model", "model_version", *_ROWS, "operating_point", "compare", "priority", "timeout_ms"}
 MOST_NUMBERS = 10_000_000  # rows times classes: the answer holds two numbers for each, as Python objects
 MOST_COMPARED = 100  # points of one call, each with a label for every row
@@ -57,8 +57,12 @@ async def predict(call: HotCall) -> Reply:
     a category may be its text. Rows may also come as they lie in memory: a body that is a `.npy` array or Arrow (a
     tensor, or record batches as a stream or a file; columns by the same names, one of lists, or, where nothing names
     them, numbers in order), and then `model`, `model_version`, `operating_point`,
-    `compare` (once for each), `priority` and `timeout_ms` in the query, with `rows` as `inputs`, `features` or
-    `logits`. `Accept: application/x-npy` asks for such an answer without `compare`: a record for each row.
+    `compare` (once for each), `priority` and `timeout_ms` in the query, with `rows` as `inputs`, `features`, `logits`,
+    `probabilities` or `margins`. `Accept: application/x-npy` asks for such an answer without `compare`: a record for
+    each row.
+
+    Scores of any model, or of one that is registered by its classes alone, come as `logits`, as `probabilities` or as
+    `margins`, the log-odds of the second of two classes. Of two classes one number a row is the second one's.
     """
     service, body, told = call.parts, call.body, call.told
     came = time.monotonic()
@@ -154,19 +158,18 @@ def _read(asked: HotCall) -> Ask:
 
 
 def _rows(call: Mapping[str, Any], version: ModelVersion, most: tuple[int, int]) -> Rows:
-    inputs, features, logits = call.get("inputs"), call.get("features"), call.get("logits")
-    if (inputs is None) + (features is None) + (logits is None) != 2:
-        given = [key for key in _ROWS if call.get(key) is not None]
+    given = [key for key in _ROWS if call.get(key) is not None]
+    if len(given) != 1:
         raise BadRequest(f"predict needs exactly one of {', '.join(_ROWS)}; got {' and '.join(given) or 'none'}")
-    if inputs is not None:
+    (kind,), value = given, call[given[0]]
+    if kind == "inputs":
         version.check_runs()
-        _check_rows(inputs.values() if isinstance(inputs, dict) else (inputs,), version, most)
-        return Rows(read_rows(inputs, version.inputs, version.description.columns))
-    value = logits if features is None else features
     _check_rows(value.values() if isinstance(value, dict) else (value,), version, most)
-    if features is not None:
-        return Rows(features=read_numbers(features, "features"))
-    return Rows(logits=read_by_class(logits, version.classes, "logits"))
+    if kind == "inputs":
+        return Rows(read_rows(value, version.inputs, version.description.columns))
+    if kind in ("features", "margins"):
+        return rows_of(kind, read_numbers(value, kind))
+    return rows_of(kind, read_by_class(value, version.classes, kind))
 
 
 def _packed_rows(
@@ -182,7 +185,8 @@ def _packed_rows(
         return Rows(inputs=fit_inputs(arrays, version.inputs))
     if kind == "features":
         return Rows(features=to_features(found))
-    return Rows(logits=to_logits(found, version.classes))
+    scores = next(score for score in SCORES if score == kind)
+    return rows_of(scores, to_scores(found, version.classes, scores))
 
 
 def _check_rows(given: Iterable[Any], version: ModelVersion, limits: tuple[int, int]) -> None:

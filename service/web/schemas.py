@@ -15,6 +15,7 @@ from calibrate.uncertainty import Kind
 _PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[StrictStr, Field(json_schema_extra={"pattern": _PATTERN}, examples=["thyroid"])]
 Matrix = list[list[float]]
+Scores = Matrix | list[float] | list[dict[str, float]] | dict[str, list[float]] | None
 # JSON has no infinity: a text "inf" taken for a number would be stored as null, which nobody could read back.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -59,7 +60,9 @@ class Problem(BaseModel):
 
 
 class PredictRequest(Wire):
-    """Rows, as exactly one of `inputs`, `features` and `logits`, and the operating point that decides them."""
+    """Rows, as exactly one of `inputs`, `features`, `logits`, `probabilities` and `margins`, and the operating point
+    that decides them.
+    """
 
     model: Name
     model_version: int | None = Field(None, description="The default version where it is left out.")
@@ -70,10 +73,14 @@ class PredictRequest(Wire):
         "null is a missing value.",
     )
     features: Matrix | None = Field(None, description="Rows of last-layer features, for a model with a linear head.")
-    logits: Matrix | list[float] | list[dict[str, float]] | dict[str, list[float]] | None = Field(
+    logits: Scores = Field(
         None,
         description="Rows of logits in the order of the classes, or by class name; one logit a row for two classes.",
     )
+    probabilities: Scores = Field(
+        None, description="The same as probabilities; one a row is that of the second of two classes."
+    )
+    margins: list[float] | None = Field(None, description="The log-odds of the second of two classes, one a row.")
     operating_point: str | list[str] | None = Field(
         None,
         description="`name` (its latest approved version), `name@version` or an alias, or a list with one per row; "
@@ -116,6 +123,20 @@ class PredictReply(BaseModel):
     predictions: list[Prediction]
     compare: dict[str, list[str]] | None = Field(None, description="For each point in `compare`, a label per row.")
     request_id: str
+
+
+class ScoreColumns(Wire):
+    """Which columns of an uploaded table hold what: a CSV or Parquet file with any names."""
+
+    scores: StrictStr | list[StrictStr] = Field(
+        description="The column of scores of the second of two classes, or one column per class: named by the classes "
+        "in any order, else in their order."
+    )
+    labels: StrictStr = Field(description="The column of labels: class names, or 0 and 1.")
+    scores_are: Literal["probabilities", "logits", "margins"] = Field(description="Margins are log-odds, one a row.")
+    decimal: Literal[".", ","] | None = Field(
+        None, description="The decimal mark; told from the numbers where they leave no doubt."
+    )
 
 
 class CalibrateSpec(Wire):
@@ -164,6 +185,9 @@ class CalibrateSpec(Wire):
         "vector_scaling, or auto), kept only where cross-fitted log loss gains.",
     )
     model_version: StrictInt | None = None
+    columns: ScoreColumns | None = Field(
+        None, description="Of an uploaded table of scores, which columns hold what; a feature cache needs none."
+    )
     make_default: StrictBool = Field(
         False, description="Make it the default in the same step; needs the scope `approve`, not with four eyes."
     )
@@ -173,11 +197,13 @@ class CalibrateSpec(Wire):
 
 
 class CalibrateData(Wire):
-    """Rows with labels, as `features`, `logits` or `inputs`."""
+    """Rows with labels, as exactly one of `inputs`, `features`, `logits`, `probabilities` and `margins`."""
 
     labels: list[str] | list[int]
     features: Matrix | None = None
-    logits: Matrix | list[float] | list[dict[str, float]] | dict[str, list[float]] | None = None
+    logits: Scores = None
+    probabilities: Scores = Field(None, description="As those of `POST /predict`.")
+    margins: list[float] | None = Field(None, description="As those of `POST /predict`.")
     inputs: list[Any] | dict[str, list[Any]] | None = Field(None, description="As those of `POST /predict`.")
     classes: list[str] | None = Field(None, description="Where given, they must be the model's, in its order.")
     sample_weight: list[float] | None = Field(None, description="For how many rows each row stands.")
@@ -524,7 +550,12 @@ class CalibrateForm(BaseModel):
 
     spec: str = Field(description="A `CalibrateSpec` as JSON.")
     data: Annotated[
-        str, Field(json_schema_extra={"format": "binary"}, description="A feature cache: .npz, Parquet, Arrow, CSV.")
+        str,
+        Field(
+            json_schema_extra={"format": "binary"},
+            description="A feature cache: .npz, Parquet, Arrow, CSV; or a table of scores and labels, whose columns "
+            "the spec names.",
+        ),
     ]
 
 

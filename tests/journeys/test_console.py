@@ -220,3 +220,23 @@ def test_the_api_page_works_without_the_internet(page: Page, server: Server) -> 
         [verb for path in server.get("/openapi.json")["paths"].values() for verb in path]
     )
     assert [url for url in elsewhere if not url.startswith(("data:", "blob:"))] == []
+
+
+def test_a_risk_is_tried_on_a_model_without_a_file(page: Page, server: Server) -> None:
+    """The form asks for the probability of the second class; the answer is that of the call."""
+    server.post("/models", {"name": "risk", "classes": ["alive", "died"]})
+    page.goto(f"{server.address}/console")
+    page.locator("#model").select_option("risk")
+    page.get_by_text("on scores that are computed elsewhere").wait_for()
+    page.get_by_role("button", name="Decide").click()
+    page.get_by_text("probability of died must be a number from 0 to 1, got nothing").wait_for()
+    page.get_by_label("probability of died").fill("0,7")
+    page.get_by_role("button", name="Decide").click()
+    page.locator("#answer tbody tr").first.wait_for()
+    (predicted,) = server.post("/predict", {"model": "risk", "probabilities": [0.7]})["predictions"]
+    assert page.locator("#answer tbody tr").inner_text().split("\t") == [
+        "argmax@1",
+        "died",
+        f"{predicted['margin']:.2f}",
+    ]
+    page.get_by_text("alive 0.300, died 0.700").wait_for()

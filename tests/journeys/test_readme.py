@@ -40,6 +40,8 @@ def test_every_block_runs(demo: Demo, tmp_path: Path) -> None:
     shutil.copytree(demo.made / "server", tmp_path / "data")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").touch()  # the tests' environment is on the path already
+    lines = [f"{i};0,{i:03};{int(i % 7 < i / 125)}" for i in range(999)]  # of a risk of 0.5 about half died
+    (tmp_path / "risks.csv").write_text("\n".join(["id;risk;died", *lines]))
     python, (command_line, *rest) = blocks("python"), blocks("sh")
     said = run([sys.executable, "-c", "\n".join(python)], tmp_path)
     assert said.count("Interval(") == 3
@@ -47,8 +49,10 @@ def test_every_block_runs(demo: Demo, tmp_path: Path) -> None:
         said = run(["bash", "-euc", command_line], tmp_path, SETPOINT_SERVER=server.address)
         assert "fbeta(2)" in said
         assert "published sensitive@1 for version 1 of model 'thyroid'" in said
-        said = run(["bash", "-euc", "\n".join(rest).replace("http://127.0.0.1:8000", server.address)], tmp_path)
+        script = "\n".join(rest).replace("http://127.0.0.1:8000", server.address)
+        said = run(["bash", "-euc", script], tmp_path, SETPOINT_SERVER=server.address)
         assert '"problem' not in said
+        assert "published f1@1 for version 1 of model 'risk'" in said
         assert '"compare":{"argmax":["hypothyroid"],"sensitive":["hypothyroid"]}' in said
         assert server.get("/models/mine")["default"]["operating_point"] == "sensitive@1"
         assert server.get("/models/mine")["versions"][0]["columns"][0]["name"] == "age"

@@ -266,9 +266,9 @@ GOOD = {"logits": LOGITS[:20].tolist(), "labels": [0, 1] * 10}
     [
         (None, {}, 400, "bad-request", "calibrate needs data"),
         ([], {}, 400, "bad-request", "calibrate needs data"),
-        ({}, {}, 422, "bad-cache", "data needs labels, and inputs, features or logits; it has nothing"),
+        ({}, {}, 422, "bad-cache", "it has nothing"),
         ({"labels": [0, 1]}, {}, 422, "bad-cache", "it has labels"),
-        ({**GOOD, "label": [1]}, {}, 400, "bad-request", "logits, sample_weight; got 'label'"),
+        ({**GOOD, "label": [1]}, {}, 400, "bad-request", "probabilities, sample_weight; got 'label'"),
         ({**GOOD, "labels": [0] * 20}, {}, 422, "missing-class", "class 'fraud' has no rows"),
         ({**GOOD, "labels": [0, 2] * 10}, {}, 422, "unknown-label", "labels[1] must be an index from 0 to 1, got 2"),
         ({**GOOD, "labels": ["clear", "froud"] * 10}, {}, 422, "unknown-label", "[1] must be one of clear, fraud"),

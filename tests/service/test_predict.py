@@ -256,7 +256,7 @@ def test_inputs_of_other_types_and_several_of_them(client: TestClient) -> None:
         ({}, 400, "bad-request", "model must be a text, it is missing"),
         ({"model": 3}, 400, "bad-request", "model must be a text"),
         ({"model": "nope", "inputs": [[1]]}, 404, "unknown-model", "there is no model 'nope'"),
-        ({"model": "fraud"}, 400, "bad-request", "exactly one of inputs, features, logits; got none"),
+        ({"model": "fraud"}, 400, "bad-request", "features, logits, probabilities, margins; got none"),
         ({"model": "fraud", "inputs": [[1]], "logits": [[1]]}, 400, "bad-request", "got inputs and logits"),
         ({"model": "fraud", "inputs": [[1, 2, 3, 4]], "theshold": 1}, 400, "bad-request", "got 'theshold'"),
         ({"model": "fraud", "inputs": []}, 422, "no-rows", "input 'x': wanted at least one row"),

@@ -129,7 +129,10 @@ def test_what_has_no_model_to_run_is_refused_in_a_sentence(client: TestClient, r
     spec = {"model": "risk", "name": "p", "metric": "f1", "data": data}
     assert refused(client.post("/calibrate", json=spec), 400, "bad-request") == ALONE
     text = refused_v2(infer(client, tensor(rows, [[1.0, 2.0]]), path="/v2/models/risk/infer"), 400)
-    assert text == "model 'risk' is registered by its classes alone: send one input 'logits', FP32 or FP64"
+    assert (
+        text
+        == "model 'risk' is registered by its classes alone: send one input, 'logits' or 'probabilities' or 'margins'"
+    )
 
 
 def test_v2_describes_logits_and_decides_them(client: TestClient) -> None:
@@ -153,7 +156,7 @@ def test_v2_describes_logits_and_decides_them(client: TestClient) -> None:
     response = client.post(
         "/v2/models/risk/infer", content=b"\0" * 16, headers={"inference-header-content-length": "0"}
     )
-    assert "send one input 'logits'" in refused_v2(response, 400)
+    assert "send one input, 'logits'" in refused_v2(response, 400)
 
 
 def test_the_life_of_a_point_on_scores(start: Start) -> None:

@@ -3,8 +3,8 @@
 The operating point is, in this order: the input `operating_point`, one a row (BYTES: names; integers: indices, as the
 metadata lists them); the request parameter `operating_point`; the header `Setpoint-Operating-Point`, for clients that
 cannot send parameters; the model's default. A model with an input or a described column of that name keeps it for
-itself. In place of all of a model's inputs, `features` or `logits` are taken, as in `POST /predict`; so are the
-described columns of its one input, a tensor [n] or [n, 1] for each, by name in any order.
+itself. In place of all of a model's inputs, `features`, `logits`, `probabilities` or `margins` are taken, as in `POST
+/predict`; so are the described columns of its one input, a tensor [n] or [n, 1] for each, by name in any order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from calibrate.io.description import Column
 from calibrate.io.model import Port
 from service.domain import Model, ModelVersion
 from service.errors import BadRequest, TooLarge
-from service.inference import Rows
+from service.inference import SCORES, Rows, rows_of
 from service.web.oip.codec import InferRequest, Tensor, read_raw
 from service.web.oip.datatypes import BYTES, datatype_of
 from service.web.oip.metadata import point_labels
@@ -45,7 +45,7 @@ def split_point(tensors: Mapping[str, Tensor], version: ModelVersion) -> tuple[T
         return None, tensors
     others = {name: tensor for name, tensor in tensors.items() if name != POINT}
     if any(column.name == POINT for column in version.description.columns):
-        whole = {version.inputs[0].name, "features", "logits"} if version.inputs else set()
+        whole = {version.inputs[0].name, "features", *SCORES} if version.inputs else set()
         if not (len(others) == 1 and others.keys() <= whole):
             return None, tensors
     return tensors[POINT], others
@@ -55,7 +55,7 @@ def to_rows(tensors: Mapping[str, Tensor], version: ModelVersion, most: int) -> 
     """What the model is to decide, and how many rows it is. Raises: `BadRequest`, `TooLarge`."""
     ports = version.inputs
     given = {port.name: tensors.get(port.name) for port in ports}
-    takes = ("logits",) if version.kind == "scores" else ("features", "logits")
+    takes = SCORES if version.kind == "scores" else ("features", *SCORES)
     if len(tensors) == 1 and (alone := next(iter(tensors))) in takes and alone not in given:
         return _scored(alone, tensors[alone], version, most)
     if version.kind == "scores":
@@ -105,18 +105,21 @@ def _by_column(tensors: Mapping[str, Tensor], port: Port, described: Sequence[Co
 
 
 def _scores_only(version: ModelVersion) -> str:
-    return f"model '{version.model}' is registered by its classes alone: send one input 'logits', FP32 or FP64"
+    wanted = " or ".join(f"'{kind}'" for kind in SCORES)
+    return f"model '{version.model}' is registered by its classes alone: send one input, {wanted}"
 
 
 def _scored(kind: str, tensor: Tensor, version: ModelVersion, most: int) -> tuple[Rows, int]:
-    """Features or logits in place of a model's inputs. Raises: `BadRequest`, `TooLarge`."""
+    """Features or scores in place of a model's inputs. Raises: `BadRequest`, `TooLarge`."""
     array = tensor.array
-    if tensor.datatype not in ("FP32", "FP64") or array.ndim != 2:
+    axes = (2,) if kind in ("features", "logits") else (1, 2)
+    if tensor.datatype not in ("FP32", "FP64") or array.ndim not in axes:
+        wanted = " or ".join(str(count) for count in axes)
         raise BadRequest(
-            f"input '{kind}' must be FP32 or FP64 with 2 axes, got {tensor.datatype} of shape {list(array.shape)}"
+            f"input '{kind}' must be FP32 or FP64 with {wanted} axes, got {tensor.datatype} of shape "
+            f"{list(array.shape)}"
         )
-    n = _bounded(len(array), most, version)
-    return Rows(features=array) if kind == "features" else Rows(logits=array), n
+    return rows_of(kind, array), _bounded(len(array), most, version)
 
 
 def _fitting(tensor: Tensor, port: Port) -> np.ndarray:

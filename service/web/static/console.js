@@ -14,6 +14,7 @@ function interval(found) {
 }
 
 const isDefault = (point) => point.is_default;
+const isScores = (version) => version.kind === "scores"; // registered by its classes alone
 const current = () => state.model.versions.find((version) => version.model_version === state.version);
 
 async function load(keep) {
@@ -49,8 +50,9 @@ async function choose(name, version) {
 
 function showPoints() {
   const shown = current();
-  $("about").textContent = `Decides between ${shown.classes.join(", ")}; runs on ${shown.provider ?? "nothing yet"}; ` +
-    `file ${shown.digest.slice(0, 12)}.`;
+  $("about").textContent = isScores(shown)
+    ? `Decides between ${shown.classes.join(", ")}, on scores that are computed elsewhere.`
+    : `Decides between ${shown.classes.join(", ")}; runs on ${shown.provider ?? "nothing yet"}; file ${shown.digest.slice(0, 12)}.`;
   const names = ["recall", "precision", "f1", "g_mean"];
   const head = element("tr", {}, ...["point", "state", "fitted for", "threshold", ...names, "evidence", ""].map((text) => element("th", { scope: "col" }, text)));
   const rows = state.points.map((point) => element("tr", isDefault(point) ? { class: "default" } : {},
@@ -101,7 +103,8 @@ function showPlane() {
 
 function showForm() {
   const { columns, inputs } = current();
-  const fields = columns.length > 0 ? columns.map((column) => element("label", { title: `empty: ${column.missing}` }, column.name,
+  const probability = (name) => element("label", {}, `probability of ${name}`, element("input", { name: `of ${name}`, inputmode: "decimal", autocomplete: "off" }));
+  const fields = isScores(current()) ? asked(current()).map(probability) : columns.length > 0 ? columns.map((column) => element("label", { title: `empty: ${column.missing}` }, column.name,
     column.kind === "category"
       ? element("select", { name: column.name }, element("option", { value: "" }, ""), ...Object.entries(column.codes).map(([name, code]) => element("option", { value: code }, name)))
       : element("input", { name: column.name, inputmode: "decimal", autocomplete: "off" })))
@@ -111,7 +114,24 @@ function showForm() {
   $("answer").replaceChildren();
 }
 
-// The row in the form, as a function of how many copies of it are wanted.
+// The classes whose probability the form asks for: of two the second one's is enough.
+const asked = ({ classes }) => (classes.length === 2 ? classes.slice(1) : classes);
+
+// The row in the form, as a function of how many copies of it are wanted: the rows of a call, under their name.
+function rowsOf(form) {
+  if (!isScores(current())) {
+    const row = rowOf(form);
+    return (times) => ({ inputs: row(times) });
+  }
+  const row = asked(current()).map((name) => {
+    const text = form.elements[`of ${name}`].value.trim().replace(",", ".");
+    if (text === "" || Number.isNaN(Number(text))) throw new Error(`probability of ${name} must be a number from 0 to 1, got ${text || "nothing"}`);
+    return Number(text);
+  });
+  return (times) => ({ probabilities: Array(times).fill(row) });
+}
+
+// The same of a model that is run on inputs.
 function rowOf(form) {
   const { columns, inputs } = current();
   if (columns.length === 0) {
@@ -136,7 +156,7 @@ async function decide(event) {
     const of = (...states) => state.points.filter((point) => states.includes(point.state)).map((point) => point.operating_point);
     const names = of("approved"), drafts = of("draft", "shadow");
     const { classes, predictions, compare } = await ask("POST", "/predict", {
-      model: state.model.name, model_version: state.version, inputs: rowOf(event.target)(names.length), operating_point: names, compare: drafts });
+      model: state.model.name, model_version: state.version, ...rowsOf(event.target)(names.length), operating_point: names, compare: drafts });
     const head = element("tr", {}, ...["point", "decides", "margin (log-odds)"].map((text) => element("th", { scope: "col" }, text)));
     $("answer").replaceChildren(
       element("p", {}, "The model's own probabilities: ", classes.map((name, i) => `${name} ${percent(predictions[0].probabilities[i])}`).join(", ")),
