@@ -17,9 +17,11 @@ from starlette.responses import RedirectResponse
 from calibrate.errors import SetpointError
 from service.web.console import console, console_file
 from service.web.errors import on_error
+from service.web.examples import EXAMPLES, TAGS, tag_of
 from service.web.hot import as_endpoint
 from service.web.oip.schemas import OipError
 from service.web.oip.shape import is_oip
+from service.web.request_schemas import take_out_defaults
 from service.web.routes import ROUTES, Route
 from service.web.rules import Rules
 from service.web.schemas import Problem
@@ -91,7 +93,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
         components["schemas"] = dict(sorted({**components["schemas"], **schemas["$defs"]}.items()))
         for unused in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(unused, None)
+        bodies = {kind.__name__ for route in ROUTES for kind in (route.json, route.form) if kind is not None}
+        take_out_defaults(components["schemas"], bodies)
         components["securitySchemes"] = _SECURITY
+        document["tags"] = [{"name": name, "description": said} for name, said in TAGS.items()]
         for route in ROUTES:
             _complete(document["paths"][route.path][route.verb.lower()], route)
         app.openapi_schema = document
@@ -110,10 +115,16 @@ _SECURITY = {
 _SUMMARY = "Serves a model with operating points that its users choose"
 
 
+def _examples(body: type[BaseModel]) -> dict[str, Any]:
+    examples = EXAMPLES.get(body.__name__, {})
+    return {"examples": {name: {"value": value} for name, value in examples.items()}} if examples else {}
+
+
 def _complete(operation: dict[str, Any], route: Route) -> None:
     operation["responses"].pop("422", None)
     operation["security"] = [] if route.scope == "open" else [{way: []} for way in _SECURITY]
     operation["x-scope"] = route.scope
+    operation["tags"] = [tag_of(route.path)]
     for name, said in route.headers.items():
         told = {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": said}
         operation.setdefault("parameters", []).append(told)
@@ -125,7 +136,7 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
         operation["requestBody"] = {
             "required": not route.optional,
             "content": {
-                kind: {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}
+                kind: {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}, **_examples(body)}
                 for kind, body in content.items()
                 if body is not None
             },

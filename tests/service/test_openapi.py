@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from service.web import schemas
+from service.web.examples import EXAMPLES
 from service.web.oip.shape import is_oip
 from service.web.openapi import document
 from service.web.routes import ROUTES
@@ -63,6 +64,36 @@ def test_every_route_is_described_whole() -> None:
 
     walk(described)
     assert used == names
+
+
+def test_operations_are_grouped_and_their_bodies_have_examples() -> None:
+    """Each operation in one group that is described; every example is a body that its type takes."""
+    described = json.loads(document())
+    groups = {tag["name"] for tag in described["tags"]}
+    used = [operation["tags"] for path in described["paths"].values() for operation in path.values()]
+    assert {group for each in used for group in each} == groups
+    assert all(len(each) == 1 for each in used)
+    kinds = {route.json.__name__: route.json for route in ROUTES if route.json is not None}
+    assert EXAMPLES.keys() <= kinds.keys()
+    for name, examples in EXAMPLES.items():
+        for example in examples.values():
+            kinds[name].model_validate(example)
+    shown = described["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    assert shown["rows"]["value"] == EXAMPLES["PredictRequest"]["rows"]
+
+
+def test_no_request_has_a_default_keyword() -> None:
+    """Generated clients would have to send the field; nothing that may be left out is listed as required."""
+    schemas = json.loads(document())["components"]["schemas"]
+    for route in ROUTES:
+        for kind in filter(None, (route.json, route.form)):
+            schema = schemas[kind.__name__]
+            optional = {name for name, field in kind.model_fields.items() if not field.is_required()}
+            assert not optional & set(schema.get("required", []))
+            assert not [name for name, field in schema["properties"].items() if "default" in field]
+    fields = schemas["CalibrateRequest"]["properties"]
+    assert fields["method"]["description"].endswith('Default: "bias_adjustment".')
+    assert schemas["HealthReply"]["properties"]["reasons"]["default"] == []  # a reply always has it
 
 
 def test_predict_answers_and_takes_what_is_described(fraud: TestClient) -> None:
