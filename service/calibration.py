@@ -79,7 +79,7 @@ def calibrate(
     """
     known = identify(version, arrays, origin, allow_other_model=spec.allow_other_model)
     rows = under_own_head(arrays) if known.is_other else arrays
-    cache = replace(_cache(version, source, rows), origin=known.origin)
+    cache = replace(cache_of(version, source, rows), origin=known.origin)
     if cache.weight is None and find_method(spec.method).reads_head:
         head = source.head()
         cache = cache if head is None else replace(cache, weight=head.weight, bias=head.bias)
@@ -104,8 +104,11 @@ def calibrate(
     return replace(result, warnings=(*result.warnings, *known.warnings)), cache
 
 
-def _cache(version: ModelVersion, source: Source, arrays: Mapping[str, Any]) -> FeatureCache:
-    """The arrays as a cache of this version: its classes, and its head where there are only features."""
+def cache_of(version: ModelVersion, source: Source, arrays: Mapping[str, Any]) -> FeatureCache:
+    """Return the arrays as a cache of this version: its classes, and its head where there are only features.
+
+    Raises: `BadCache`, what `calibrate.feature_cache` and `source` raise.
+    """
     given = [name for name in ("inputs", "features", "logits") if arrays.get(name) is not None]
     if arrays.get("labels") is None or not given:
         raise BadCache(

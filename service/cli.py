@@ -19,6 +19,7 @@ from calibrate.cli_models import AllowOtherModel
 from calibrate.errors import InputError, SetpointError
 from service import cli_state
 from service.cli_decisions import decisions
+from service.cli_evaluate import evaluate
 from service.cli_jobs import calibrate, jobs
 from service.cli_keys import keys
 from service.cli_points import points, published, to_default, what_next
@@ -50,7 +51,7 @@ def setpoint(
 
 app.command()(extract)
 app.command()(library.fit)
-app.command()(library.evaluate)
+app.command()(evaluate)
 app.command()(library.curve)
 app.command()(bench)
 app.command()(cli_export.export)

@@ -101,6 +101,15 @@ class Client:
                 return self.job(job["id"])
         raise Refused(f"{point[1]} of model '{point[0]}' was published under this key before; its job is forgotten")
 
+    def evaluate(self, file: Path, model: str, spec: dict[str, Any]) -> dict[str, Any]:
+        """What the points of a model achieve on the rows of a file."""
+        return self._one("POST", "models", model, "evaluate", **_form(file, spec))
+
+    def evaluation_page(self, file: Path, model: str, spec: dict[str, Any]) -> bytes:
+        """The same as a page to keep."""
+        body = {**_form(file, spec), "params": {"format": "html"}}
+        return self._send("POST", ("models", model, "evaluate"), body).content
+
     def job(self, job_id: str) -> dict[str, Any]:
         """A job as it is now."""
         return self._one("GET", "jobs", job_id)
@@ -142,6 +151,9 @@ class Client:
         return found
 
     def _ask(self, verb: str, path: Sequence[str], what: dict[str, Any]) -> Any:
+        return self._read_json(self._send(verb, path, what))
+
+    def _send(self, verb: str, path: Sequence[str], what: dict[str, Any]) -> httpx2.Response:
         try:
             response = self._http.request(verb, _address(path), **what)
         except UnicodeEncodeError:
@@ -151,14 +163,17 @@ class Client:
                 f"no answer from {self._named}: {error}; start a server with 'setpoint serve', or name another "
                 "with --server"
             ) from None
-        try:
-            body = response.json(object_hook=_Answer)
-        except (ValueError, RecursionError):
-            raise Refused(f"{self._named} answered {response.status_code} without JSON") from None
         if response.is_error:
+            body = self._read_json(response)
             detail = body.get("detail", body) if isinstance(body, dict) else body
             raise Refused(f"the server refused it ({response.status_code}): {in_options(str(detail))}")
-        return body
+        return response
+
+    def _read_json(self, response: httpx2.Response) -> Any:
+        try:
+            return response.json(object_hook=_Answer)
+        except (ValueError, RecursionError):
+            raise Refused(f"{self._named} answered {response.status_code} without JSON") from None
 
 
 def in_options(detail: str) -> str:
@@ -182,6 +197,10 @@ def _header(text: str, what: str) -> str:
     if not _SENDABLE.fullmatch(text):
         raise InputError(f"{what} cannot be sent: wanted printable ASCII on one line, without spaces around it")
     return text
+
+
+def _form(file: Path, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"data": {"spec": json.dumps(spec)}, "files": {"data": (file.name, _read(file))}}
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

@@ -383,3 +383,9 @@ class Calibrator(Protocol):
 
     def read_spec(self, path: Path) -> dict[str, Any]:
         """The JSON object in a file without its data, read in a process of its own. Raises: `BadRequest`."""
+
+    def evaluate(self, order: Mapping[str, Any], source: Source) -> tuple[dict[str, Any], bytes]:
+        """What points achieve on new rows, in a process of its own: the reply, and the page where one is ordered.
+
+        Raises: what `calibrate` raises for the rows, `OverLimit`, `BadRequest` where its process ended.
+        """

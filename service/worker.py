@@ -21,12 +21,15 @@ from pydantic import TypeAdapter
 from calibrate.curve import USUAL, curve
 from calibrate.errors import SetpointError
 from calibrate.io.model import Head
+from calibrate.operating_point import OperatingPoint
 from calibrate.result import FitResult
 from calibrate.stored_curve import curve_to_dict
 from service.calibration import Spec, calibrate, spec_of
 from service.domain import ModelVersion
 from service.engine.forked import give_way, limit, serve
 from service.engine.wire import pack, receive, send, unpack
+from service.errors import TooLarge
+from service.evaluation import EvaluatedPoint, evaluate
 from service.facts import from_plain, to_plain
 from service.web.calibrate_data import check_rows, read_call, read_data, read_origin_of
 
@@ -98,6 +101,8 @@ def answer(connection: socket.socket) -> None:
         try:
             if order["do"] == "read spec":
                 server.say("spec", spec=read_call(Path(order["file"]).read_bytes())[0])
+            elif order["do"] == "evaluate":
+                _evaluate(order, server)
             else:
                 _fit(order, server)
         except SetpointError as error:
@@ -128,6 +133,52 @@ def _fit(order: Mapping[str, Any], server: Server) -> None:
     details = result.to_dict()
     del details["point"], details["threshold"]
     server.say("result", _curve(spec, result, cache), point=result.point.to_dict(), details=details)
+
+
+def _evaluate(order: Mapping[str, Any], server: Server) -> None:
+    version, path = _VERSION.validate_python(order["version"]), Path(order["file"])
+    arrays = read_data(path, order["format"], version, order["unpacked_bytes"])
+    labels: Any = arrays.get("labels")
+    if hasattr(labels, "__len__") and len(labels) > order["most_rows"]:
+        raise TooLarge(
+            f"an evaluation, which is answered at once, takes at most {order['most_rows']} rows, got {len(labels)}: "
+            "send a random sample, or fewer days"
+        )
+    points = [
+        EvaluatedPoint(each["label"], each["state"], OperatingPoint.from_dict(each["point"]), each["details"])
+        for each in order["points"]
+    ]
+    found = evaluate(
+        points,
+        arrays,
+        version,
+        server,
+        origin=read_origin_of(path, order["format"]),
+        metrics=order["metrics"],
+        positive=order["positive"],
+        allow_other_model=order["allow_other_model"],
+    )
+    page = b""
+    if order["page"]:
+        from calibrate.report.held_out import held_out_report
+
+        report = held_out_report(
+            found.rows,
+            found.points,
+            metrics=order["metrics"] or ["f1"],
+            positive=order["positive"],
+            title=f"Operating points of {version.model}, version {version.version}",
+            facts={each["operating_point"]: _judged(each) for each in found.reply["points"]},
+            purposes=found.purposes,
+        )
+        page = report.to_html().encode()
+    server.say("evaluation", page, reply=found.reply)
+
+
+def _judged(each: Mapping[str, Any]) -> str:
+    """Whether a point holds, in words, with its state and its warnings."""
+    words = {"yes": "its constraints hold", "no": "a constraint is broken", "unsure": "whether it holds is unsure"}
+    return "; ".join([each["state"], words.get(each["holds"], "it has no constraint"), *each["warnings"]])
 
 
 def _curve(spec: Spec, result: FitResult, cache: Any) -> bytes:

@@ -60,6 +60,7 @@ BEHIND_HTTP = {
         "inference",
         "identity",
         "calibration",
+        "evaluation",
         "jobs",
         "shadows",
     )
@@ -87,6 +88,7 @@ ALLOWED |= {
     "service.shadows": {"service.domain", "service.errors", "service.ports", "service.inference"},
     "service.identity": {"service.domain"},
     "service.calibration": {f"service.{name}" for name in ("domain", "errors", "identity", "ports", "inference")},
+    "service.evaluation": {f"service.{name}" for name in ("domain", "identity", "calibration", "ports")},
     "service.jobs": {f"service.{name}" for name in ("domain", "errors", "facts", "job", "points", "ports", "registry")},
     "service.engine": {"service.domain", "service.errors", "service.facts", "service.job", "service.ports"},
     "service.storage": {f"service.{name}" for name in ("domain", "errors", "job", "keys", "ports")},
@@ -106,9 +108,10 @@ ALLOWED |= {
         f"service.{name}"
         for name in (
             *("settings", "client", "main", "monitoring", "server", "terminal"),
-            *("cli_decisions", "cli_jobs", "cli_keys", "cli_points", "cli_state"),
+            *("cli_decisions", "cli_evaluate", "cli_jobs", "cli_keys", "cli_points", "cli_state"),
         )
     },
+    "service.cli_evaluate": {"service.client", "service.cli_points", "service.terminal"},
     "service.cli_decisions": {f"service.{name}" for name in ("domain", "errors", "settings", "storage", "main")},
     "service.cli_keys": {
         f"service.{name}" for name in ("domain", "errors", "keys", "ports", "settings", "storage", "main")

@@ -64,6 +64,21 @@ class ProcessCalibrator:
         spec: dict[str, Any] = said["spec"]
         return spec
 
+    def evaluate(self, order: Mapping[str, Any], source: Source) -> tuple[dict[str, Any], bytes]:
+        """What an order to evaluate points gives: the reply, and the page where one is ordered.
+
+        Raises: what `service.evaluation` raises, `OverLimit`, `BadRequest` where its process ended.
+        """
+        limits = {**self._limits, "seconds": min(_READ_S, self._limits["seconds"])}
+        process = ProcessCalibration(self.forkserver, limits, self._data_limits)
+        answers: dict[str, Callable[..., Any]] = {"logits": source.logits, "head": source.head}
+        limited = {"do": "evaluate", "unpacked_bytes": self._data_limits["unpacked_bytes"]}
+        try:
+            said, page = process.ask({**order, **limited}, answers, lambda _: None)
+        except WorkerGone as error:
+            raise BadRequest(f"the points could not be evaluated: {error}") from None
+        return said["reply"], page
+
 
 class ProcessCalibration:
     """One process, for one calibration."""

@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter
 
-from service.domain import PointRecord, Principal, check_point_name
+from service.domain import ModelVersion, PointRecord, Principal, check_point_name
 from service.errors import BadRequest, Busy, StorageFailed, UnknownJob
 from service.job import Job
 from service.jobs.arriving import Arriving
 from service.jobs.board import Board
-from service.jobs.runner import Runner
+from service.jobs.runner import Runner, Served
 from service.points import check_make_default
 from service.ports import Calibrator, JobStore, Spool, Store
 from service.registry import Registry
 
 KIND = "calibrate"
+_VERSION = TypeAdapter(ModelVersion)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,22 @@ class Wanted:
     digest: str
     request_id: str
     key: str | None
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """An evaluation that is asked for: which points, all that are not retired where none are named, on which rows."""
+
+    model: str
+    path: Path
+    form: str
+    most_rows: int
+    model_version: int | None = None
+    points: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    positive: str | None = None
+    allow_other_model: bool = False
+    page: bool = False
 
 
 class Desk:
@@ -88,6 +106,44 @@ class Desk:
     def read_spec(self, path: Path) -> dict[str, Any]:
         """The call in a large body of JSON, without its data. Raises: `BadRequest`."""
         return self._calibrator.read_spec(path)
+
+    def evaluate(self, wanted: Evaluating, who: Principal) -> tuple[dict[str, Any], bytes]:
+        """What points of a model achieve on rows in a file: the reply, and the page where one is wanted.
+
+        Raises: `UnknownModel`, `UnknownVersion`, `UnknownPoint`, `Forbidden`, what `service.evaluation` raises.
+        """
+        who.check_model(wanted.model)
+        model = self._registry.model(wanted.model)
+        if wanted.points:
+            records = [model.find(reference, wanted.model_version) for reference in dict.fromkeys(wanted.points)]
+            number = wanted.model_version or records[0].model_version
+            version = model.version(number)
+        else:
+            version = model.version(wanted.model_version)
+            records = [each for each in model.points if each.model_version == version.version]
+            records = [each for each in records if each.state != "retired"]
+        for record in records:
+            if record.model_version != version.version:
+                raise BadRequest(
+                    f"{record.label} is of version {record.model_version} of model '{wanted.model}', wanted points of "
+                    f"version {version.version}: evaluate each version by itself"
+                )
+        order = {
+            "version": _VERSION.dump_python(version, mode="json"),
+            "file": str(wanted.path.resolve()),
+            "format": wanted.form,
+            "most_rows": wanted.most_rows,
+            "points": [_ordered(record) for record in records],
+            "metrics": list(wanted.metrics),
+            "positive": wanted.positive,
+            "allow_other_model": wanted.allow_other_model,
+            "page": wanted.page,
+        }
+        reply, page = self._calibrator.evaluate(order, Served(self._registry, version))
+        default = model.default
+        for each, record in zip(reply["points"], records, strict=True):
+            each["is_default"] = (default.model_version, default.label) == (record.model_version, record.label)
+        return {"model": wanted.model, "model_version": version.version, **reply}, page
 
     def submit(self, wanted: Wanted, who: Principal, keep: Callable[[], None]) -> Job:
         """The job: under the same key the same request is one, however often it is made. `keep` is called where the
@@ -169,6 +225,13 @@ class Desk:
     def listening(self, job_id: str, listener: Callable[[], None]) -> Any:
         """A context in which the listener is called on every change of a job that this process knows of."""
         return self._board.listening(job_id, listener)
+
+
+def _ordered(record: PointRecord) -> dict[str, Any]:
+    """What an evaluation needs of a point, as plain values."""
+    known = ("metric", "constraints", "positive", "prevalence", "data_digest", "evidence")
+    details = {name: record.details[name] for name in known if name in record.details}
+    return {"label": record.label, "state": record.state, "point": record.point.to_dict(), "details": details}
 
 
 def _check_sees(job: Job, who: Principal) -> None:

@@ -43,13 +43,14 @@ FAULT = {"kind": "Fault", "message": "the calibration failed in the server; its 
 
 
 @dataclass(frozen=True)
-class _Served:
-    """What a calibration may ask of its model: the one that is served."""
+class Served:
+    """What a calibration or an evaluation may ask of its model: the one that is served."""
 
     registry: Registry
     version: ModelVersion
 
     def logits(self, inputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n k"]:
+        """The model's logits, of rows run apart where a batch changes them."""
         session = self.registry.session(self.version)
         if not self.version.depends_on_batch:
             return session.run(inputs)
@@ -59,6 +60,7 @@ class _Served:
         return np.concatenate([session.run(part) for part in parts])
 
     def head(self) -> Head | None:
+        """The model's head."""
         return self.registry.head(self.version)
 
 
@@ -241,7 +243,7 @@ class Runner:
             "file": str(path.resolve()),
             "format": data["format"],
         }
-        return calibration.run(order, _Served(self._registry, version), lambda said: self._board.write(job.id, said))
+        return calibration.run(order, Served(self._registry, version), lambda said: self._board.write(job.id, said))
 
     def _publish(self, job: Job, fitted: Fitted) -> None:
         """The point, its curve, the audit entry, the default where it was asked for, and the end of the job; where the

@@ -11,6 +11,8 @@ from service import domain
 from service.web import (
     calibrate,
     decisions,
+    evaluate,
+    evaluate_schemas,
     health,
     jobs,
     life,
@@ -92,6 +94,10 @@ ROUTES = (
         json=life_schemas.AliasRequest,
     ),
     Route("DELETE", "/models/{model}/aliases/{alias}", life.drop_alias, "approve", list[life_schemas.AliasReply]),
+    Route(
+        "POST", "/models/{model}/evaluate", evaluate.evaluate, "calibrate", evaluate_schemas.EvaluateReply,
+        json=evaluate_schemas.EvaluateRequest, form=evaluate_schemas.EvaluateForm,
+    ),
     Route("GET", "/models/{model}/operating-points", points.list_points, "predict", list[schemas.PointReply]),
     Route(
         "POST", "/models/{model}/operating-points", points.publish, "manage", schemas.PointReply, 201,
