@@ -75,11 +75,14 @@ def _onnx(model: str, inputs: Any, output: str | None, output_kind: str | None) 
     """The file, and the inputs as its graph takes them."""
     from calibrate.io.description import read_description
     from calibrate.io.graph import read_model
+    from calibrate.io.runtime_builds import warning_of_builds
 
     path = Path(model)
     if not path.exists():
         code = ", or for code of your own --torch" if ":" in model else ""
         raise BadModel(f"there is no file {model}; wanted an ONNX file{code}")
+    if warning := warning_of_builds():
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
     graph = read_model(path.read_bytes(), output=output, output_kind=output_kind)
     return path, arranged(inputs, graph.inputs, read_description(graph.metadata).columns)
 

@@ -1,5 +1,6 @@
 """Puts the service together: every part is made here, once, and handed to those that need it."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from functools import partial
 from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
+from calibrate.io.runtime_builds import warning_of_builds
 from service.auth.ring import KeyRing
 from service.calibrating import make_calibrating
 from service.decisions import DecisionLog
@@ -38,6 +40,8 @@ from service.web.hot import HotRoutes
 from service.web.lanes import make_lanes
 from service.web.routes import ROUTES
 from service.web.state import Parts
+
+log = logging.getLogger(__name__)
 
 
 def open_database(settings: Settings) -> Database:
@@ -105,6 +109,8 @@ def make_app(settings: Settings, lines: Lines | None = None, *, is_answering_fir
 
     def begin() -> None:
         opening.warn_of_readers(settings.data)  # once the log is the server's own
+        if warning := warning_of_builds():
+            log.warning(warning)
         calibrating.start()
 
     lifecycle = Lifecycle(registry, then=begin)
