@@ -4,9 +4,11 @@ Decided here: the number of classes is read from two rows of zeros, because a mo
 Where inner lengths are free a few common ones are tried, and where none runs, there is no trial: the model knows what
 it wants, the file does not say. Then drawn rows show whether answers depend on chance or on the other rows of a batch,
 which by its operators a graph may do too where these rows do not show it. A model that answers at random is refused
-unless the caller allows it: whatever is fitted on its logits does not hold for the next ones.
+unless the caller allows it: whatever is fitted on its logits does not hold for the next ones. Where a run takes
+seconds, or drawn rows cannot be run, operators alone decide, and nothing else is known.
 """
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +24,7 @@ from service.ports import Engine, Examined, Session
 
 _LENGTHS = (64, 224, 1)  # of axes that the file leaves free
 _MOST_NUMBERS = 2**20  # of a row whose lengths are only tried
+_SLOW_S = 3.0  # a model whose run takes longer is judged by its operators alone
 _CONSTANT = (
     "run by itself, every row that was tried got the same answer: the model needs the statistics of a batch, and "
     "decides no single row. Export it with those of training (with torch, model.eval() before torch.onnx.export)"
@@ -48,7 +51,10 @@ def try_out(
     graph = read_model(data, output=output, output_kind=output_kind)
     head = graph.head
     session = engine.load(graph.data, graph.output, graph.kind, rows_apart=False)
+    started = time.perf_counter()
     width, length = _width(session, graph)
+    if time.perf_counter() - started > _SLOW_S:
+        length = None  # the further runs would not end in time
     stability = _stability(session, graph, length, allow_random)
     return Examined(
         data=graph.data,

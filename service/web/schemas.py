@@ -497,7 +497,8 @@ class VersionReply(BaseModel):
     provider: str | None = Field(description="What it really runs on; null before it was loaded, and of `scores`.")
     depends_on_batch: bool | None = Field(
         description="Whether a row's answer depends on the other rows of its batch, so that each row is run by itself; "
-        "null where that is not known: registered before it was looked at, not to be run on drawn rows, or of `scores`."
+        "null where that is not known: registered before it was looked at, too slow or not to be run on drawn rows, or "
+        "of `scores`."
     )
     is_random: bool = Field(description="Whether answers depend on chance or on earlier runs: see `allow_random`.")
     warnings: list[str] = Field(description="What to know of this version's answers; its points repeat it.")

@@ -10,8 +10,11 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from calibrate import feature_cache, fit
+from calibrate.errors import BadModel
 from calibrate.io.unstable import unstable_operators
 from service.cli import app
+from service.engine import trial
+from service.engine.onnx import OnnxEngine
 from tests.models import forest, network
 from tests.servers import running
 from tests.service.conftest import Start, refused, register
@@ -156,6 +159,17 @@ def test_allow_random_is_true_or_false(client: TestClient) -> None:
     said = register(client, network(2), "m", allow_random="true")
     assert said["is_random"] is False
     assert "allow_random" not in client.get("/audit").json()[0]["details"]
+
+
+def test_a_slow_model_is_judged_by_its_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The further runs are left out, so that it is not refused for their time."""
+    engine = OnnxEngine()
+    monkeypatch.setattr(trial, "_SLOW_S", 0.0)
+    assert trial.try_out(engine, network(2), None, None).depends_on_batch is None
+    assert trial.try_out(engine, centred(), None, None).depends_on_batch is None
+    assert trial.try_out(engine, quantised("dynamic"), None, None).depends_on_batch is True
+    with pytest.raises(BadModel, match="Dropout in training mode"):
+        trial.try_out(engine, dropout(), None, None)
 
 
 def test_operators_are_found_where_they_hide() -> None:
