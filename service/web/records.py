@@ -167,14 +167,20 @@ def _side_by_side(table: Sequence[Sequence[Any]], described: Sequence[Column], p
     if port.dtype == "str" or len(port.shape) != 2 or (not described and port.shape[1] not in (None, len(table))):
         return read_inputs([list(row) for row in zip(*table, strict=True)], [port])[port.name]
     columns = described or [Column(str(i), "number", "") for i in range(len(table))]
-    named = [f"input '{port.name}', column {shown(column.name)}" for column in columns]
     if np.dtype(port.dtype).kind == "f" or any(column.codes for column in columns):
         table = [
-            to_codes(values, column, what) if column.codes or None in values else values
-            for column, values, what in zip(columns, table, named, strict=True)
+            to_codes(values, column, _named(port, column)) if column.codes or None in values else values
+            for column, values in zip(columns, table, strict=True)
         ]
     shape = len(table[0]), len(table)
     packed = pack_numbers(list(chain.from_iterable(zip(*table, strict=True))), shape, port.dtype)
     if packed is not None:
         return packed
-    return np.stack([read_column(list(values), port, what) for values, what in zip(table, named, strict=True)], axis=1)
+    parts = [
+        read_column(list(values), port, _named(port, column)) for column, values in zip(columns, table, strict=True)
+    ]
+    return np.stack(parts, axis=1)
+
+
+def _named(port: Port, column: Column) -> str:
+    return f"input '{port.name}', column {shown(column.name)}"
