@@ -10,6 +10,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from calibrate.budget import decide_top
 from calibrate.cache import CacheStream, FeatureCache, feature_cache
 from calibrate.certify import Guarantee, allowed_misses, certifiable_rate, rows_needed
 from calibrate.curve import Curve, curve
@@ -19,6 +20,7 @@ from calibrate.extraction.extract import extract
 from calibrate.fit import fit
 from calibrate.heads import RetrainedHead, retrain_head
 from calibrate.io.files import read_cache, write_cache
+from calibrate.io.score_tables import read_scores
 from calibrate.logits import logits_from_probabilities
 from calibrate.operating_point import OperatingPoint
 from calibrate.reliability import CalibrationQuality, calibration_quality
@@ -63,6 +65,7 @@ __all__ = [
     "calibration_quality",
     "certifiable_rate",
     "curve",
+    "decide_top",
     "export",
     "extract",
     "feature_cache",
@@ -73,6 +76,7 @@ __all__ = [
     "open_cache",
     "point_from_estimator",
     "read_cache",
+    "read_scores",
     "retrain_head",
     "rows_needed",
     "write_cache",

@@ -13,7 +13,7 @@ from calibrate.cli_out import STDOUT, beside, write_out
 from calibrate.cli_rows import Classes, Decimal, Labels, Scores, ScoresAre, print_doubt, read_rows
 from calibrate.curve import USUAL
 from calibrate.curve import curve as trade_off
-from calibrate.errors import BadCache, BadCosts, BadPrior, BadReport
+from calibrate.errors import BadCache, BadCosts, BadPoint, BadPrior, BadReport
 from calibrate.evidence import held_out
 from calibrate.fit import fit as fit_point
 from calibrate.kept_bounds import kept_bounds
@@ -150,7 +150,13 @@ def fit(
 
 def evaluate(
     cache: Rows,
-    point: Annotated[list[Path], typer.Option(help="A saved point or result; may be given several times.")],
+    point: Annotated[
+        list[Path] | None, typer.Option(help="A saved point or result; may be given several times.")
+    ] = None,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option(help="A cut in use today, on the positive class's probability; may be given several times."),
+    ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
     scores: Scores = None,
     labels: Labels = None,
@@ -178,7 +184,15 @@ def evaluate(
     points: dict[str, OperatingPoint] = {}
     purposes: dict[str, Purpose] = {}
     promised: dict[str, str] = {}
-    for path in point:
+    if not point and not threshold:
+        raise BadPoint("wanted a saved point (--point) or a cut in use today (--threshold), got neither")
+    for cut in threshold or []:
+        name = f"threshold {cut:g}"
+        points[name] = OperatingPoint.from_threshold(cut, rows.classes, positive=positive)
+        purposes[name] = Purpose(rows.classes)
+        evidence = held_out(points[name], sample, metrics)
+        found["plain model"], found[name] = evidence.argmax, evidence.point
+    for path in point or []:
         chosen = OperatingPoint.load(path)
         if chosen.classes != rows.classes:
             raise BadCache(

@@ -16,6 +16,8 @@ from calibrate.errors import NoRows, NotFinite, WrongShape
 # The smallest normal float32: log of it, -87.3, stands for a probability of exactly zero, which trees give.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 _CHUNK_ROWS = 65_536
+_LARGEST = 1e300
+_ROUNDING = 4  # steps of float64 by which a row's log-odds may differ from those of its probability
 _FEW = 16  # numbers that Python looks through faster than numpy does
 
 
@@ -140,6 +142,25 @@ def sigmoid(values: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
     """`1 / (1 + exp(-x))` without overflow, exact to rounding at both ends."""
     small = np.exp(-np.abs(values))
     return np.asarray(np.where(values >= 0, 1.0, small) / (1 + small))
+
+
+def least_log_odds(probability: float) -> float:
+    """Return the smallest log-odds whose sigmoid is at least a probability, less what rounding may take from a row's.
+
+    +-1e300 where no row, or every row, reaches it.
+    """
+    from scipy.special import expit
+
+    if not probability > 0:
+        return -_LARGEST
+    if probability > 1:
+        return _LARGEST
+    low, high = -800.0, 800.0  # sigmoids of 0 and 1
+    while low < (middle := low + (high - low) / 2) < high:
+        low, high = (low, middle) if expit(middle) >= probability else (middle, high)
+    if probability < 1:  # near 1 the sigmoid rounds away what the logarithm of 1 - p still tells apart
+        high = min(high, math.log(probability) - math.log(1 - probability))
+    return high - _ROUNDING * float(np.spacing(max(1.0, abs(high))))
 
 
 def binary_margins(logits: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:

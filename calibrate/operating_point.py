@@ -16,14 +16,14 @@ from functools import cached_property
 from itertools import chain, repeat
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 
-from calibrate.errors import BadPoint, NotFinite, WrongShape
-from calibrate.logits import is_finite, sigmoid, softmax, softmax_pairs, to_columns
+from calibrate.errors import BadPoint, NotFinite, WrongShape, shown
+from calibrate.logits import is_finite, least_log_odds, sigmoid, softmax, softmax_pairs, to_columns
 
 FEW_ROWS = 8
 _CHUNK_ROWS = 16_384
@@ -96,6 +96,48 @@ class OperatingPoint:
     def argmax(cls, classes: Sequence[str]) -> "OperatingPoint":
         """The plain model's own rule: scale 1, bias 0."""
         return cls(tuple(classes), np.ones(len(classes)), np.zeros(len(classes)))
+
+    @classmethod
+    def from_threshold(
+        cls,
+        threshold: float,
+        classes: Sequence[str],
+        *,
+        positive: str | None = None,
+        on: Literal["probability", "margin"] = "probability",
+    ) -> "OperatingPoint":
+        """Return the cut that is in use today as a point: `positive` where its score is at least `threshold`.
+
+        Args:
+            threshold: On the probability of the positive class, from 0 to 1; or on its margin, its log-odds.
+            classes: The two classes in the order of the logits.
+            positive: The class that the threshold speaks of; the second unless named.
+            on: Whether it is a threshold on the "probability" or on the "margin".
+
+        A row whose score equals the threshold is decided positive, as scikit-learn and most programs do.
+
+        Raises: `BadPoint`.
+
+        >>> OperatingPoint.from_threshold(0.5, ["clear", "fraud"]).decide([-0.1, 0.0, 0.1]).tolist()
+        [0, 1, 1]
+        """
+        names = check_classes(list(classes))
+        if len(names) != 2 or positive not in (None, *names):
+            raise BadPoint(
+                f"a threshold is for two classes and one of them positive; got {', '.join(names[:20])} and {positive!r}"
+            )
+        if on not in ("probability", "margin"):
+            raise BadPoint(f"on must be probability or margin, got {shown(on)}")
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not isfinite(threshold):
+            raise BadPoint(f"a threshold must be a finite number, got {shown(threshold)}")
+        if on == "probability" and not 0 <= threshold <= 1:
+            raise BadPoint(
+                f"a threshold on a probability must lie in [0, 1], got {threshold}; on='margin' takes log-odds"
+            )
+        least = least_log_odds(float(threshold)) if on == "probability" else float(threshold)
+        # A point decides the second class above its cut, and the first at it.
+        bias = least if positive == names[0] else -float(np.nextafter(least, -np.inf))
+        return cls(names, np.ones(2), np.array([0.0, bias]))
 
     @cached_property
     def is_affine(self) -> bool:

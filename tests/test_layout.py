@@ -12,7 +12,7 @@ CORE = [
     "errors", "names", "labels", "origin", "logits", "operating_point", "counts", "draws", "expression", "metrics",
     "aliases", "bands", "uncertainty", "certify", "naming", "objective", "purpose", "cautions",
     "promises", "sweep", "ascent", "folds", "sorted_folds",
-    "ranking", "state", "maps", "map_choice", "methods",
+    "ranking", "state", "maps", "map_choice", "methods", "budget",
 ]  # fmt: skip
 # What stands on them: each may import the core, the cache, and those before it.
 BEYOND = [

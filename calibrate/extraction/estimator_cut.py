@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from calibrate.errors import BadModel, BadPoint
+from calibrate.logits import least_log_odds
 from calibrate.operating_point import OperatingPoint
 
-_ROUNDING = 4  # steps of float64 by which a row's log-odds may differ from those of its probability
 _LARGEST = 1e300
 
 
@@ -61,7 +61,7 @@ def point_from_estimator(model: Any, *, classes: Sequence[str] | None = None) ->
     names = tuple(map(str, _values(model).tolist())) if classes is None else tuple(classes)
     if len(names) != 2:
         raise BadPoint(f"classes: wanted 2 names, got {len(names)}")
-    margin = cut.threshold if cut.on == "decision_function" else _log_odds(cut.threshold)
+    margin = cut.threshold if cut.on == "decision_function" else least_log_odds(cut.threshold)
     # At the cut itself the positive class is decided; a point decides the second class only above its own.
     margin = math.nextafter(margin, -math.inf) if cut.positive == 1 else -margin
     return OperatingPoint(names, np.ones(2), np.array([0.0, -max(-_LARGEST, min(margin, _LARGEST))]))
@@ -119,17 +119,3 @@ def _tuned_label(model: Any) -> Any:
     """The positive label of what was tuned: that of the scorer, the second class where it names none."""
     scorer = getattr(model, "_curve_scorer", None)
     return None if scorer is None else scorer._get_pos_label()
-
-
-def _log_odds(threshold: float) -> float:
-    """The smallest log-odds whose sigmoid is at least a probability, less what rounding may take from a row's."""
-    from scipy.special import expit
-
-    if not threshold > 0:
-        return -_LARGEST
-    if threshold > 1:
-        return _LARGEST
-    low, high = -800.0, 800.0  # sigmoids of 0 and 1
-    while low < (middle := low + (high - low) / 2) < high:
-        low, high = (low, middle) if expit(middle) >= threshold else (middle, high)
-    return high - _ROUNDING * float(np.spacing(max(1.0, abs(high))))

@@ -39,6 +39,11 @@ def test_fit_evaluate_and_curve(folder: Path, tmp_path: Path) -> None:
     reply = json.loads(setpoint("evaluate", folder / "test.csv", *COLUMNS, "--point", out, "--json").stdout)
     decided = expected.point.decide(logits_from_probabilities(RISK[200:]))
     assert reply["point"]["f1"]["value"] == pytest.approx(f1_score(DIED[200:], decided))
+    beside = setpoint("evaluate", folder / "test.csv", *COLUMNS, "--point", out, "--threshold", "0.5", "--json")
+    today = json.loads(beside.stdout)["threshold 0.5"]["f1"]["value"]
+    assert today == pytest.approx(f1_score(DIED[200:], RISK[200:] >= 0.5))
+    neither = setpoint("evaluate", folder / "test.csv", *COLUMNS, code=1).stderr
+    assert "wanted a saved point (--point) or a cut in use today (--threshold), got neither" in neither
     table = setpoint("curve", folder / "test.csv", *COLUMNS, "--out", "-").stdout
     assert "threshold" in table.splitlines()[0]
     held_out = setpoint("fit", folder / "val.csv", *COLUMNS, "--metric", "f1", "--test", folder / "test.csv", "--json")
