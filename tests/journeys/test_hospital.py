@@ -147,7 +147,11 @@ def test_probabilities_sent_as_logits_are_warned_of(hospital: tuple[Server, Path
     """The answer's warnings say so; so does nothing where they are sent as what they are."""
     server, _ = hospital
     pairs = np.column_stack([1 - RISKS, RISKS]).tolist()
-    for kind, warns in (("logits", True), ("probabilities", False)):
-        data = {kind: pairs, "labels": DIED.tolist()}
+    for kind, scores, warns in (
+        ("logits", pairs, True),
+        ("logits", RISKS.tolist(), True),
+        ("probabilities", pairs, False),
+    ):
+        data = {kind: scores, "labels": DIED.tolist()}
         reply = server.post("/calibrate", {"model": "risk", "name": kind, "metric": "f1", "data": data})
         assert any("probabilities" in text for text in reply["warnings"]) is warns, reply["warnings"]
