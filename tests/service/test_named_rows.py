@@ -176,7 +176,7 @@ def test_logits_by_class(named: TestClient) -> None:
         assert np.allclose([row["margin"] for row in response.json()["predictions"]], margins, atol=1e-5)
         one = arrow(pa.table({f"{prefix}clear": margins}))
         said = refused(named.post("/predict?model=fraud&rows=logits", content=one), 422, "wrong-columns")
-        assert "one logit a row is that of class 'fraud' over 'clear'" in said
+        assert "one number a row is that of class 'fraud' over 'clear'" in said
 
 
 def without(name: str) -> dict[str, Any]:
