@@ -234,7 +234,10 @@ class OnnxEngine:
         except Exception as error:  # the runtime's errors share no base of their own
             raise refused(error) from None
         if self._require_gpu and session.provider == CPU:
-            raise NoGpu("a GPU is required, and ONNX Runtime would run this model on the CPU; its log says why")
+            raise NoGpu(
+                "a GPU is required, and ONNX Runtime would run this model on the CPU: see that CUDA and cuDNN load "
+                "(the server's log names libraries that do not) and that the device has memory left"
+            )
         return session
 
 
