@@ -163,7 +163,7 @@ def test_evidence_that_speaks_against_a_point(fraud: TestClient, details: dict[s
         ({"metric": "f1", "evidence": {"f1": interval(0.6)}, "before": {"f1": interval(0.61)}}, ["its f1 is 0.6 ["]),
         ({"constraints": ["recall >= 0.9"], "evidence": {"f1": interval(0.6)}}, ["does not tell recall"]),
         ({"constraints": ["nonsense"], "evidence": {"f1": interval(0.6)}}, ["'nonsense' cannot be read"]),
-        ({"constraints": 7, "positive": [], "metric": "mine", "evidence": {"f1": interval(0.6)}}, []),
+        ({"positive": "clear", "metric": "mine", "evidence": {"f1": interval(0.6)}}, []),
         ({"metric": "f1", "evidence": {"f1": interval(0.6)}, "before": {"f1": interval(0.5)}}, []),
         (  # it pays in its metric for a bound that the plain model breaks
             {"metric": "precision", "constraints": ["recall >= 0.9"],
@@ -186,6 +186,37 @@ def test_doubts_are_told_and_stop_nothing(fraud: TestClient, details: dict[str, 
     assert len(warnings) == len(said)
     for warning, part in zip(warnings, said, strict=True):
         assert part in warning
+
+
+@pytest.mark.parametrize(
+    ("details", "status", "kind", "message"),
+    [
+        ({"constraints": "recall >= 0.9"}, 400, "bad-request", "details.constraints: Input should be a valid list"),
+        ({"positive": []}, 400, "bad-request", "details.positive: Input should be a valid string"),
+        ({"positive": "froud"}, 422, "bad-point", "details.positive must be one of clear, fraud; got 'froud'"),
+    ],
+)
+def test_a_purpose_that_cannot_be_read_is_refused(
+    fraud: TestClient, details: dict[str, Any], status: int, kind: str, message: str
+) -> None:
+    """A constraint that is not in a list would be of no effect when the point is approved."""
+    point = {"classes": ["clear", "fraud"], "scale": [1.0, 1.0], "bias": [0.0, 1.0]}
+    body = {"name": "p", "point": point, "details": details}
+    response = fraud.post("/models/fraud/operating-points", json=body)
+    assert message in refused(response, status, kind)
+
+
+def test_a_point_says_what_it_was_fitted_for(fraud: TestClient) -> None:
+    """With its constraints, its positive class and the prevalence, in the list too."""
+    details = {"metric": "precision", "constraints": ["recall >= 0.8"], "prevalence": [0.995, 0.005]}
+    publish(fraud, "p", 1.0, details=details)
+    shown = fraud.get("/models/fraud/operating-points/p@1").json()
+    (listed,) = (
+        each for each in fraud.get("/models/fraud/operating-points").json() if each["operating_point"] == "p@1"
+    )
+    for reply in (shown, listed):
+        assert reply["fitted_for"] == "precision with recall >= 0.8, for a prevalence of 0.5 %"
+        assert (reply["constraints"], reply["positive"]) == (["recall >= 0.8"], "fraud")
 
 
 def test_a_point_is_bound_to_the_model_file_it_was_fitted_on(fraud: TestClient) -> None:
