@@ -114,7 +114,7 @@ def test_uploads_of_every_kind_come_to_the_same_point(fraud: TestClient, tmp_pat
         ("labels,logits,logits\nclear,0.5,1\n", "more than once"),
         ("labels,logits,logits_1\nclear,0.5,1\n", "one or the other"),
         ("labels,logits\nclear,0.5,7\n", "not a whole CSV file"),
-        ("labels\nclear\n", "data needs labels, and inputs, features or logits"),
+        ("labels\nclear\n", "data needs labels, and inputs, features or scores"),
     ],
 )
 def test_a_csv_that_does_not_fit_is_refused_without_its_content(fraud: TestClient, text: str, said: str) -> None:
