@@ -234,9 +234,7 @@ def _numbers(column: Any, name: str, decimal: str) -> np.ndarray:
             try:
                 float(pa.array([text]).cast(pa.float64())[0].as_py())
             except pa.ArrowInvalid:
-                raise BadCache(
-                    f"column {shown(name)} must hold numbers; row {row} is {shown(column[row].as_py())}"
-                ) from None
+                raise BadCache(f"column {shown(name)} must hold numbers; row {row} is none") from None
         raise
 
 
