@@ -28,6 +28,10 @@ def evaluate(
             help="A saved point or result, repeatable; with --model the name of one there, all of them unless given."
         ),
     ] = None,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option(help="A cut in use today, on the positive class's probability; may be given several times."),
+    ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
     scores: Scores = None,
     labels: Labels = None,
@@ -52,11 +56,14 @@ def evaluate(
 ) -> None:
     """Score operating points, and the plain model, on labelled rows that did not fit them."""
     if model is None:
-        if not point:
-            raise InputError("evaluate needs --point, a saved point, or --model, whose points a server has")
+        if not point and not threshold:
+            raise InputError(
+                "evaluate needs --point, a saved point, --threshold, or --model, whose points a server has"
+            )
         library.evaluate(
             cache,
-            list(map(Path, point)),
+            list(map(Path, point or ())),
+            threshold,
             metric,
             scores=scores,
             labels=labels,
@@ -71,6 +78,8 @@ def evaluate(
             as_json=as_json,
         )
         return
+    if threshold:
+        raise InputError("--threshold is a cut beside saved points: leave it or --model out")
     if calibration:
         raise InputError("--calibration is of saved points: leave it or --model out")
     if others := [path for path in report or [] if path.suffix.lower() != ".html"]:
