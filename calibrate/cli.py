@@ -37,6 +37,10 @@ Reports = Annotated[
     typer.Option("--report", "--html", "--png", help="Where to write a page to sign: .html, .png or .json."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+Thresholds = Annotated[
+    list[float] | None,
+    typer.Option("--threshold", help="A cut in use today, on the positive class's probability; repeatable."),
+]
 Positive = Annotated[str | None, typer.Option(help="Positive class; of two classes the second unless named.")]
 
 
@@ -153,10 +157,6 @@ def evaluate(
     point: Annotated[
         list[Path] | None, typer.Option(help="A saved point or result; may be given several times.")
     ] = None,
-    threshold: Annotated[
-        list[float] | None,
-        typer.Option(help="A cut in use today, on the positive class's probability; may be given several times."),
-    ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
     scores: Scores = None,
     labels: Labels = None,
@@ -164,6 +164,7 @@ def evaluate(
     classes: Classes = None,
     decimal: Decimal = None,
     positive: Positive = None,
+    threshold: Thresholds = None,
     allow_other_model: AllowOtherModel = False,
     report: Reports = None,
     title: Annotated[str, typer.Option(help="The report's title.")] = "Operating points",

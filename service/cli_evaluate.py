@@ -28,10 +28,6 @@ def evaluate(
             help="A saved point or result, repeatable; with --model the name of one there, all of them unless given."
         ),
     ] = None,
-    threshold: Annotated[
-        list[float] | None,
-        typer.Option(help="A cut in use today, on the positive class's probability; may be given several times."),
-    ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
     scores: Scores = None,
     labels: Labels = None,
@@ -39,6 +35,7 @@ def evaluate(
     classes: Classes = None,
     decimal: Decimal = None,
     positive: library.Positive = None,
+    threshold: library.Thresholds = None,
     allow_other_model: AllowOtherModel = False,
     report: library.Reports = None,
     title: Annotated[str, typer.Option(help="The report's title.")] = "Operating points",
@@ -58,12 +55,12 @@ def evaluate(
     if model is None:
         if not point and not threshold:
             raise InputError(
-                "evaluate needs --point, a saved point, --threshold, or --model, whose points a server has"
+                "evaluate needs --point, a saved point, --threshold, a cut in use today, or --model, whose points a "
+                "server has"
             )
         library.evaluate(
             cache,
-            list(map(Path, point or ())),
-            threshold,
+            list(map(Path, point or [])),
             metric,
             scores=scores,
             labels=labels,
@@ -71,6 +68,7 @@ def evaluate(
             classes=classes,
             decimal=decimal,
             positive=positive,
+            threshold=threshold,
             allow_other_model=allow_other_model,
             report=report,
             title=title,
@@ -78,10 +76,10 @@ def evaluate(
             as_json=as_json,
         )
         return
-    if threshold:
-        raise InputError("--threshold is a cut beside saved points: leave it or --model out")
     if calibration:
         raise InputError("--calibration is of saved points: leave it or --model out")
+    if threshold:
+        raise InputError("--threshold is measured beside saved points: leave it or --model out")
     if others := [path for path in report or [] if path.suffix.lower() != ".html"]:
         raise BadReport(f"a server answers a page as .html; got '{others[0]}'")
     spec: dict[str, Any] = {"metrics": metric or [], "positive": positive, "model_version": model_version}

@@ -21,6 +21,7 @@ from calibrate.errors import BadCache, NoRows, shown
 _START_BYTES = 2**16
 _SEPARATORS = (",", ";", "\t")
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_NO_TEXT = (b"PK\x03\x04", b"PK\x05\x06", b"PAR1", b"ARROW1", b"\x93NUMPY")  # how other formats begin
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _SEP_LINE = re.compile(r"\"?sep=(.)\"?\r?\n")
 _MAX_CELLS = 20_000_000  # of an Excel sheet
@@ -66,7 +67,9 @@ class TextTable:
 
 def is_text(start: bytes) -> bool:
     """Return whether a file that starts so can be CSV: text, in UTF-8 or UTF-16."""
-    return any(start.startswith(mark) for mark in _MARKS) or (len(start) > 0 and b"\0" not in start)
+    if any(start.startswith(mark) for mark in _MARKS):
+        return True
+    return len(start) > 0 and b"\0" not in start and not start.startswith(_NO_TEXT)
 
 
 def is_excel(source: Path | bytes) -> bool:

@@ -43,7 +43,7 @@ def test_fit_evaluate_and_curve(folder: Path, tmp_path: Path) -> None:
     today = json.loads(beside.stdout)["threshold 0.5"]["f1"]["value"]
     assert today == pytest.approx(f1_score(DIED[200:], RISK[200:] >= 0.5))
     neither = setpoint("evaluate", folder / "test.csv", *COLUMNS, code=1).stderr
-    assert "wanted a saved point (--point) or a cut in use today (--threshold), got neither" in neither
+    assert "evaluate needs --point, a saved point, --threshold, a cut in use today" in neither
     table = setpoint("curve", folder / "test.csv", *COLUMNS, "--out", "-").stdout
     assert "threshold" in table.splitlines()[0]
     held_out = setpoint("fit", folder / "val.csv", *COLUMNS, "--metric", "f1", "--test", folder / "test.csv", "--json")
