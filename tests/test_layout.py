@@ -125,7 +125,7 @@ ANYTHING = {"calibrate", "calibrate.cli", "calibrate.cli_retrain", "service", "s
 ANYTHING |= {"service.calibrating", "service.worker"}
 HEAVY = {"torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "pyarrow", "sqlalchemy", "fastapi", "starlette"}
 MAY_IMPORT = {
-    "calibrate.io": {"onnx", "pyarrow"},
+    "calibrate.io": {"onnx", "onnxruntime", "pyarrow"},
     "calibrate.report": {"matplotlib"},
     "calibrate.heads": {"torch"},
     "calibrate.bench": {"matplotlib"},

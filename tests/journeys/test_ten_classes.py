@@ -27,7 +27,8 @@ class Network(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, (n, 10)."""
-        return self.head(torch.relu(self.hidden(x)))
+        logits: torch.Tensor = self.head(torch.relu(self.hidden(x)))
+        return logits
 
 
 def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +47,8 @@ def test_from_arrays_to_decisions(tmp_path: Path) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(150):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y))
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     x_val, y_val = rows(3000, 2)
     x_test, y_test = rows(6000, 3)
