@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from calibrate.counts import rows_by_class
 from calibrate.errors import BadCache, BadPrior, MissingClass, WrongShape, shown
-from calibrate.labels import label_indices, names_in_labels
+from calibrate.labels import can_only_index, label_indices, names_in_labels
 from calibrate.logits import head_logits, logits_from_probabilities, to_array, to_columns
 from calibrate.names import column_names, is_count, positions_by_name, without_stem
 from calibrate.operating_point import check_classes
@@ -154,6 +154,11 @@ def feature_cache(
         raise WrongShape(f"weight is for {weight_.shape[0]} classes, logits have {logits_.shape[1]} columns")
     if logits is not None and features_ is not None and weight_ is not None and bias_ is not None:
         _check_head(features_, weight_, bias_, logits_)
+    if classes is None and named is not None and can_only_index(labels, named):
+        raise BadCache(
+            f"labels are numbers and the columns are named ({', '.join(map(shown, named[:20]))}): pass labels by name, "
+            "or classes= in the order that the numbers count"
+        )
     names = _class_names(named if classes is None else classes, logits_.shape[1], labels)
     indices = label_indices(labels, names)
     if indices.size != logits_.shape[0]:

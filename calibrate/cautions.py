@@ -33,6 +33,16 @@ def unnamed_majority(rows: Sequence[int], classes: Sequence[str], objective: Obj
         )
 
 
+def on_average(objective: Objective) -> Iterator[str]:
+    """Note of each bound on alerts that a cut meets it on average: a batch of rows may have more."""
+    for constraint in objective.constraints:
+        if constraint.metric.name.partition("[")[0] == "alert_rate" and not constraint.at_least:
+            yield (
+                f"'{constraint.text}' is met on average: a batch may have more alerts. decide_top takes the highest k "
+                "rows of a batch, which keeps a budget every time"
+            )
+
+
 def share_broken(constraint: Constraint, measured: Interval) -> float | None:
     """Return the share of new samples, as large as that of the evidence, that break a constraint.
 

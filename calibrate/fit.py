@@ -20,7 +20,7 @@ from calibrate.cache import (
     doubt_of,
     feature_cache,
 )
-from calibrate.cautions import fragile_bounds, unnamed_majority
+from calibrate.cautions import fragile_bounds, on_average, unnamed_majority
 from calibrate.counts import rows_by_class
 from calibrate.errors import BadCache, UnknownMethod
 from calibrate.evidence import NO_EVIDENCE, Evidence, held_out, of_fit, table_of
@@ -211,7 +211,7 @@ def fit(
         rows=cache.rows,
         compared=_comparison(fitted, sample, objective.metric),
         guarantees=fitted.guarantees,
-        notes=fitted.notes,
+        notes=(*fitted.notes, *on_average(objective)),
         warnings=(
             *(() if (doubt := doubt_of(cache)) is None else (doubt,)),
             *_warnings(task, fitted),

@@ -57,6 +57,11 @@ def are_ambiguous(classes: Sequence[str]) -> bool:
     return any(number != index and 0 <= number < len(classes) for number, index in _numbers(classes).items())
 
 
+def can_only_index(labels: ArrayLike, classes: Sequence[str]) -> bool:
+    """Return whether labels are numbers and no class is named by one: then they count on an order of the classes."""
+    return not names_in_labels(labels) and not _numbers(classes)
+
+
 def written_labels(labels: Int[np.ndarray, "n"], classes: Sequence[str]) -> np.ndarray:
     """Return labels as a file should hold them: indices, or names where an index could be read as another's name."""
     return np.asarray(classes)[labels] if are_ambiguous(classes) else labels

@@ -137,7 +137,7 @@ def _fit(order: Mapping[str, Any], server: Server) -> None:
 
 def _evaluate(order: Mapping[str, Any], server: Server) -> None:
     version, path = _VERSION.validate_python(order["version"]), Path(order["file"])
-    arrays = read_data(path, order["format"], version, order["unpacked_bytes"])
+    arrays = read_data(path, order["format"], version, order["unpacked_bytes"], order["columns"])
     labels: Any = arrays.get("labels")
     if hasattr(labels, "__len__") and len(labels) > order["most_rows"]:
         raise TooLarge(

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from calibrate.errors import BadCache, shown
+from calibrate.errors import BadCache, UnknownLabel, shown
 from calibrate.io.score_tables import labels_of_texts
 from calibrate.io.text_table import TextTable, is_text, read_excel_table, read_text_table
+from calibrate.labels import can_only_index
 from calibrate.names import is_count, positions_by_name, without_stem
 
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
@@ -75,6 +76,12 @@ def arrays_of(table: TextTable) -> dict[str, Any]:
             arrays["classes"] = stems
     if "classes" in arrays:
         arrays["labels"] = labels_of_texts(labels, arrays["classes"])
+        if not set(labels) <= set(arrays["classes"]) and can_only_index([0], arrays["classes"]):
+            row = next(row for row, label in enumerate(labels) if label not in arrays["classes"])
+            raise UnknownLabel(
+                f"column 'labels', row {row} is none of the classes that the columns are named by: "
+                f"{', '.join(map(shown, arrays['classes'][:20]))}"
+            )
     else:
         arrays["labels"] = np.array(list(map(float, labels))) if all(map(_is_number, set(labels))) else labels
     return arrays

@@ -2,7 +2,8 @@
 
 Decided here: what a file says of itself is read (its byte order mark, Excel's line `sep=;`, the separator that its
 header is split by); every cell is a text first, so nothing is lost before it is known what a column is. A decimal comma
-is read where it cannot be anything else; where it could be a thousands separator it is refused, as are percentages.
+is read where it cannot be anything else; where it could be a thousands separator it is refused, as are percentages. No
+message quotes a cell, which may be about a person.
 """
 
 import codecs
@@ -189,30 +190,30 @@ def _decimal_mark(columns: dict[str, Any]) -> str:
     """The decimal mark of columns of numbers; a point where there is neither."""
     import pyarrow.compute as pc
 
-    marks: dict[str, tuple[str, int, str]] = {}
+    marks: dict[str, tuple[str, int]] = {}
     is_only_thousands = True
     for name, column in columns.items():
         for mark in (".", ","):
             has = pc.match_substring(column, mark)
             if pc.any(has).as_py():
                 row = int(np.flatnonzero(has.to_numpy(zero_copy_only=False))[0])
-                marks.setdefault(mark, (name, row, column[row].as_py()))
+                marks.setdefault(mark, (name, row))
                 if mark == "," and is_only_thousands:
                     values: Iterable[str] = pc.filter(column, has).to_pylist()
                     is_only_thousands = all(_THOUSANDS.fullmatch(value) for value in values)
     if "," not in marks:
         return "."
-    name, row, text = marks[","]
+    name, row = marks[","]
     if "." in marks:
-        other, place, point = marks["."]
+        other, place = marks["."]
         raise BadCache(
-            f"the decimal mark is a comma in column {shown(name)}, row {row} ({shown(text)}), and a point in column "
-            f"{shown(other)}, row {place} ({shown(point)}): write one of them throughout"
+            f"the decimal mark is a comma in column {shown(name)}, row {row}, and a point in column {shown(other)}, "
+            f"row {place}: write one of them throughout"
         )
     if is_only_thousands:
         raise BadCache(
-            f"column {shown(name)}, row {row}: {shown(text)} may have a decimal comma or a thousands separator; say "
-            "which is the decimal mark (decimal=',' or '.'; --decimal)"
+            f"column {shown(name)}, row {row} has a comma that may be a decimal mark or separate thousands: say which "
+            "is the decimal mark (decimal=',' or '.'; --decimal)"
         )
     return ","
 
@@ -225,8 +226,7 @@ def _numbers(column: Any, name: str, decimal: str) -> np.ndarray:
         has_point = pc.match_substring(column, ".")
         if pc.any(has_point).as_py():
             row = int(np.flatnonzero(has_point.to_numpy(zero_copy_only=False))[0])
-            cell = shown(column[row].as_py())
-            raise BadCache(f"column {shown(name)}, row {row}: {cell} has a point, the decimal mark is a comma")
+            raise BadCache(f"column {shown(name)}, row {row} has a point, and the decimal mark is a comma")
     plain = pc.replace_substring(column, ",", ".") if decimal == "," else column
     try:
         return np.asarray(pc.cast(plain, pa.float64()).to_numpy())

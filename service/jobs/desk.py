@@ -7,7 +7,7 @@ who asked for it; to others it is not there, but for those who manage.
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -57,6 +57,7 @@ class Evaluating:
     positive: str | None = None
     allow_other_model: bool = False
     page: bool = False
+    columns: Mapping[str, Any] | None = None
 
 
 class Desk:
@@ -138,6 +139,7 @@ class Desk:
             "positive": wanted.positive,
             "allow_other_model": wanted.allow_other_model,
             "page": wanted.page,
+            "columns": wanted.columns,
         }
         reply, page = self._calibrator.evaluate(order, Served(self._registry, version))
         default = model.default

@@ -14,6 +14,7 @@ from calibrate.errors import BadCache
 from calibrate.io.csv_cache import is_csv, read_csv
 from calibrate.io.files import read_arrays, table_format
 from calibrate.io.origin import find_origin
+from calibrate.logits import logits_from_probabilities
 from calibrate.origin import Origin
 from service.domain import ModelVersion
 from service.errors import BadRequest, TooLarge
@@ -63,7 +64,10 @@ def read_data(
 
         return read_table(path, file_format, most_bytes=most_bytes)
     if is_csv(path):
-        return read_csv(path, most_bytes=most_bytes)
+        arrays = read_csv(path, most_bytes=most_bytes)
+        if "probabilities" in arrays:
+            arrays["logits"] = logits_from_probabilities(arrays.pop("probabilities"))
+        return arrays
     return read_arrays(path, most_bytes=most_bytes)
 
 

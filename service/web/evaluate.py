@@ -55,6 +55,7 @@ async def evaluate(request: Request, model: str, format: Literal["json", "html"]
             positive=spec.positive,
             allow_other_model=spec.allow_other_model,
             page=page,
+            columns=None if spec.columns is None else spec.columns.model_dump(mode="json"),
         )
         reply, html = await service.lanes.calibrations.run(lambda: desk.evaluate(wanted, who))
     call(request).of(model, reply["model_version"])

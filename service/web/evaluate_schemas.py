@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
-from service.web.schemas import AllowOtherModel, CalibrateData, Interval, Number, State, Wire
+from service.web.schemas import AllowOtherModel, CalibrateData, Interval, Number, ScoreColumns, State, Wire
 
 Holds = Literal["yes", "no", "unsure"]
 
@@ -25,6 +25,9 @@ class EvaluateSpec(Wire):
     positive: StrictStr | None = Field(None, description="Positive class of the usual metrics; else each point's.")
     model_version: StrictInt | None = Field(None, description="The points' own, else the default version.")
     allow_other_model: AllowOtherModel = False
+    columns: ScoreColumns | None = Field(
+        None, description="Of an uploaded table of scores, which columns hold what; a feature cache needs none."
+    )
 
 
 class EvaluateRequest(EvaluateSpec):

@@ -79,3 +79,14 @@ def test_the_warning_says_how_often_and_what_keeps_it() -> None:
     assert mcc.endswith("ask for a stricter bound")
     first, _ = fragile_bounds(evidence, objective, certifies=False)
     assert first.endswith("ask for a stricter bound")
+
+
+def test_a_bound_on_alerts_is_met_on_average() -> None:
+    """The result notes which promise a cut makes, and what keeps the other."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(500) < 0.1).astype(int)
+    margins = rng.normal(size=500) + 2 * labels
+    result = fit(margins=margins, labels=labels, metric="recall", constraints="alerts <= 100 per 1000", evidence=False)
+    assert any("is met on average" in note and "decide_top" in note for note in result.notes)
+    plain = fit(margins=margins, labels=labels, metric="recall", constraints="specificity >= 0.5", evidence=False)
+    assert not any("on average" in note for note in plain.notes)

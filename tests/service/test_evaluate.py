@@ -233,3 +233,21 @@ def test_the_command_marks_broken_bounds(server: Server, tmp_path: Path) -> None
     again = json.loads(setpoint(*named, "--point", "p").stdout)
     assert again["points"][0]["measured"] == reply["points"][0]["measured"]
     assert "needs --point" in setpoint("evaluate", tmp_path / "new.npz", code=1).stderr
+
+
+def test_a_table_of_any_columns_is_evaluated(fraud: TestClient) -> None:
+    """As `/calibrate` reads it: named columns with a decimal comma, or columns that are named by class."""
+    publish(fraud, "by-hand", 1.0)
+    risks = softmax(NEW_LOGITS.astype(np.float64))
+    lines = [f"{risk:.12f};{label}".replace(".", ",") for risk, label in zip(risks[:, 1], NEW_Y, strict=True)]
+    by_name = "\n".join(["probability;outcome", *lines]).encode()
+    lines = [f"{b:.12f},{a:.12f},{['clear', 'fraud'][y]}" for (a, b), y in zip(risks, NEW_Y, strict=True)]
+    by_class = "\n".join(["probabilities_fraud,probabilities_clear,labels", *lines]).encode()
+    columns = {"scores": "probability", "labels": "outcome", "scores_are": "probabilities"}
+    expected = fraud.post(PATH, json={"points": ["by-hand"], "data": NEW}).json()
+    for data, spec in ((by_name, {"columns": columns}), (by_class, {})):
+        form = {"spec": json.dumps({"points": ["by-hand"], **spec})}
+        reply = fraud.post(PATH, data=form, files={"data": ("new.csv", data)})
+        assert reply.status_code == 200, reply.text
+        for name in ("recall", "precision", "f1"):
+            assert reply.json()["points"][0]["measured"][name] == expected["points"][0]["measured"][name]

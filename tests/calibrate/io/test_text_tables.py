@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from calibrate.cache import feature_cache
-from calibrate.errors import BadCache, InputError, NoRows, WrongColumns
+from calibrate.errors import BadCache, InputError, NoRows, UnknownLabel, WrongColumns
 from calibrate.io.csv_cache import read_csv
 from calibrate.io.files import read_cache
 from calibrate.io.score_tables import read_scores
@@ -111,12 +111,17 @@ def test_a_column_for_each_class(data: bytes, options: dict[str, Any]) -> None:
         (b"risk,died\n", {}, NoRows, "no rows"),
         (b"", {}, BadCache, "no line of column names"),
         (b"risk,risk\n0.1,0\n", {}, BadCache, "more than once: 'risk'"),
-        (b"risk;died\n1,234;0\n2,345;1\n", {}, BadCache, "row 0: '1,234' may have a decimal comma or a thousands"),
+        (
+            b"risk;died\n1,234;0\n2,345;1\n",
+            {},
+            BadCache,
+            "a comma that may be a decimal mark or separate thous",
+        ),
         (
             b"risk;died\n0,5;0\n0.25;1\n",
             {},
             BadCache,
-            "comma in column 'risk', row 0 .* a point in column",
+            "comma in column 'risk', row 0, and a point in column 'risk', r",
         ),
         (b"risk;died\n0,5;0\n12,5%;1\n", {}, BadCache, "'risk' must hold numbers; row 1 is none"),
         (b"risk,died\n0.5,0\n,1\n", {}, BadCache, "column 'risk', row 1 is empty"),
@@ -182,6 +187,21 @@ def test_logit_columns_are_named_by_their_class() -> None:
     assert cache.classes == ("fraud", "clear")
     assert [cache.classes[i] for i in cache.labels] == ["fraud", "clear"]
     assert cache.logits[:, cache.classes.index("fraud")].tolist() == [2.0, -3.0]
+
+
+def test_numbers_cannot_count_columns_that_are_named() -> None:
+    """Their order in a file says nothing, so 0 and 1 could be either class; in Python it takes `classes`."""
+    with pytest.raises(
+        UnknownLabel, match="'labels', row 0 is none of the classes that the columns are named by: 'fraud'"
+    ):
+        read_cache(b"logits_fraud,labels,logits_clear\n2.0,0,-1.0\n-3.0,1,1.0\n")
+    named = read_cache(b"logits_7,labels,logits_3\n2.0,7,-1.0\n-3.0,3,1.0\n")
+    assert [named.classes[i] for i in named.labels] == ["7", "3"]
+    table = pd.DataFrame({"fraud": [2.0, -3.0], "clear": [-1.0, 1.0]})
+    with pytest.raises(BadCache, match=r"labels are numbers and the columns are named \('fraud', 'clear'\)"):
+        feature_cache(logits=table, labels=[0, 1])
+    cache = feature_cache(logits=table, labels=[1, 0], classes=["clear", "fraud"])
+    assert cache.logits.tolist() == [[-1.0, 2.0], [1.0, -3.0]]
 
 
 def test_a_file_of_other_columns_names_those_that_are_there() -> None:
