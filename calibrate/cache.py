@@ -6,7 +6,7 @@ by `calibrate.names`, labels by `calibrate.labels`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -100,7 +100,7 @@ def feature_cache(
     classes: Sequence[str] | None = None,
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
-    prior: ArrayLike | None = None,
+    prior: ArrayLike | Mapping[str, float] | None = None,
     sample_weight: ArrayLike | None = None,
     cost_fp: ArrayLike | None = None,
     cost_fn: ArrayLike | None = None,
@@ -119,7 +119,7 @@ def feature_cache(
             "1", ...; a table whose columns are named by class is put in the order of `classes`.
         weight: (k, d) of the model's head; one row (1, d) becomes (2, d).
         bias: (k,) of the model's head.
-        prior: (k,), the class frequencies of training.
+        prior: (k,), the class frequencies of training, or those by class name (a mapping, a pandas series).
         sample_weight: (n,), at least 0: for how many rows each stands.
         cost_fp: (n,), at least 0: what a false alarm on each row costs.
         cost_fn: (n,), at least 0: what a miss on each row costs.
@@ -136,11 +136,13 @@ def feature_cache(
     passed = [name for name, values in scores.items() if values is not None]
     if len(passed) > 1:
         raise BadCache(f"pass one of logits, probabilities and margins; got {' and '.join(passed)}")
+    beside = {"sample_weight": sample_weight, "cost_fp": cost_fp, "cost_fn": cost_fn, "group": group}
+    for name, values in {**scores, "features": features, **beside}.items():
+        _check_same_rows(values, labels, name)
     features_ = None if features is None else to_array(_by_number(features), "features", (2,))
     weight_, bias_ = _head(weight, bias, features_)
     named: tuple[str, ...] | None = None
     if passed:
-        _check_same_rows(scores[passed[0]], labels)
         logits_, named = _score_columns(scores[passed[0]], passed[0], classes)
     elif features_ is None:
         raise BadCache("a cache must have features or logits, it has neither")
@@ -179,12 +181,14 @@ def feature_cache(
     )
 
 
-def check_prior(prior: ArrayLike, classes: Sequence[str], name: str = "prior") -> Float64[np.ndarray, "k"]:
+def check_prior(
+    prior: ArrayLike | Mapping[str, float], classes: Sequence[str], name: str = "prior"
+) -> Float64[np.ndarray, "k"]:
     """A prior (or what `name` calls it) that sums to 1 with every entry above zero.
 
     Raises: `BadPrior`, naming the class.
     """
-    array = to_array(prior, name, (1,)).astype(np.float64)
+    array = to_array(_by_class(prior, classes, name), name, (1,)).astype(np.float64)
     if array.size != len(classes):
         raise BadPrior(f"{name}: wanted {len(classes)} entries, one per class, got {array.size}")
     for label, share in zip(classes, array.tolist(), strict=True):
@@ -193,6 +197,17 @@ def check_prior(prior: ArrayLike, classes: Sequence[str], name: str = "prior") -
     if abs(array.sum() - 1) > 1e-3:
         raise BadPrior(f"{name} must sum to 1, got {array.sum():g} from {array.tolist()[:20]}")
     return np.asarray(array / array.sum())
+
+
+def _by_class(values: Any, classes: Sequence[str], name: str) -> Any:
+    """Return numbers by class in the order of the classes, where they are named: a mapping, or a pandas series."""
+    if isinstance(values, Mapping):
+        names, numbers = list(values), list(values.values())
+    elif hasattr(values, "index") and not callable(values.index) and not hasattr(values.index, "start"):
+        names, numbers = list(values.index), np.asarray(values).tolist()
+    else:
+        return values
+    return [numbers[place] for place in positions_by_name(names, list(classes), name)]
 
 
 def check_every_class_has_rows(cache: FeatureCache) -> None:
@@ -252,7 +267,10 @@ def _group(values: ArrayLike | None, rows: int) -> Int[np.ndarray, "n"] | None:
     """Which rows belong together, as numbers from 0 on, in the order of the names or numbers that were given."""
     if values is None:
         return None
-    listed = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind == "O" else values
+    listed: Any = values
+    if not isinstance(values, list | tuple):
+        array = np.asarray(values)
+        listed = array.tolist() if array.dtype.kind == "O" else values
     if isinstance(listed, list | tuple):
         if len(listed) != rows:
             raise WrongShape(f"group: wanted {rows} entries, one per row, got {len(listed)}")
@@ -312,6 +330,13 @@ def _score_columns(
 ) -> tuple[Float[np.ndarray, "n k"], tuple[str, ...] | None]:
     """Return scores of a kind as logits (n, k), and the names of their columns where these are the classes."""
     columns, names = column_names(scores), None
+    own = columns[0] if columns is not None and len(columns) == 1 else getattr(scores, "name", None)
+    is_one = classes is not None and len(classes) == 2 and isinstance(own, str)
+    if is_one and without_stem([own], kind)[0] == check_classes(classes)[0]:
+        raise BadCache(
+            f"{kind} are named as the first class, {shown(own)}, and one number a row speaks for the second: pass "
+            "classes= in the other order"
+        )
     if columns is not None and len(columns) > 1:
         columns = without_stem(columns, kind)
         known = tuple(map(str, range(len(columns)))) if is_count(columns) else tuple(map(str, columns))
@@ -336,14 +361,15 @@ def _by_number(features: ArrayLike) -> ArrayLike:
     return np.asarray(features)[:, positions_by_name(columns, list(map(str, range(len(columns)))), "features")]
 
 
-def _check_same_rows(scores: Any, labels: Any) -> None:
-    """Raise `BadCache` where scores and labels both name their rows (pandas), and differently."""
-    one, other = _row_names(scores), _row_names(labels)
-    if one is None or other is None or len(one) != len(other) or np.array_equal(one, other):
+def _check_same_rows(values: Any, labels: Any, name: str) -> None:
+    """Raise `BadCache` where values and labels both name their rows (pandas), and differently."""
+    one, other = _row_names(values), _row_names(labels)
+    if one is None or other is None or len(one) != len(other) or values.index.equals(labels.index):
         return
-    row = int(np.flatnonzero(one != other)[0])
+    differs = [a is not b and bool(a != b) for a, b in zip(one.astype(str), other.astype(str), strict=True)]
+    row = differs.index(True) if any(differs) else 0
     raise BadCache(
-        f"row {row} of the scores is {one[row]!r} by its index, of the labels {other[row]!r}: put both in the same "
+        f"row {row} of {name} is {one[row]!r} by its index, of the labels {other[row]!r}: put both in the same "
         "order, or pass their values"
     )
 

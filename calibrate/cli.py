@@ -188,7 +188,7 @@ def evaluate(
     if not point and not threshold:
         raise BadPoint("wanted a saved point (--point) or a cut in use today (--threshold), got neither")
     for cut in threshold or []:
-        name = f"threshold {cut:g}"
+        name = f"threshold {cut!r}"
         points[name] = OperatingPoint.from_threshold(cut, rows.classes, positive=positive)
         purposes[name] = Purpose(rows.classes)
         evidence = held_out(points[name], sample, metrics)

@@ -108,6 +108,8 @@ def column_names(values: Any) -> list[Any] | None:
         names = getattr(values, "columns", None)
     if names is None or callable(names) or not hasattr(values, "shape"):
         return None
+    if hasattr(names, "start") and hasattr(names, "step"):  # pandas counted them, so nobody named them
+        return None
     return list(names)
 
 

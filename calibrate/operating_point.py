@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 from calibrate.errors import BadPoint, NotFinite, WrongShape, shown
 from calibrate.logits import is_finite, least_log_odds, sigmoid, softmax, softmax_pairs, to_columns
+from calibrate.names import column_names, positions_by_name, without_stem
 
 FEW_ROWS = 8
 _CHUNK_ROWS = 16_384
@@ -251,6 +252,9 @@ class OperatingPoint:
         return _judge_few_pairs(logits, repeat(self._numbers, len(logits)), mapped)
 
     def _columns(self, logits: ArrayLike) -> Float[np.ndarray, "n k"]:
+        if type(logits) is not np.ndarray and (names := column_names(logits)) is not None and len(names) > 1:
+            order = positions_by_name(without_stem(names, "logits"), self.classes, "logits")
+            logits = np.asarray(logits)[:, order]
         columns = to_columns(logits)
         if columns.shape[1] != len(self.classes):
             raise WrongShape(f"logits: wanted {len(self.classes)} columns, got {columns.shape[1]}")
@@ -517,7 +521,7 @@ def _judge_pairs(
 
 def check_classes(classes: object) -> tuple[str, ...]:
     """Class names as a tuple: at least two, different, none empty. Raises: `BadPoint`."""
-    if isinstance(classes, np.ndarray):
+    if hasattr(classes, "tolist"):  # an array, a pandas index or series
         classes = classes.tolist()
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) and name for name in classes):
         raise BadPoint(f"classes must be a list of names, got {classes!r}")

@@ -4,6 +4,7 @@ A hospital's or a bank's export: a column of risks, one of outcomes, and others 
 which columns are meant, and what the scores are, is said and never guessed.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from calibrate.errors import BadCache, shown
-from calibrate.io.text_table import TextTable, is_excel, read_excel_table, read_text_table
-from calibrate.labels import label_indices
+from calibrate.io.text_table import TextTable, check_names, is_excel, read_excel_table, read_text_table
+from calibrate.labels import can_only_index, label_indices
 from calibrate.logits import logits_from_probabilities
-from calibrate.names import positions_by_name, without_stem
+from calibrate.names import is_count, positions_by_name, without_stem
 
 SCORES_ARE = ("probabilities", "logits", "margins")
 _NUMBERS = ("sample_weight", "cost_fp", "cost_fn")
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.0*)?")
 _MAX_BYTES = 64 * 2**30
 
 
@@ -58,7 +60,7 @@ def read_scores(
         raise BadCache(f"margins are one column, got {', '.join(columns)}: pass them as logits")
     if labels in columns:
         raise BadCache(f"column {shown(labels)} cannot hold both scores and labels")
-    table = _read(source, most_bytes)
+    table = _read(source, most_bytes, [*columns, labels, *_NUMBERS, "group"])
     beside = [name for name in _NUMBERS if name in table.names and name not in columns]
     (*values,) = table.numbers([*columns, *beside], decimal)
     arrays: dict[str, Any] = dict(zip(beside, values[len(columns) :], strict=True))
@@ -66,11 +68,14 @@ def read_scores(
         arrays["group"] = table.texts("group")
     matrix = np.stack(values[: len(columns)], axis=1)
     texts = table.texts(labels)
-    names = _classes(columns, scores_are, classes, texts)
-    if len(columns) > 1 and classes is not None:
-        stems = without_stem(columns, scores_are)
-        if set(stems) & set(names):  # else their order is that of the classes, as it was written
-            matrix = matrix[:, positions_by_name(stems, names, scores_are)]
+    names, stems = _classes(columns, scores_are, classes, texts), without_stem(columns, scores_are)
+    if len(columns) == 1 and stems[0] == names[0]:
+        raise BadCache(
+            f"column {shown(columns[0])} is named as the first of {', '.join(map(shown, names))}, and one score a row "
+            "speaks for the second: pass the classes in the other order"
+        )
+    if len(columns) > 1 and (set(stems) & set(names) or is_count(stems)):  # else they are in the order of the classes
+        matrix = matrix[:, positions_by_name(stems, names, scores_are)]
     made = matrix[:, 0] if len(columns) == 1 else matrix
     arrays["logits"] = logits_from_probabilities(made) if scores_are == "probabilities" else made
     arrays["classes"] = names
@@ -79,17 +84,21 @@ def read_scores(
 
 
 def labels_of_texts(texts: list[str], classes: Sequence[str]) -> list[str] | np.ndarray:
-    """Return the labels of a text table: names where all are classes, else whole numbers where all are such.
+    """Return the labels of a text table: names where all are classes, else truth values or whole numbers.
 
-    Cells of a table are texts whether they were names or numbers.
+    Cells of a table are texts whether they were names, truth values or numbers.
     """
-    if set(texts) <= set(classes):
+    different = set(texts)
+    if different <= set(classes):
         return texts
-    try:
-        numbers = np.array([float(text) for text in texts])
-    except ValueError:
+    values: np.ndarray
+    if {text.lower() for text in different} <= {"true", "false"}:
+        values = np.array([text.lower() == "true" for text in texts])
+    elif all(_NUMBER.fullmatch(text) for text in different):
+        values = np.array([float(text) for text in texts])
+    else:
         return texts
-    named: np.ndarray = np.asarray(classes)[label_indices(numbers, classes)]
+    named: np.ndarray = np.asarray(classes)[label_indices(values, classes)]
     return named
 
 
@@ -97,43 +106,39 @@ def _classes(columns: Sequence[str], kind: str, classes: Sequence[str] | None, l
     """The classes in the order of the scores. Raises: `BadCache`."""
     if classes is not None:
         return tuple(classes)
-    different = sorted(set(labels))
-    counted = tuple(str(i) for i in range(max(2, len(columns))))
-    if set(different) <= set(counted) or all(_is_count(text, len(counted)) for text in different):
-        return counted
-    stems = tuple(without_stem(columns, kind))
-    if len(columns) > 1 and set(different) <= set(stems):
-        return stems
+    different, k = sorted(set(labels)), len(columns)
+    are_numbers = all(_NUMBER.fullmatch(text) for text in different)
+    are_truths = {text.lower() for text in different} <= {"true", "false"}
     listed = ", ".join(map(shown, different[:20]))
-    if len(columns) == 1:
+    if k == 1:
+        if are_truths or (are_numbers and {float(text) for text in different} <= {0, 1}):
+            return ("0", "1")
         raise BadCache(
             f"the labels are {listed}, and which of them {shown(columns[0])} speaks for is not known: pass the two "
             f"classes, second the one that it speaks for (--classes {','.join(different[:2])})"
         )
+    stems = tuple(without_stem(columns, kind))
+    if is_count(stems):
+        return tuple(str(i) for i in range(k))
+    if set(different) <= set(stems) or (are_numbers and not can_only_index([0], stems)):
+        return stems
     raise BadCache(
         f"the labels are {listed}, the columns of scores {', '.join(columns)}: pass classes in the order of the columns"
     )
 
 
-def _is_count(text: str, k: int) -> bool:
-    try:
-        return float(text) in range(k)
-    except ValueError:
-        return False
-
-
-def _read(source: str | Path | bytes, most_bytes: int) -> TextTable:
+def _read(source: str | Path | bytes, most_bytes: int, wanted: Sequence[str]) -> TextTable:
     from calibrate.io.files import table_format  # which reads caches by these functions
 
     file = source if isinstance(source, bytes) else Path(source)
     if (table := table_format(file)) is not None:
-        return _of_parquet(file, table, most_bytes)
+        return _of_parquet(file, table, most_bytes, wanted)
     if is_excel(file):
         return read_excel_table(file)
     return read_text_table(file, most_bytes=most_bytes)
 
 
-def _of_parquet(source: Path | bytes, file_format: str, most_bytes: int) -> TextTable:
+def _of_parquet(source: Path | bytes, file_format: str, most_bytes: int, wanted: Sequence[str]) -> TextTable:
     """The plain columns of a Parquet file as texts: 17 digits hold every float64."""
     import pyarrow as pa
 
@@ -145,15 +150,18 @@ def _of_parquet(source: Path | bytes, file_format: str, most_bytes: int) -> Text
     with readable(file_format, source), opened(source) as stream, parquet_file(stream) as file:
         metadata = file.metadata
         check_size(sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)), most_bytes)
-        plain = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type) and field.name]
+        names = list(file.schema_arrow.names)
+        check_names(names)
+        plain = [
+            field.name for field in file.schema_arrow if field.name in wanted and not pa.types.is_nested(field.type)
+        ]
         table = file.read(columns=plain)
-        return TextTable({name: _as_text(column) for name, column in zip(plain, table.columns, strict=True)})
+        columns = {name: _as_text(column) for name, column in zip(plain, table.columns, strict=True)}
+        return TextTable(columns, names)
 
 
 def _as_text(column: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_boolean(column.type):
-        column = pc.cast(column, pa.int8())
     return pc.fill_null(pc.cast(column, pa.string()), "")

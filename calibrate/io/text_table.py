@@ -19,21 +19,23 @@ import numpy as np
 
 from calibrate.errors import BadCache, NoRows, shown
 
-_START_BYTES = 2**16
+_START_BYTES = 2**22  # the line of names must lie within it
 _SEPARATORS = (",", ";", "\t")
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _NO_TEXT = (b"PK\x03\x04", b"PK\x05\x06", b"PAR1", b"ARROW1", b"\x93NUMPY")  # how other formats begin
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _SEP_LINE = re.compile(r"\"?sep=(.)\"?\r?\n")
+_WIDTH = re.compile(r"(Row #\d+: )?Expected \d+ columns, got \d+")
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _MAX_CELLS = 20_000_000  # of an Excel sheet
 
 
 class TextTable:
     """The columns of a table as texts, by name; an empty cell is an empty text."""
 
-    def __init__(self, columns: dict[str, Any]) -> None:
+    def __init__(self, columns: dict[str, Any], names: Sequence[str] | None = None) -> None:
         self._columns = columns  # pyarrow arrays of texts
-        self.names = tuple(columns)
+        self.names = tuple(columns if names is None else names)  # also of those that were not read
         self.rows = len(next(iter(columns.values()))) if columns else 0
 
     def texts(self, name: str) -> list[str]:
@@ -93,8 +95,10 @@ def read_text_table(source: Path | bytes, *, most_bytes: int) -> TextTable:
     line = _SEP_LINE.match(text)
     header = text[line.end() :] if line else text
     separator = line[1] if line else _separator(header)
+    if len(start) == _START_BYTES and "\n" not in header:
+        raise BadCache(f"the line of column names is longer than {_START_BYTES} bytes")
     names = next(csv.reader(io.StringIO(header, newline=""), delimiter=separator), [])
-    _check_names(names)
+    check_names(names)
     convert = pa_csv.ConvertOptions(
         column_types={name: pa.string() for name in names}, strings_can_be_null=False, check_utf8=True
     )
@@ -105,14 +109,12 @@ def read_text_table(source: Path | bytes, *, most_bytes: int) -> TextTable:
             parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             read_options=pa_csv.ReadOptions(use_threads=False, encoding=encoding, skip_rows=1 if line else 0),
         )
+        stripped = [name.strip() for name in table.column_names]
     except (pa.ArrowException, OSError, ValueError) as error:
-        message = (str(error).splitlines() or [type(error).__name__])[0].split(". Row")[0][:100]
-        hint = ": save it as CSV UTF-8" if "UTF8" in message.upper() or isinstance(error, UnicodeError) else ""
-        raise BadCache(f"the cache is not a whole CSV file: {message}{hint}") from None
+        raise BadCache(f"the cache is not a whole CSV file: {_reason(error)}") from None
     if table.nbytes > most_bytes:
         raise BadCache(f"the cache unpacks to {table.nbytes} bytes, wanted at most {most_bytes}")
-    stripped = [name.strip() for name in table.column_names]
-    _check_names(stripped)
+    check_names(stripped)
     return _table(dict(zip(stripped, table.columns, strict=True)))
 
 
@@ -128,22 +130,33 @@ def read_excel_table(source: Path | bytes) -> TextTable:
         book = load_workbook(
             io.BytesIO(source) if isinstance(source, bytes) else source, read_only=True, data_only=True
         )
-        lines = book.worksheets[0].iter_rows(values_only=True)
-        names = [_cell(value) for value in next(lines, ())]
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # what a file says of its size may be stale
+        lines = sheet.iter_rows(values_only=True)
+        names = [_cell(value).strip() for value in next(lines, ())]
         rows = []
         for values in lines:
             rows.append([_cell(value) for value in values])
             if len(rows) * len(names) > _MAX_CELLS:
                 raise BadCache(f"an Excel sheet may have {_MAX_CELLS} cells here: save it as CSV")
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        if isinstance(error, BadCache):
-            raise
-        raise BadCache(f"the file is not a whole Excel workbook: {str(error)[:100]}") from None
+    except BadCache:
+        raise
+    except Exception as error:  # openpyxl raises what its XML and ZIP readers do, and what it stumbles over
+        raise BadCache(f"the file is not a whole Excel workbook ({type(error).__name__})") from None
     while names and not names[-1]:
         names.pop()
-    _check_names(names)
-    rows = [row for row in rows if any(row)]
+    check_names(names)
+    rows = [row + [""] * (len(names) - len(row)) for row in rows if any(row)]
     return _table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a CSV file, without the text of its rows, which the parser quotes."""
+    text = str(error)
+    if isinstance(error, UnicodeError) or "UTF8" in text.upper():
+        return "it is not UTF-8: save it as CSV UTF-8"
+    row = _WIDTH.search(text)
+    return row[0] if row is not None else f"it cannot be parsed ({type(error).__name__})"
 
 
 def _start_of(path: Path) -> bytes:
@@ -167,7 +180,8 @@ def _separator(header: str) -> str:
     return best[0]
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str]) -> None:
+    """Raise `BadCache` where a column has no name, or two have the same."""
     if not names:
         raise BadCache("the cache has no line of column names")
     for place, name in enumerate(names):
@@ -231,14 +245,11 @@ def _numbers(column: Any, name: str, decimal: str) -> np.ndarray:
     try:
         return np.asarray(pc.cast(plain, pa.float64()).to_numpy())
     except pa.ArrowInvalid:
-        for row, text in enumerate(plain.to_pylist()):
-            if not text:
-                raise BadCache(f"column {shown(name)}, row {row} is empty") from None
-            try:
-                float(pa.array([text]).cast(pa.float64())[0].as_py())
-            except pa.ArrowInvalid:
-                raise BadCache(f"column {shown(name)} must hold numbers; row {row} is none") from None
-        raise
+        bad = pc.invert(pc.match_substring_regex(plain, _NUMBER)).to_numpy(zero_copy_only=False)
+        row = int(np.flatnonzero(bad)[0]) if bad.any() else 0
+        if not plain[row].as_py():
+            raise BadCache(f"column {shown(name)}, row {row} is empty") from None
+        raise BadCache(f"column {shown(name)} must hold numbers; row {row} is none") from None
 
 
 def _cell(value: object) -> str:

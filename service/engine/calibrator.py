@@ -9,7 +9,6 @@ signal is for is never in doubt.
 
 import contextlib
 import functools
-import logging
 import os
 import signal
 import socket
@@ -26,8 +25,6 @@ from service.errors import BadRequest, OverLimit
 from service.facts import from_plain, to_plain
 from service.job import WorkerGone
 from service.ports import Fitted, Source
-
-log = logging.getLogger(__name__)
 
 PROGRAM = "service.worker"
 _GRACE_S = 30  # the worker's own alarm rings first
@@ -183,8 +180,8 @@ class ProcessCalibration:
                 "that one may take (SETPOINT_JOB_BYTES): send fewer rows, or have that set higher"
             )
         if told["kind"] == "fault":
-            log.error("a calibration failed: %s", told["message"])
-            return RuntimeError("a calibration failed in its process")
+            # Logged by the caller with the id of its job or request; it holds frames and a type, never a row.
+            return RuntimeError(f"a calibration failed in its process: {told['message']}")
         return from_plain(told)
 
 

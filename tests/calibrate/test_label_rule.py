@@ -135,7 +135,7 @@ def test_rows_named_otherwise_are_refused() -> None:
     """A pandas index that differs says that the rows do not belong together; one that only counts says nothing."""
     scores = pd.Series(LOGITS[:, 1], index=[f"p{i}" for i in range(N)])
     labels = pd.Series(LABELS, index=[f"p{i}" for i in reversed(range(N))])
-    with pytest.raises(BadCache, match="row 0 of the scores is 'p0' by its index, of the labels 'p59'"):
+    with pytest.raises(BadCache, match="row 0 of margins is 'p0' by its index, of the labels 'p59'"):
         feature_cache(margins=scores, labels=labels)
     assert feature_cache(margins=scores, labels=labels[::-1]).labels.tolist() == LABELS[::-1].tolist()
     assert feature_cache(margins=scores.reset_index(drop=True), labels=labels).rows == N
@@ -166,3 +166,39 @@ def test_probabilities_passed_as_logits(logits: np.ndarray, *, doubtful: bool) -
     labels = np.arange(50) % max(2, logits.ndim and (logits.shape[1] if logits.ndim == 2 else 2))
     result = fit(logits=logits, labels=labels, metric="f1_macro", evidence=False)
     assert any("look like probabilities" in warning for warning in result.warnings) == doubtful
+
+
+def test_values_beside_the_scores_are_matched_too() -> None:
+    """A prior by name, weights by index; a table in the point's own order."""
+    named = feature_cache(logits=LOGITS, labels=NAMES[LABELS], classes=["ok", "fraud"], prior={"fraud": 0.2, "ok": 0.8})
+    series = pd.Series([0.2, 0.8], index=["fraud", "ok"])
+    by_series = feature_cache(logits=LOGITS, labels=NAMES[LABELS], classes=["ok", "fraud"], prior=series)
+    for cache in (named, by_series):
+        assert cache.prior is not None
+        assert cache.prior.tolist() == [0.8, 0.2]
+    rows = [f"p{i}" for i in range(N)]
+    labels = pd.Series(LABELS, index=rows)
+    with pytest.raises(BadCache, match="row 0 of sample_weight is 'p59' by its index, of the labels 'p0'"):
+        feature_cache(logits=LOGITS, labels=labels, sample_weight=pd.Series(np.ones(N), index=rows[::-1]))
+    grouped = feature_cache(logits=LOGITS, labels=LABELS, group=pd.Series(rows))
+    assert grouped.group is not None
+    assert len(set(grouped.group.tolist())) == N
+    table = pd.DataFrame({"fraud": LOGITS[:, 1], "ok": LOGITS[:, 0]})
+    assert np.array_equal(RIGHT.point.decide(table), RIGHT.point.decide(LOGITS))
+    with pytest.raises(WrongColumns, match="wanted the columns ok, fraud; got 'scam'"):
+        RIGHT.point.decide(table.rename(columns={"fraud": "scam"}))
+
+
+def test_columns_that_pandas_counted_are_not_named() -> None:
+    """A frame without column names is an array."""
+    frame = feature_cache(logits=pd.DataFrame([[3.0, 0.0], [0.0, 3.0]]), labels=["1", "0"], classes=["1", "0"])
+    assert frame.logits.tolist() == [[3.0, 0.0], [0.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    "scores", [pd.Series([0.9, 0.2, 0.6], name="ok"), pd.DataFrame({"probabilities_ok": [0.9, 0.2, 0.6]})]
+)
+def test_one_score_that_is_named_as_the_first_class(scores: Any) -> None:
+    """It speaks for the second class; named as the first it is refused, not turned."""
+    with pytest.raises(BadCache, match=r"are named as the first class, .* speaks for the second"):
+        feature_cache(probabilities=scores, labels=["ok", "fraud", "ok"], classes=["ok", "fraud"])

@@ -18,10 +18,10 @@ def test_models_that_never_finish_loading_take_the_places_of_registrations_only(
     """The third is refused at once; predictions, lists and health are answered; then the places are free again."""
     entered, leave, load = threading.Barrier(3), threading.Event(), OnnxEngine.load
 
-    def stuck(*arguments: Any) -> Any:
+    def stuck(*arguments: Any, **options: Any) -> Any:
         entered.wait(10)
         leave.wait(30)
-        return load(*arguments)
+        return load(*arguments, **options)
 
     monkeypatch.setattr(OnnxEngine, "load", stuck)
 

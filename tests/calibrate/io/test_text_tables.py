@@ -3,12 +3,15 @@
 import codecs
 import csv
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openpyxl
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from calibrate.cache import feature_cache
@@ -208,3 +211,66 @@ def test_a_file_of_other_columns_names_those_that_are_there() -> None:
     """The first error of whoever has a table of risks."""
     with pytest.raises(BadCache, match=r"labels is missing. The columns are 'patient', 'risk', 'died': say which"):
         read_cache(DIALECTS["semicolon, decimal comma"])
+
+
+@pytest.mark.parametrize(
+    ("data", "scores", "labels"),
+    [
+        (b"2,1,0,y\n.7,.2,.1,2\n.1,.8,.1,1\n", ["2", "1", "0"], ["2", "1"]),
+        (b"probabilities_1,probabilities_0,y\n.9,.1,1\n.2,.8,0\n", ["probabilities_1", "probabilities_0"], ["1", "0"]),
+        (b"1,2,3,y\n.9,.05,.05,1\n.1,.8,.1,2\n", ["1", "2", "3"], ["1", "2"]),
+    ],
+)
+def test_columns_that_are_named_by_numbers(data: bytes, scores: list[str], labels: list[str]) -> None:
+    """The label is the class whose column has the highest probability, in each of these rows."""
+    cache = feature_cache(**read_scores(data, scores=scores, labels="y", scores_are="probabilities"))
+    assert [cache.classes[i] for i in cache.labels] == labels
+    assert [cache.classes[i] for i in cache.logits.argmax(axis=1)] == labels
+
+
+def test_numbers_cannot_count_scores_that_are_named() -> None:
+    """Nor can one column speak for the second class under the name of the first."""
+    with pytest.raises(BadCache, match="the columns of scores dead, alive: pass classes"):
+        read_scores(b"dead,alive,y\n.9,.1,1\n.2,.8,0\n", scores=["dead", "alive"], labels="y", scores_are="logits")
+    with pytest.raises(BadCache, match="column 'alive' is named as the first of 'alive', 'dead'"):
+        read_scores(b"alive,y\n.9,alive\n.2,dead\n", scores="alive", labels="y", scores_are="probabilities",
+                    classes=["alive", "dead"])  # fmt: skip
+
+
+@pytest.mark.parametrize(("classes", "indices"), [(["True", "False"], [0, 1]), (["no", "yes"], [1, 0]), (None, [1, 0])])
+def test_truth_values(classes: list[str] | None, indices: list[int], tmp_path: Path) -> None:
+    """Names where the classes are those, else 0 and 1; from Parquet, CSV and Excel alike."""
+    frame = pd.DataFrame({"s": [1.5, 2.5], "y": [True, False]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_excel(tmp_path / "t.xlsx", index=False)
+    for suffix in ("parquet", "csv", "xlsx"):
+        arrays = read_scores(tmp_path / f"t.{suffix}", scores="s", labels="y", scores_are="margins", classes=classes)
+        assert feature_cache(**arrays).labels.tolist() == indices, suffix
+
+
+def test_damage_is_one_sentence_without_a_cell(tmp_path: Path) -> None:
+    """A header that is not UTF-8, a row too long, a column twice, a workbook cut short, a header of 9,000 columns."""
+    cases = {
+        "Gr\u00f6\u00dfe,y\n1,1\n2,0\n".encode("latin-1"): "save it as CSV UTF-8",
+        b"s,y\n1,1\n2,0,Mrs Smith\n": r"Row #3: Expected 2 columns, got 3$",
+    }
+    for data, message in cases.items():
+        with pytest.raises(BadCache, match=message):
+            read_scores(data, scores="s", labels="y", scores_are="margins")
+    stream = io.BytesIO()
+    pq.write_table(
+        pa.Table.from_arrays([pa.array([1.5]), pa.array([9.0]), pa.array([1])], names=["s", "s", "y"]), stream
+    )
+    with pytest.raises(BadCache, match="more than once: 's'"):
+        read_scores(stream.getvalue(), scores="s", labels="y", scores_are="margins")
+    pd.DataFrame({"s": [1.5, 2.5], "y": [1, 0]}).to_excel(tmp_path / "t.xlsx", index=False)
+    with zipfile.ZipFile(tmp_path / "t.xlsx") as book, zipfile.ZipFile(tmp_path / "cut.xlsx", "w") as cut:
+        for name in book.namelist():
+            cut.writestr(name, book.read(name)[: -20 if "sheet1" in name else None])
+    with pytest.raises(BadCache, match="not a whole Excel workbook"):
+        read_scores(tmp_path / "cut.xlsx", scores="s", labels="y", scores_are="margins")
+    wide = (
+        ",".join(["labels", *(f"features_{i}" for i in range(9000))]) + "\n" + ",".join(["1", *["0.5"] * 9000]) + "\n"
+    )
+    assert read_csv(wide.encode(), most_bytes=LIMIT)["features"].shape == (1, 9000)
