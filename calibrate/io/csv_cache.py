@@ -6,6 +6,7 @@ columns side by side are `features_0`, `features_1`, ... in the order of their n
 `calibrate.io.score_tables`, whose caller names them.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from calibrate.names import is_count, positions_by_name, without_stem
 
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
 _SCORES = ("logits", "probabilities")
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.0*)?")  # of a label
 _START_BYTES = 2**16
 
 
@@ -104,8 +106,4 @@ def _in_order(names: list[str], columns: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return _NUMBER.fullmatch(text) is not None

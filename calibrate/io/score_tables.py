@@ -69,18 +69,39 @@ def read_scores(
     matrix = np.stack(values[: len(columns)], axis=1)
     texts = table.texts(labels)
     names, stems = _classes(columns, scores_are, classes, texts), without_stem(columns, scores_are)
-    if len(columns) == 1 and stems[0] == names[0]:
-        raise BadCache(
-            f"column {shown(columns[0])} is named as the first of {', '.join(map(shown, names))}, and one score a row "
-            "speaks for the second: pass the classes in the other order"
-        )
     if len(columns) > 1 and (set(stems) & set(names) or is_count(stems)):  # else they are in the order of the classes
         matrix = matrix[:, positions_by_name(stems, names, scores_are)]
+    else:
+        _check_order(columns, names)
     made = matrix[:, 0] if len(columns) == 1 else matrix
     arrays["logits"] = logits_from_probabilities(made) if scores_are == "probabilities" else made
     arrays["classes"] = names
     arrays["labels"] = labels_of_texts(texts, names)
     return arrays
+
+
+def _check_order(columns: Sequence[str], classes: Sequence[str]) -> None:
+    """Raise `BadCache` where columns that go by position look like the classes in another order: `p_dead, P_Alive`."""
+    ends = [column.casefold() for column in columns]
+    hits = [[i for i, name in enumerate(classes) if _ends_with(end, name.casefold())] for end in ends]
+    listed = ", ".join(map(shown, classes))
+    if len(columns) == 1:
+        if hits[0] == [0]:
+            raise BadCache(
+                f"column {shown(columns[0])} is named as the first of {listed}, and one score a row speaks for the "
+                "second: pass the classes in the other order"
+            )
+        return
+    order = [hit[0] for hit in hits if len(hit) == 1]
+    if sorted(order) == list(range(len(classes))) != order:
+        raise BadCache(
+            f"the columns {', '.join(map(shown, columns))} are named as the classes in another order than {listed}: "
+            "pass the columns in the order of the classes"
+        )
+
+
+def _ends_with(text: str, name: str) -> bool:
+    return text == name or text.endswith((f"_{name}", f" {name}", f".{name}", f"-{name}"))
 
 
 def labels_of_texts(texts: list[str], classes: Sequence[str]) -> list[str] | np.ndarray:

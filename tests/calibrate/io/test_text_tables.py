@@ -237,6 +237,19 @@ def test_numbers_cannot_count_scores_that_are_named() -> None:
                     classes=["alive", "dead"])  # fmt: skip
 
 
+@pytest.mark.parametrize("columns", [["Dead", "Alive"], ["p_dead", "p_alive"], ["P(x) dead", "P(x) alive"]])
+def test_columns_that_look_like_the_classes_in_another_order(columns: list[str]) -> None:
+    """Refused; in the order of the classes they are read."""
+    data = ",".join([*columns, "y"]).encode() + b"\n.9,.1,dead\n.2,.8,alive\n"
+    options: dict[str, Any] = {"labels": "y", "scores_are": "probabilities", "classes": ["alive", "dead"]}
+    with pytest.raises(BadCache, match="are named as the classes in another order than 'alive', 'dead'"):
+        read_scores(data, scores=columns, **options)
+    cache = feature_cache(**read_scores(data, scores=columns[::-1], **options))
+    assert cache.logits.argmax(axis=1).tolist() == cache.labels.tolist() == [1, 0]
+    with pytest.raises(BadCache, match="is named as the first of 'alive', 'dead'"):
+        read_scores(data, scores=columns[1], **options)
+
+
 @pytest.mark.parametrize(("classes", "indices"), [(["True", "False"], [0, 1]), (["no", "yes"], [1, 0]), (None, [1, 0])])
 def test_truth_values(classes: list[str] | None, indices: list[int], tmp_path: Path) -> None:
     """Names where the classes are those, else 0 and 1; from Parquet, CSV and Excel alike."""
