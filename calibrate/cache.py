@@ -100,7 +100,7 @@ def feature_cache(
     classes: Sequence[str] | None = None,
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
-    prior: ArrayLike | Mapping[str, float] | None = None,
+    prior: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     cost_fp: ArrayLike | None = None,
     cost_fn: ArrayLike | None = None,
@@ -181,9 +181,7 @@ def feature_cache(
     )
 
 
-def check_prior(
-    prior: ArrayLike | Mapping[str, float], classes: Sequence[str], name: str = "prior"
-) -> Float64[np.ndarray, "k"]:
+def check_prior(prior: ArrayLike, classes: Sequence[str], name: str = "prior") -> Float64[np.ndarray, "k"]:
     """A prior (or what `name` calls it) that sums to 1 with every entry above zero.
 
     Raises: `BadPrior`, naming the class.

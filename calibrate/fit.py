@@ -55,7 +55,7 @@ def fit(
     digits: int | None = None,
     tau: float | None = None,
     positive: str | None = None,
-    prior: ArrayLike | Mapping[str, float] | None = None,
+    prior: ArrayLike | None = None,
     prevalence: ByClass | None = None,
     negatives_kept: ByClass | None = None,
     class_weights: ByClass | None = None,

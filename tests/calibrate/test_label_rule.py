@@ -170,7 +170,8 @@ def test_probabilities_passed_as_logits(logits: np.ndarray, *, doubtful: bool) -
 
 def test_values_beside_the_scores_are_matched_too() -> None:
     """A prior by name, weights by index; a table in the point's own order."""
-    named = feature_cache(logits=LOGITS, labels=NAMES[LABELS], classes=["ok", "fraud"], prior={"fraud": 0.2, "ok": 0.8})
+    prior: Any = {"fraud": 0.2, "ok": 0.8}
+    named = feature_cache(logits=LOGITS, labels=NAMES[LABELS], classes=["ok", "fraud"], prior=prior)
     series = pd.Series([0.2, 0.8], index=["fraud", "ok"])
     by_series = feature_cache(logits=LOGITS, labels=NAMES[LABELS], classes=["ok", "fraud"], prior=series)
     for cache in (named, by_series):
