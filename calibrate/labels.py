@@ -52,6 +52,27 @@ def label_indices(labels: ArrayLike, classes: Sequence[str]) -> Int[np.ndarray, 
     return _of_numbers(array, classes)
 
 
+def labels_of_texts(texts: list[str], classes: Sequence[str] = ()) -> list[str] | np.ndarray:
+    """Return the cells of a text table as labels: all names, all truth values or all whole numbers.
+
+    Texts that are all among `classes` are names, and so are those that are neither truth values nor numbers.
+
+    >>> labels_of_texts(["1", "0"]).tolist(), labels_of_texts(["1", "0"], ["1", "0"])
+    ([1.0, 0.0], ['1', '0'])
+    """
+    different = set(texts)
+    if different <= set(classes):
+        return texts
+    if {text.lower() for text in different} <= {"true", "false"}:
+        return np.array([text.lower() == "true" for text in texts])
+    return np.array([float(text) for text in texts]) if all(map(is_whole_number, different)) else texts
+
+
+def is_whole_number(text: str) -> bool:
+    """Return whether a text is a whole number, also as `1.0`."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 def are_ambiguous(classes: Sequence[str]) -> bool:
     """Return whether some whole number is the name of one class and the index of another."""
     return any(number != index and 0 <= number < len(classes) for number, index in _numbers(classes).items())
@@ -118,7 +139,7 @@ def _numbers(classes: Sequence[str]) -> dict[int, int]:
     """The whole numbers that name exactly one class, with its index."""
     seen: dict[int, list[int]] = {}
     for index, name in enumerate(classes):
-        if _NUMBER.fullmatch(name):
+        if is_whole_number(name):
             seen.setdefault(int(float(name)), []).append(index)
     return {number: indices[0] for number, indices in seen.items() if len(indices) == 1}
 

@@ -28,7 +28,7 @@ def positions_by_name(names: Sequence[object], wanted: Sequence[str], what: str)
     >>> positions_by_name(["fraud", "clear"], ["clear", "fraud"], "logits")
     [1, 0]
     """
-    texts = [name if isinstance(name, str) else str(name) for name in names]
+    texts = [str(name) for name in names]
     if (repeated := next((name for name, times in Counter(texts).items() if times > 1), None)) is not None:
         raise WrongColumns(f"{what}: column {_shown(repeated)} comes more than once")
     places = {name: place for place, name in enumerate(texts)}
@@ -57,10 +57,9 @@ def positions_of(names: Sequence[object], wanted: Sequence[str] | None, prefix: 
     >>> positions_of(["features_1", "features_0"], None, "features", "features")
     [1, 0]
     """
-    texts = [name if isinstance(name, str) else str(name) for name in names]
-    start = f"{prefix}_"
-    if not (wanted and set(wanted) & set(texts)) and all(text.startswith(start) for text in texts):
-        texts = [text.removeprefix(start) for text in texts]
+    texts = [str(name) for name in names]
+    if not (wanted and set(wanted) & set(texts)):
+        texts = without_stem(texts, prefix)
     if wanted is not None:
         return positions_by_name(texts, wanted, what)
     if is_count(texts) or len(set(texts)) < len(texts):
@@ -79,8 +78,8 @@ def _refuse_unordered(names: Sequence[str], what: str) -> None:
         return
     if place := next((i for i in range(1, len(numbers)) if numbers[i] < numbers[i - 1]), None):
         raise WrongColumns(
-            f"{what}: its columns are not described, so they are taken in order, but {_shown(names[place])} comes "
-            f"behind {_shown(names[place - 1])}: send them in the order of their numbers"
+            f"{what}: nothing describes its columns, so they go by their position, but {_shown(names[place])} comes "
+            f"after {_shown(names[place - 1])}: send them in the order of their numbers"
         )
 
 
@@ -94,11 +93,8 @@ def without_stem(names: Sequence[object], stem: str) -> list[str]:
     """Return the names without `stem` and an underscore, where every one begins so and goes on."""
     texts = [str(name) for name in names]
     start = f"{stem}_"
-    return (
-        [text[len(start) :] for text in texts]
-        if all(len(t) > len(start) and t.startswith(start) for t in texts)
-        else texts
-    )
+    has_stem = all(text.startswith(start) and text != start for text in texts)
+    return [text.removeprefix(start) for text in texts] if has_stem else texts
 
 
 def column_names(values: Any) -> list[Any] | None:

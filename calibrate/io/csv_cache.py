@@ -6,21 +6,18 @@ columns side by side are `features_0`, `features_1`, ... in the order of their n
 `calibrate.io.score_tables`, whose caller names them.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calibrate.errors import BadCache, UnknownLabel, shown
-from calibrate.io.score_tables import labels_of_texts
 from calibrate.io.text_table import TextTable, is_text, read_excel_table, read_text_table
-from calibrate.labels import can_only_index
-from calibrate.names import is_count, positions_by_name, without_stem
+from calibrate.labels import can_only_index, labels_of_texts
+from calibrate.names import is_count, positions_of, without_stem
 
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
 _SCORES = ("logits", "probabilities")
-_NUMBER = re.compile(r"-?[0-9]{1,15}(\.0*)?")  # of a label
 _START_BYTES = 2**16
 
 
@@ -76,16 +73,14 @@ def arrays_of(table: TextTable) -> dict[str, Any]:
         else:
             arrays[kind] = np.stack([columns[name] for name in names], axis=1)
             arrays["classes"] = stems
-    if "classes" in arrays:
-        arrays["labels"] = labels_of_texts(labels, arrays["classes"])
-        if not set(labels) <= set(arrays["classes"]) and can_only_index([0], arrays["classes"]):
-            row = next(row for row, label in enumerate(labels) if label not in arrays["classes"])
-            raise UnknownLabel(
-                f"column 'labels', row {row} is none of the classes that the columns are named by: "
-                f"{', '.join(map(shown, arrays['classes'][:20]))}"
-            )
-    else:
-        arrays["labels"] = np.array(list(map(float, labels))) if all(map(_is_number, set(labels))) else labels
+    classes = arrays.get("classes", ())
+    arrays["labels"] = labels_of_texts(labels, classes)
+    if classes and not set(labels) <= set(classes) and can_only_index([0], classes):
+        row = next(row for row, label in enumerate(labels) if label not in classes)
+        raise UnknownLabel(
+            f"column 'labels', row {row} is none of the classes that the columns are named by: "
+            f"{', '.join(map(shown, classes[:20]))}"
+        )
     return arrays
 
 
@@ -97,13 +92,6 @@ def _kind(name: str) -> str | None:
 
 
 def _in_order(names: list[str], columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Columns side by side in the order of the numbers in their names, else as they stand in the file."""
+    """Columns side by side in the order of the numbers in their names, else as they stand. Raises: `WrongColumns`."""
     kind = names[0].partition("_")[0]
-    stems = without_stem(names, kind)
-    counted = [str(i) for i in range(len(stems))]
-    order = positions_by_name(stems, counted, kind) if is_count(stems) else range(len(names))
-    return np.stack([columns[names[place]] for place in order], axis=1)
-
-
-def _is_number(text: str) -> bool:
-    return _NUMBER.fullmatch(text) is not None
+    return np.stack([columns[names[place]] for place in positions_of(names, None, kind, kind)], axis=1)

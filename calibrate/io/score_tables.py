@@ -4,7 +4,6 @@ A hospital's or a bank's export: a column of risks, one of outcomes, and others 
 which columns are meant, and what the scores are, is said and never guessed.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ import numpy as np
 
 from calibrate.errors import BadCache, shown
 from calibrate.io.text_table import TextTable, check_names, is_excel, read_excel_table, read_text_table
-from calibrate.labels import can_only_index, label_indices
+from calibrate.labels import can_only_index, is_whole_number, labels_of_texts
 from calibrate.logits import logits_from_probabilities
 from calibrate.names import is_count, positions_by_name, without_stem
 
 SCORES_ARE = ("probabilities", "logits", "margins")
 _NUMBERS = ("sample_weight", "cost_fp", "cost_fn")
-_NUMBER = re.compile(r"-?[0-9]{1,15}(\.0*)?")
 _MAX_BYTES = 64 * 2**30
 
 
@@ -62,7 +60,7 @@ def read_scores(
         raise BadCache(f"column {shown(labels)} cannot hold both scores and labels")
     table = _read(source, most_bytes, [*columns, labels, *_NUMBERS, "group"])
     beside = [name for name in _NUMBERS if name in table.names and name not in columns]
-    (*values,) = table.numbers([*columns, *beside], decimal)
+    values = table.numbers([*columns, *beside], decimal)
     arrays: dict[str, Any] = dict(zip(beside, values[len(columns) :], strict=True))
     if "group" in table.names:
         arrays["group"] = table.texts("group")
@@ -104,31 +102,12 @@ def _ends_with(text: str, name: str) -> bool:
     return text == name or text.endswith((f"_{name}", f" {name}", f".{name}", f"-{name}"))
 
 
-def labels_of_texts(texts: list[str], classes: Sequence[str]) -> list[str] | np.ndarray:
-    """Return the labels of a text table: names where all are classes, else truth values or whole numbers.
-
-    Cells of a table are texts whether they were names, truth values or numbers.
-    """
-    different = set(texts)
-    if different <= set(classes):
-        return texts
-    values: np.ndarray
-    if {text.lower() for text in different} <= {"true", "false"}:
-        values = np.array([text.lower() == "true" for text in texts])
-    elif all(_NUMBER.fullmatch(text) for text in different):
-        values = np.array([float(text) for text in texts])
-    else:
-        return texts
-    named: np.ndarray = np.asarray(classes)[label_indices(values, classes)]
-    return named
-
-
 def _classes(columns: Sequence[str], kind: str, classes: Sequence[str] | None, labels: list[str]) -> tuple[str, ...]:
     """The classes in the order of the scores. Raises: `BadCache`."""
     if classes is not None:
         return tuple(classes)
     different, k = sorted(set(labels)), len(columns)
-    are_numbers = all(_NUMBER.fullmatch(text) for text in different)
+    are_numbers = all(map(is_whole_number, different))
     are_truths = {text.lower() for text in different} <= {"true", "false"}
     listed = ", ".join(map(shown, different[:20]))
     if k == 1:

@@ -79,7 +79,7 @@ def test_columns_that_nothing_names_go_in_order() -> None:
     for names in (["b", "a"], ["V1", "V2", "V10"], ["V0", "V1"], ["lag30", "lag7"], ["a1", "b0"], ["x"]):
         assert positions_of(names, None, "x", "input 'x'") == list(range(len(names)))
     by_text = sorted(f"V{i}" for i in range(1, 11))
-    for names, message in ((by_text, "'V2' comes behind 'V10'"), (["c1", "c0"], "'c0' comes behind 'c1'")):
+    for names, message in ((by_text, "'V2' comes after 'V10'"), (["c1", "c0"], "'c0' comes after 'c1'")):
         with pytest.raises(WrongColumns, match=message):
             positions_of(names, None, "x", "input 'x'")
     with pytest.raises(WrongColumns, match="column 'a' comes more than once"):

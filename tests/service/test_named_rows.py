@@ -102,7 +102,7 @@ def test_numbers_of_columns_are_names_too(named: TestClient) -> None:
     assert np.allclose([row["margin"] for row in reply["predictions"]], right, atol=1e-4)
     table = pa.table({f"V{i + 1}": x[:, i] for i in order})
     said = refused(named.post("/predict?model=wide", content=arrow(table)), 422, "wrong-columns")
-    assert "its columns are not described, so they are taken in order, but 'V3' comes behind 'V12'" in said
+    assert "nothing describes its columns, so they go by their position, but 'V3' comes after 'V12'" in said
     table = pa.table({f"V{i + 1}": x[:, i] for i in range(MANY)})
     reply = named.post("/predict?model=wide", content=arrow(table)).json()
     assert np.allclose([row["margin"] for row in reply["predictions"]], right, atol=1e-4)

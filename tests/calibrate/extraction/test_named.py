@@ -90,7 +90,7 @@ def test_columns_that_nothing_describes_go_in_order() -> None:
     assert np.allclose(probabilities(plain, pd.DataFrame(X)), RIGHT[:, 1], atol=1e-6)
     counted = pd.DataFrame(X[:, [3, 1, 0, 2]], columns=[3, 1, 0, 2])
     assert np.allclose(probabilities(plain, counted), RIGHT[:, 1], atol=1e-6)
-    with pytest.raises(WrongColumns, match="'V1' comes behind 'V2'"):
+    with pytest.raises(WrongColumns, match="'V1' comes after 'V2'"):
         extract(plain, pd.DataFrame(X, columns=["V2", "V1", "V3", "V4"]), labels=Y)
 
 

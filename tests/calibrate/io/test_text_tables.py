@@ -183,6 +183,14 @@ def test_feature_columns_are_in_the_order_of_their_numbers() -> None:
     assert np.array_equal(read_csv(frame.to_csv(index=False).encode(), most_bytes=LIMIT)["features"], features)
 
 
+def test_feature_columns_that_are_numbered_from_1_in_another_order_are_refused() -> None:
+    """`features_10` before `features_2` may be any order where the numbers do not start at 0."""
+    names = sorted((f"features_{i}" for i in range(1, 13)), key=str)
+    data = ",".join([*names, "labels"]).encode() + b"\n" + b",".join([b"0.5"] * 12) + b",1\n"
+    with pytest.raises(WrongColumns, match="'2' comes after '12'"):
+        read_csv(data, most_bytes=LIMIT)
+
+
 def test_logit_columns_are_named_by_their_class() -> None:
     """In any order, and with labels that are class names."""
     data = b"logits_fraud,labels,logits_clear\n2.0,fraud,-1.0\n-3.0,clear,1.0\n"
