@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from calibrate.cli_models import AllowOtherModel, check_model_of
+from calibrate.cli_models import check_model_of
 from calibrate.cli_out import STDOUT, beside, write_out
 from calibrate.cli_rows import Classes, Decimal, Labels, Scores, ScoresAre, print_doubt, read_rows
 from calibrate.curve import USUAL
 from calibrate.curve import curve as trade_off
-from calibrate.errors import BadCache, BadCosts, BadPoint, BadPrior, BadReport
+from calibrate.errors import BadCache, BadCosts, BadPrior, BadReport
 from calibrate.evidence import held_out
 from calibrate.fit import fit as fit_point
 from calibrate.kept_bounds import kept_bounds
@@ -153,27 +153,27 @@ def fit(
 
 
 def evaluate(
-    cache: Rows,
-    point: Annotated[
-        list[Path] | None, typer.Option(help="A saved point or result; may be given several times.")
-    ] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="Metrics to show beside the usual ones.")] = None,
-    scores: Scores = None,
-    labels: Labels = None,
-    scores_are: ScoresAre = None,
-    classes: Classes = None,
-    decimal: Decimal = None,
-    positive: Positive = None,
-    threshold: Thresholds = None,
-    allow_other_model: AllowOtherModel = False,
-    report: Reports = None,
-    title: Annotated[str, typer.Option(help="The report's title.")] = "Operating points",
-    calibration: Annotated[
-        bool, typer.Option(help="Also how true the probabilities are: the model's, and those of a point's map.")
-    ] = False,
-    as_json: Json = False,
+    cache: Path,
+    point: list[Path],
+    metric: list[str] | None = None,
+    *,
+    scores: list[str] | None = None,
+    labels: str | None = None,
+    scores_are: str | None = None,
+    classes: str | None = None,
+    decimal: str | None = None,
+    positive: str | None = None,
+    threshold: list[float] | None = None,
+    allow_other_model: bool = False,
+    report: list[Path] | None = None,
+    title: str = "Operating points",
+    calibration: bool = False,
+    as_json: bool = False,
 ) -> None:
-    """Score saved operating points, and the plain model, on labelled rows that did not fit them."""
+    """Print how saved points, cuts in use and the plain model do on labelled rows that did not fit them.
+
+    It is `setpoint evaluate` without a server, whose options these are.
+    """
     rows = read_rows(cache, scores, labels, scores_are, classes, decimal)
     print_doubt(rows)
     known = frequencies(rows) if rows.prior is None else rows.prior.tolist()
@@ -185,15 +185,13 @@ def evaluate(
     points: dict[str, OperatingPoint] = {}
     purposes: dict[str, Purpose] = {}
     promised: dict[str, str] = {}
-    if not point and not threshold:
-        raise BadPoint("wanted a saved point (--point) or a cut in use today (--threshold), got neither")
     for cut in threshold or []:
         name = f"threshold {cut!r}"
         points[name] = OperatingPoint.from_threshold(cut, rows.classes, positive=positive)
         purposes[name] = Purpose(rows.classes)
         evidence = held_out(points[name], sample, metrics)
         found["plain model"], found[name] = evidence.argmax, evidence.point
-    for path in point or []:
+    for path in point:
         chosen = OperatingPoint.load(path)
         if chosen.classes != rows.classes:
             raise BadCache(

@@ -9,7 +9,6 @@ steps, so that a row whose probability equals the threshold is decided as the cl
 log-odds of that very probability for such a classifier, whatever its decision function is.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,9 +61,8 @@ def point_from_estimator(model: Any, *, classes: Sequence[str] | None = None) ->
     if len(names) != 2:
         raise BadPoint(f"classes: wanted 2 names, got {len(names)}")
     margin = cut.threshold if cut.on == "decision_function" else least_log_odds(cut.threshold)
-    # At the cut itself the positive class is decided; a point decides the second class only above its own.
-    margin = math.nextafter(margin, -math.inf) if cut.positive == 1 else -margin
-    return OperatingPoint(names, np.ones(2), np.array([0.0, -max(-_LARGEST, min(margin, _LARGEST))]))
+    margin = max(-_LARGEST, min(margin, _LARGEST))
+    return OperatingPoint.from_threshold(margin, names, positive=names[cut.positive], on="margin")
 
 
 def cut_of(model: Any) -> EstimatorCut | None:

@@ -12,19 +12,12 @@ from typing import Any
 import numpy as np
 
 from calibrate.errors import BadCache, UnknownLabel, shown
-from calibrate.io.text_table import TextTable, is_text, read_excel_table, read_text_table
+from calibrate.io.text_table import TextTable, read_excel_table, read_text_table
 from calibrate.labels import can_only_index, labels_of_texts
 from calibrate.names import is_count, positions_of, without_stem
 
 _PER_ROW = ("sample_weight", "cost_fp", "cost_fn")
 _SCORES = ("logits", "probabilities")
-_START_BYTES = 2**16
-
-
-def is_csv(path: Path) -> bool:
-    """Return whether a file is text."""
-    with path.open("rb") as file:
-        return is_text(file.read(_START_BYTES))
 
 
 def read_csv(source: Path | bytes, *, most_bytes: int) -> dict[str, Any]:

@@ -36,7 +36,6 @@ CACHE_KEYS = (
 TABLES = {".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow"}
 _MAGIC = {b"PAR1": "Parquet", b"ARROW1": "Arrow"}
 _MOST_BYTES = 64 * 2**30
-_START_BYTES = 2**12
 # What zipfile and its decompressors raise on damaged, encrypted or unknown content.
 _UNREADABLE = (
     zipfile.BadZipFile,
@@ -73,7 +72,7 @@ def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> 
         cache = feature_cache(**read_table(source, file_format, most_bytes=most_bytes))
         return replace(cache, origin=find_origin(source, file_format))
     file = source if isinstance(source, bytes) else Path(source)
-    if is_text(_start(file)):
+    if is_text(file):
         from calibrate.io.csv_cache import read_csv
 
         return feature_cache(**read_csv(file, most_bytes=most_bytes))
@@ -82,17 +81,6 @@ def read_cache(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> 
 
         return feature_cache(**read_excel(file))
     return replace(feature_cache(**read_arrays(source, most_bytes=most_bytes)), origin=find_origin(source, None))
-
-
-def _start(source: Path | bytes) -> bytes:
-    """The first bytes of a file, none where it cannot be read."""
-    if isinstance(source, bytes):
-        return source[:_START_BYTES]
-    try:
-        with source.open("rb") as file:
-            return file.read(_START_BYTES)
-    except (OSError, ValueError):
-        return b""
 
 
 def read_arrays(source: str | Path | bytes, *, most_bytes: int = _MOST_BYTES) -> dict[str, Any]:

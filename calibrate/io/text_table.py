@@ -20,6 +20,7 @@ import numpy as np
 from calibrate.errors import BadCache, NoRows, shown
 
 _START_BYTES = 2**22  # the line of names must lie within it
+_LOOKED_AT_BYTES = 2**16  # to tell what a file is
 _SEPARATORS = (",", ";", "\t")
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _NO_TEXT = (b"PK\x03\x04", b"PK\x05\x06", b"PAR1", b"ARROW1", b"\x93NUMPY")  # how other formats begin
@@ -68,8 +69,12 @@ class TextTable:
         return self._columns[name]
 
 
-def is_text(start: bytes) -> bool:
-    """Return whether a file that starts so can be CSV: text, in UTF-8 or UTF-16."""
+def is_text(source: Path | bytes) -> bool:
+    """Return whether a file can be CSV by its first bytes: text, in UTF-8 or UTF-16. One that cannot be read is not."""
+    try:
+        start = _start_of(source, _LOOKED_AT_BYTES)
+    except BadCache:
+        return False
     if any(start.startswith(mark) for mark in _MARKS):
         return True
     return len(start) > 0 and b"\0" not in start and not start.startswith(_NO_TEXT)
@@ -89,7 +94,7 @@ def read_text_table(source: Path | bytes, *, most_bytes: int) -> TextTable:
     import pyarrow as pa
     from pyarrow import csv as pa_csv
 
-    start = source[:_START_BYTES] if isinstance(source, bytes) else _start_of(source)
+    start = _start_of(source, _START_BYTES)
     encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
     text = start.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors="replace")
     line = _SEP_LINE.match(text)
@@ -159,14 +164,16 @@ def _reason(error: Exception) -> str:
     return row[0] if row is not None else f"it cannot be parsed ({type(error).__name__})"
 
 
-def _start_of(path: Path) -> bytes:
+def _start_of(source: Path | bytes, size: int) -> bytes:
+    if isinstance(source, bytes):
+        return source[:size]
     try:
-        with path.open("rb") as file:
-            return file.read(_START_BYTES)
+        with source.open("rb") as file:
+            return file.read(size)
     except FileNotFoundError:
-        raise BadCache(f"there is no file {path}") from None
-    except OSError as error:
-        raise BadCache(f"{path} cannot be read: {error.strerror}") from None
+        raise BadCache(f"there is no file {source}") from None
+    except (OSError, ValueError) as error:
+        raise BadCache(f"{source} cannot be read: {error}") from None
 
 
 def _separator(header: str) -> str:
@@ -184,11 +191,13 @@ def check_names(names: Sequence[str]) -> None:
     """Raise `BadCache` where a column has no name, or two have the same."""
     if not names:
         raise BadCache("the cache has no line of column names")
+    seen = set[str]()
     for place, name in enumerate(names):
         if not name:
             raise BadCache(f"column {place} (from 0) has no name")
-        if name in names[:place]:
+        if name in seen:
             raise BadCache(f"the cache holds a column more than once: {shown(name)}")
+        seen.add(name)
 
 
 def _table(columns: dict[str, Any]) -> TextTable:

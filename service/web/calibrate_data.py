@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from calibrate.errors import BadCache
-from calibrate.io.csv_cache import is_csv, read_csv
+from calibrate.io.csv_cache import read_csv
 from calibrate.io.files import read_arrays, table_format
 from calibrate.io.origin import find_origin
+from calibrate.io.text_table import is_text
 from calibrate.logits import logits_from_probabilities
 from calibrate.origin import Origin
 from service.domain import ModelVersion
@@ -63,7 +64,7 @@ def read_data(
         from calibrate.io.parquet import read_table  # pyarrow takes long to import, and few bring such a file
 
         return read_table(path, file_format, most_bytes=most_bytes)
-    if is_csv(path):
+    if is_text(path):
         arrays = read_csv(path, most_bytes=most_bytes)
         if "probabilities" in arrays:
             arrays["logits"] = logits_from_probabilities(arrays.pop("probabilities"))
