@@ -6,7 +6,7 @@ by `calibrate.names`, labels by `calibrate.labels`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,17 +17,15 @@ from numpy.typing import ArrayLike
 
 from calibrate.counts import rows_by_class
 from calibrate.errors import BadCache, BadPrior, MissingClass, WrongShape, shown
-from calibrate.labels import can_only_index, label_indices, names_in_labels
-from calibrate.logits import head_logits, logits_from_probabilities, to_array, to_columns
-from calibrate.names import column_names, is_count, positions_by_name, without_stem
-from calibrate.operating_point import check_classes
+from calibrate.labels import can_only_index, label_indices
+from calibrate.logits import head_logits, to_array
 from calibrate.origin import Origin
+from calibrate.score_columns import check_same_rows, class_names, features_by_number, numbers_by_class, score_columns
 
 ROW_COLUMNS = ("logits", "labels", "features", "sample_weight", "cost_fp", "cost_fn", "group")
 _CHECKED_ROWS = 1000
 _FEW_SCORES, _SUMS_TO_1 = 10, 1e-3  # of what may be probabilities: fewer scores than that can lie in [0, 1] by chance
 _DIGESTED_ROWS = 65_536  # at a time: logits that do not lie row by row are copied
-_MAX_CLASSES = 100_000
 _LARGEST_NUMBER = 1e100  # of weights and amounts: their squares are summed
 
 
@@ -138,12 +136,12 @@ def feature_cache(
         raise BadCache(f"pass one of logits, probabilities and margins; got {' and '.join(passed)}")
     beside = {"sample_weight": sample_weight, "cost_fp": cost_fp, "cost_fn": cost_fn, "group": group}
     for name, values in {**scores, "features": features, **beside}.items():
-        _check_same_rows(values, labels, name)
-    features_ = None if features is None else to_array(_by_number(features), "features", (2,))
+        check_same_rows(values, labels, name)
+    features_ = None if features is None else to_array(features_by_number(features), "features", (2,))
     weight_, bias_ = _head(weight, bias, features_)
     named: tuple[str, ...] | None = None
     if passed:
-        logits_, named = _score_columns(scores[passed[0]], passed[0], classes)
+        logits_, named = score_columns(scores[passed[0]], passed[0], classes)
     elif features_ is None:
         raise BadCache("a cache must have features or logits, it has neither")
     elif weight_ is None or bias_ is None:
@@ -161,7 +159,7 @@ def feature_cache(
             f"labels are numbers and the columns are named ({', '.join(map(shown, named[:20]))}): pass labels by name, "
             "or classes= in the order that the numbers count"
         )
-    names = _class_names(named if classes is None else classes, logits_.shape[1], labels)
+    names = class_names(named if classes is None else classes, logits_.shape[1], labels)
     indices = label_indices(labels, names)
     if indices.size != logits_.shape[0]:
         raise WrongShape(f"labels: wanted {logits_.shape[0]}, one per row, got {indices.size}")
@@ -186,7 +184,7 @@ def check_prior(prior: ArrayLike, classes: Sequence[str], name: str = "prior") -
 
     Raises: `BadPrior`, naming the class.
     """
-    array = to_array(_by_class(prior, classes, name), name, (1,)).astype(np.float64)
+    array = to_array(numbers_by_class(prior, classes, name), name, (1,)).astype(np.float64)
     if array.size != len(classes):
         raise BadPrior(f"{name}: wanted {len(classes)} entries, one per class, got {array.size}")
     for label, share in zip(classes, array.tolist(), strict=True):
@@ -195,17 +193,6 @@ def check_prior(prior: ArrayLike, classes: Sequence[str], name: str = "prior") -
     if abs(array.sum() - 1) > 1e-3:
         raise BadPrior(f"{name} must sum to 1, got {array.sum():g} from {array.tolist()[:20]}")
     return np.asarray(array / array.sum())
-
-
-def _by_class(values: Any, classes: Sequence[str], name: str) -> Any:
-    """Return numbers by class in the order of the classes, where they are named: a mapping, or a pandas series."""
-    if isinstance(values, Mapping):
-        names, numbers = list(values), list(values.values())
-    elif hasattr(values, "index") and not callable(values.index) and not hasattr(values.index, "start"):
-        names, numbers = list(values.index), np.asarray(values).tolist()
-    else:
-        return values
-    return [numbers[place] for place in positions_by_name(names, list(classes), name)]
 
 
 def check_every_class_has_rows(cache: FeatureCache) -> None:
@@ -321,84 +308,3 @@ def _check_head(
             f"logits of row {worst} are {logits[worst].tolist()[:10]}, but features, weight and bias give "
             f"{made[worst].tolist()[:10]}"
         )
-
-
-def _score_columns(
-    scores: Any, kind: str, classes: Sequence[str] | None
-) -> tuple[Float[np.ndarray, "n k"], tuple[str, ...] | None]:
-    """Return scores of a kind as logits (n, k), and the names of their columns where these are the classes."""
-    columns, names = column_names(scores), None
-    own = columns[0] if columns is not None and len(columns) == 1 else getattr(scores, "name", None)
-    is_one = classes is not None and len(classes) == 2 and isinstance(own, str)
-    if is_one and without_stem([own], kind)[0] == check_classes(classes)[0]:
-        raise BadCache(
-            f"{kind} are named as the first class, {shown(own)}, and one number a row speaks for the second: pass "
-            "classes= in the other order"
-        )
-    if columns is not None and len(columns) > 1:
-        columns = without_stem(columns, kind)
-        known = tuple(map(str, range(len(columns)))) if is_count(columns) else tuple(map(str, columns))
-        order = positions_by_name(columns, known if classes is None else check_classes(classes), kind)
-        scores = to_array(np.asarray(scores), kind, (2,))[:, order]
-        names = known
-    if kind == "probabilities":
-        return logits_from_probabilities(np.asarray(scores) if columns else scores), names
-    if kind == "margins" and np.ndim(scores) == 2 and np.shape(scores)[1] != 1:
-        raise WrongShape(f"margins: wanted one number a row, got shape {np.shape(scores)}: pass them as logits")
-    return to_columns(np.asarray(scores) if columns else scores, kind), names
-
-
-def _by_number(features: ArrayLike) -> ArrayLike:
-    """Return the columns of a table in the order of their numbers, where they are named 0 to d-1."""
-    columns = column_names(features)
-    if columns is None:
-        return features
-    columns = without_stem(columns, "features")
-    if not is_count(columns):
-        return np.asarray(features)
-    return np.asarray(features)[:, positions_by_name(columns, list(map(str, range(len(columns)))), "features")]
-
-
-def _check_same_rows(values: Any, labels: Any, name: str) -> None:
-    """Raise `BadCache` where values and labels both name their rows (pandas), and differently."""
-    one, other = _row_names(values), _row_names(labels)
-    if one is None or other is None or len(one) != len(other) or values.index.equals(labels.index):
-        return
-    differs = [a is not b and bool(a != b) for a, b in zip(one.astype(str), other.astype(str), strict=True)]
-    row = differs.index(True) if any(differs) else 0
-    raise BadCache(
-        f"row {row} of {name} is {one[row]!r} by its index, of the labels {other[row]!r}: put both in the same "
-        "order, or pass their values"
-    )
-
-
-def _row_names(values: Any) -> np.ndarray | None:
-    """Return the index of a pandas object, None where there is none or it only counts from 0."""
-    index = getattr(values, "index", None)
-    if index is None or callable(index):
-        return None
-    names = np.asarray(index)
-    return None if np.array_equal(names, np.arange(len(names))) else names
-
-
-def _class_names(classes: Sequence[str] | None, k: int, labels: ArrayLike) -> tuple[str, ...]:
-    """Return the names of k classes, counted where none are known. Raises: `BadCache`, `BadPoint`, `WrongShape`."""
-    if k > _MAX_CLASSES:
-        raise WrongShape(f"logits: wanted at most {_MAX_CLASSES} columns, got {k}")
-    if classes is not None:
-        names = check_classes(classes)
-        if len(names) != k:
-            raise WrongShape(f"{len(names)} classes ({', '.join(names[:20])}) but logits have {k} columns")
-        return names
-    names = tuple(str(i) for i in range(k))
-    if not names_in_labels(labels):
-        return names
-    different = sorted(set(labels if isinstance(labels, list | tuple) else np.asarray(labels).tolist()))
-    if len(different) == 1 and different[0] not in names:
-        raise MissingClass(f"every label is {shown(different[0])}, wanted at least two classes")
-    if not set(different) <= set(names):
-        raise BadCache(
-            f"labels are named ({', '.join(map(shown, different[:20]))}) and the {k} columns are not: pass classes= in "
-            "the order of the columns; of one score a row it speaks for the second class"
-        )
-    return names

@@ -9,10 +9,10 @@ ROOT = Path(__file__).parent.parent
 
 # Each part, the parts of its own package that it may import (directly or through others), in the order of the arrows.
 CORE = [
-    "errors", "names", "labels", "origin", "logits", "operating_point", "counts", "draws", "expression", "metrics",
-    "aliases", "bands", "uncertainty", "certify", "naming", "objective", "purpose", "cautions",
-    "promises", "sweep", "ascent", "folds", "sorted_folds",
-    "ranking", "state", "maps", "map_choice", "methods", "budget",
+    "errors", "names", "labels", "origin", "logits", "operating_point", "score_columns", "counts", "draws",
+    "expression", "metrics", "aliases", "bands", "uncertainty", "certify", "naming", "objective", "purpose",
+    "cautions", "promises", "sweep", "ascent", "folds", "sorted_folds", "ranking", "state", "maps", "map_choice",
+    "methods", "budget",
 ]  # fmt: skip
 # What stands on them: each may import the core, the cache, and those before it.
 BEYOND = [
@@ -27,7 +27,8 @@ ALLOWED = {
         for i, name in enumerate(BEYOND)
     },
     "calibrate.cache": {
-        f"calibrate.{name}" for name in ["errors", "names", "labels", "origin", "logits", "operating_point", "counts"]
+        f"calibrate.{name}"
+        for name in ["errors", "names", "labels", "origin", "logits", "operating_point", "score_columns", "counts"]
     },
     "calibrate.io": {
         f"calibrate.{name}" for name in ["errors", "names", "labels", "origin", "logits", "operating_point", "cache"]
