@@ -1,9 +1,9 @@
 """A budget of alerts that is kept: the k highest rows of a batch, whatever their scores.
 
 Decided here: a cut fitted under `alerts <= 200 per 100000` meets its budget on average, and a batch may have more or
-fewer alerts. Whoever can work through 200 cases a day ranks the day's batch and takes the first 200: then the number is
-kept, and the probability that an alert takes moves from day to day. The two are different promises, so they are
-different functions. Rows are ranked by the margin of a point, whose order no bias changes.
+fewer alerts. A team that can work through 200 cases a day ranks the day's batch and takes the first 200: then the
+number is kept, and the lowest probability of an alert changes from day to day. The two are different promises, so they
+are different functions. Rows are ranked by the margin of a point, whose order no bias changes.
 """
 
 import numpy as np

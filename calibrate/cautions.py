@@ -1,7 +1,7 @@
-"""What a fit warns of before anybody relies on its point: an unnamed positive class, and bounds that will break.
+"""Warnings of a fit before anybody relies on its point: an unnamed positive class, bounds that new samples break.
 
 Decided here: a bound without a confidence is a bound on the fitting rows. The best point under it lies just within it,
-so about every other new sample breaks it, and whoever reads `recall >= 0.8` in a list does not expect that. The share
+so about half of new samples break it, and readers of `recall >= 0.8` in a list do not expect that. The share
 of new samples is estimated from the evidence. Both the point's true value and the value that a new sample of the same
 size measures vary around it by the standard error of the evidence, so their difference varies by that times the root of
 2: the share is that of a normal variable beyond the bound. `tests/statistics/test_broken_bounds.py` holds it to truth.

@@ -1,7 +1,7 @@
 """Whether two caches can be of one model: by their classes, their origins, their heads and the width of their features.
 
 Decided here: what differs is refused. Equal heads are taken for one model. Where neither cache says which model made
-its rows there is nothing to compare, and nothing is said; where one of them does, the doubt is a warning.
+its rows there is nothing to compare and no warning; where one of them does, the doubt is a warning.
 """
 
 import numpy as np

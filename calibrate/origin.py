@@ -85,11 +85,11 @@ def doubt_of(one: Origin | None, other: Origin | None, names: tuple[str, str]) -
     same = same_model(one, other)
     if same:
         return None
-    told = [
+    both = [
         f"{name} ({'unknown' if origin is None else origin})" for name, origin in zip(names, (one, other), strict=True)
     ]
     if same is None:
-        return f"it is unknown whether one model made {told[0]} and {told[1]}"
+        return f"it is unknown whether one model made {both[0]} and {both[1]}"
     digests = [each.file_digest or each.model_digest for each in (one, other) if each is not None]
     raise OtherModel(
         f"{names[0]} and {names[1]} are of different models: {one} and {other}, with the digests {digests[0]} and "

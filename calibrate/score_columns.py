@@ -38,11 +38,19 @@ def score_columns(
         order = positions_by_name(columns, known if classes is None else check_classes(classes), kind)
         scores = to_array(np.asarray(scores), kind, (2,))[:, order]
         names = known
+    return logits_of(kind, np.asarray(scores) if columns else scores), names
+
+
+def logits_of(kind: str, scores: ArrayLike) -> Float[np.ndarray, "n k"]:
+    """Return scores that are `logits`, `probabilities` or `margins` as logits with a column per class.
+
+    Raises: `WrongShape`, `NoRows`, `NotFinite`, each naming the item.
+    """
     if kind == "probabilities":
-        return logits_from_probabilities(np.asarray(scores) if columns else scores), names
+        return logits_from_probabilities(scores)
     if kind == "margins" and np.ndim(scores) == 2 and np.shape(scores)[1] != 1:
         raise WrongShape(f"margins: wanted one number a row, got shape {np.shape(scores)}: pass them as logits")
-    return to_columns(np.asarray(scores) if columns else scores, kind), names
+    return to_columns(scores, kind)
 
 
 def features_by_number(features: ArrayLike) -> ArrayLike:

@@ -92,8 +92,8 @@ class ModelVersion:
     classes (`classes_digest`). It decides scores that were computed elsewhere.
 
     `depends_on_batch` says whether a row's answer depends on the other rows of its batch, so that each row is run by
-    itself (None where that is not known); `is_random` whether it depends on chance or on earlier runs. `warnings` say
-    so in words, for whoever uses a point of this version.
+    itself (None where that is not known); `is_random` whether it depends on chance or on earlier runs. `warnings`
+    are the sentences about both that every point of this version shows.
     """
 
     model: str

@@ -128,9 +128,9 @@ def _evaluated(
     bounds = _bounds(purpose, kept_bounds(purpose, each.point, rows), each.details, training, warnings)
     judged: Holds | None = None
     if purpose.constraints:
-        said = {bound["holds"] for bound in bounds}
+        verdicts = {bound["holds"] for bound in bounds}
         complete = len(bounds) == len(purpose.constraints) and not flattered
-        judged = "no" if "no" in said and not flattered else "yes" if said == {"yes"} and complete else "unsure"
+        judged = "no" if "no" in verdicts and not flattered else "yes" if verdicts == {"yes"} and complete else "unsure"
     return {
         "operating_point": each.label,
         "state": each.state,

@@ -43,7 +43,7 @@ def identify(
         return Identity(origin)
     if origin is None or same is None:
         return Identity(origin, (UNKNOWN if origin is None else f"{UNKNOWN} file: they come from {origin}",))
-    what = f"the rows were made by the model file {origin.file_digest}; {named(version)} is {version.digest}"
+    what = f"the rows were made by the model file {origin.file_digest}; {version.shown} is {version.digest}"
     if not allow_other_model:
         raise OtherModel(
             f"{what}: send rows of this file, or for the version that made them; 'allow_other_model': true accepts "
@@ -59,8 +59,3 @@ def under_own_head(arrays: Mapping[str, Any]) -> dict[str, Any]:
         cache = feature_cache(**arrays)
         rows["logits"] = cache.logits
     return rows if rows.get("logits") is not None else dict(arrays)
-
-
-def named(version: ModelVersion) -> str:
-    """Return the version in words."""
-    return f"version {version.version} of model '{version.model}'"

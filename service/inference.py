@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 
 from calibrate.errors import WrongShape
 from calibrate.io.model import Head
-from calibrate.logits import head_logits, logits_from_probabilities, to_array, to_columns
+from calibrate.logits import head_logits, to_array, to_columns
 from calibrate.operating_point import FEW_ROWS, FewJudged, Judged
+from calibrate.score_columns import logits_of
 from service.domain import Model, ModelVersion, PointRecord, Together
 from service.errors import BadRequest
 from service.ports import Ran, Runner
@@ -177,16 +178,12 @@ def scores_to_logits(kind: ScoreKind, scores: ArrayLike, classes: Sequence[str])
         return to_columns(scores)
     array = to_array(scores, kind, (1, 2))
     width = 1 if array.ndim == 1 else array.shape[1]
-    if kind == "margins":
-        if k != 2:
-            raise WrongShape(f"margins are of two classes, the model has {k}: send probabilities or logits")
-        if width != 1:
-            raise WrongShape(f"margins: wanted one number a row, got shape {array.shape}")
-        return to_columns(array, kind)
-    if width != k and (width, k) != (1, 2):
+    if kind == "margins" and k != 2:
+        raise WrongShape(f"margins are of two classes, the model has {k}: send probabilities or logits")
+    if kind == "probabilities" and width != k and (width, k) != (1, 2):
         alone = f", or the one of class '{classes[1]}'" if k == 2 else ""
         raise WrongShape(f"probabilities: wanted {k} columns, one per class{alone}; got {width}")
-    return logits_from_probabilities(array)
+    return logits_of(kind, array)
 
 
 def features_to_logits(features: ArrayLike, head: Head | None, version: ModelVersion) -> Float[np.ndarray, "n k"]:

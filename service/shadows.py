@@ -6,8 +6,8 @@ retrained model is, needs a run of that version: it gets the inputs of the rows,
 Decided here: an answer waits for none of it. It leaves its logits on a heap, which is a few references; a thread of its
 own takes the heap away many times a second, decides all rows of one model and point at once, and counts how often the
 shadow agrees, by the hour and by what was answered and what the shadow would have. The counts go to the store every few
-seconds. What is on the heap is bounded: beyond that rows are not counted, and how many is told. Logits and inputs are
-dropped as they were counted; nothing of a row is kept.
+seconds. What is on the heap is bounded: rows beyond that are not counted, but their number is reported. Logits and
+inputs are dropped once they are counted; nothing of a row is kept.
 """
 
 import logging

@@ -70,7 +70,7 @@ def to_inputs(
     - columns: arrays by the names of the inputs, (n,) for an input of rows of one number; or, of the one input, its
       described columns (n,), or one array (n, ...). Texts of categories become their codes.
     - ports: the model's inputs.
-    - described: the columns of its one input. Where there are none, the columns are taken in their order.
+    - described: the columns of its one input. Without any, columns go by their position.
 
     Raises: `WrongColumns`, `UnknownCategory`, `BadCache`, naming the column.
     """

@@ -1,7 +1,7 @@
 """Where a cache file's rows came from, as the file says it.
 
 Decided here: it is no key of the cache, since no fit depends on it; it is the comment of an `.npz` archive, and the
-entry `setpoint.origin` in the metadata of a Parquet or Arrow file. A comment by another program says nothing of it.
+entry `setpoint.origin` in the metadata of a Parquet or Arrow file. A comment by another program is ignored.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""What ONNX Runtime's refusal of a model means to whoever has to mend it."""
+"""Errors for models that ONNX Runtime refuses, with the remedy where it is known."""
 
 import re
 

@@ -1,7 +1,7 @@
 """Scores and labels in a table whose columns have the names that their owner gave them.
 
-A hospital's or a bank's export: a column of risks, one of outcomes, and others that do not matter here. Decided here:
-which columns are meant, and what the scores are, is said and never guessed.
+A hospital's or a bank's export: a column of risks, one of outcomes, and others that are not needed. Decided here: the
+caller names the columns and says what the scores are; neither is guessed.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def read_scores(
         scores_are: "probabilities", "logits", or "margins" (one score a row that grows with the second class).
         classes: Names in the order of the scores; needed where the labels are texts and the scores' columns are not
             named by them.
-        decimal: The decimal mark, "." or ","; told from the numbers where they leave no doubt.
+        decimal: The decimal mark, "." or ","; None takes it from the numbers where they leave no doubt.
         most_bytes: What the table may unpack to.
 
     Columns `sample_weight`, `cost_fp`, `cost_fn` and `group` are read too where there are any.

@@ -25,7 +25,7 @@ Run = Callable[[Inputs], Float[np.ndarray, "n k"]]
 @dataclass(frozen=True)
 class Alike:
     """The largest difference between two runs of the same rows, and between rows run together and each alone; whether
-    rows that differ together all get the same answer alone, so that the model says nothing of single rows.
+    rows that differ together all get the same answer alone, so that the model cannot decide single rows.
     """
 
     twice: float

@@ -5,8 +5,6 @@ rows or asked not to wait. A caller that goes away while it waits has its job ca
 unless it named an idempotency key: then it will come back for the answer, and the job goes on.
 """
 
-from typing import Any
-
 from anyio import create_task_group
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,16 +13,12 @@ from calibrate.errors import SetpointError
 from service.errors import BadRequest, JobCancelled
 from service.job import Job
 from service.jobs.desk import Wanted
-from service.web.bodies import answer, check_wire, is_multipart
-from service.web.calibrate_data import read_call
+from service.web.bodies import answer, check_wire
 from service.web.jobs import error_of, job_reply, watched
 from service.web.points import point_reply
 from service.web.schemas import CalibrateSpec, JobReply, PointReply
 from service.web.state import Parts, call, parts, principal, request_id
-from service.web.tensors import read_json
-from service.web.uploads import spool_body, spool_form
-
-_SMALL_BYTES = 256 * 2**10  # of a body that is read faster here than a process could be asked to
+from service.web.uploads import spool_call
 
 
 async def calibrate(request: Request) -> Response:
@@ -57,19 +51,7 @@ async def _submit(request: Request, service: Parts, key: str | None) -> Job:
     """The job that a request asks for; its data is kept first."""
     desk, lane, who = service.desk, service.lanes.changes, principal(request)
     with desk.arriving() as arriving, desk.keeping(arriving.name) as keep:
-        if is_multipart(request):
-            form, text = "file", await spool_form(request, arriving, lane, "data", "spec")
-            asked: dict[str, Any] = read_json(text.encode(), "spec")
-        else:
-            form = "json"
-            await spool_body(request, arriving, lane)
-        digest = await lane.run(arriving.finish)
-        if form == "json":
-            small = arriving.size <= _SMALL_BYTES
-            path = arriving.path
-            asked = await service.lanes.calibrations.run(
-                lambda: read_call(path.read_bytes())[0] if small else desk.read_spec(path)
-            )
+        form, digest, asked = await spool_call(request, arriving, service)
         spec = check_wire(asked, CalibrateSpec).model_dump(mode="json")
         wanted = Wanted(spec, arriving.name, form, digest, request_id(request), key)
         return await lane.run(lambda: desk.submit(wanted, who, keep))

@@ -4,18 +4,16 @@ Decided here: it is answered at once, so the rows are bounded as those of a cali
 read and measured in a process of their own, as those of `/calibrate` are.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.jobs.desk import Evaluating
-from service.web.bodies import answer, check_wire, is_multipart
-from service.web.calibrate_data import read_call
+from service.web.bodies import answer, check_wire
 from service.web.evaluate_schemas import EvaluateReply, EvaluateSpec
 from service.web.state import call, parts, principal
-from service.web.tensors import read_json
-from service.web.uploads import spool_body, spool_form
+from service.web.uploads import spool_call
 
 
 async def evaluate(request: Request, model: str, format: Literal["json", "html"] | None = None) -> Response:
@@ -30,19 +28,7 @@ async def evaluate(request: Request, model: str, format: Literal["json", "html"]
     desk, lane = service.desk, service.lanes.changes
     await lane.run(lambda: service.registry.model(model))
     with desk.arriving() as arriving, desk.keeping(arriving.name):
-        asked: dict[str, Any]
-        if is_multipart(request):
-            form, text = "file", await spool_form(request, arriving, lane, "data", "spec")
-            asked = read_json(text.encode(), "spec")
-            await lane.run(arriving.finish)
-        else:
-            form = "json"
-            await spool_body(request, arriving, lane)
-            await lane.run(arriving.finish)
-            small = arriving.size <= _SMALL_BYTES
-            asked = await service.lanes.calibrations.run(
-                lambda: read_call(arriving.path.read_bytes())[0] if small else desk.read_spec(arriving.path)
-            )
+        form, _, asked = await spool_call(request, arriving, service)
         spec = check_wire(asked, EvaluateSpec)
         wanted = Evaluating(
             model=model,
@@ -62,6 +48,3 @@ async def evaluate(request: Request, model: str, format: Literal["json", "html"]
     if page:
         return Response(html, media_type="text/html")
     return await lane.run(lambda: answer(EvaluateReply.model_validate(reply), EvaluateReply))
-
-
-_SMALL_BYTES = 256 * 2**10  # of a body that is read faster here than a process could be asked to

@@ -1,7 +1,7 @@
 """Request schemas as generators of clients read them: a field that may be left out has no `default` keyword.
 
 openapi-typescript, and others, take a field with a default for one that is always there, which is right of a reply and
-makes a request list every option. The default is said in the description.
+makes a request list every option. The description states the default.
 """
 
 import json

@@ -135,7 +135,7 @@ class ScoreColumns(Wire):
     labels: StrictStr = Field(description="The column of labels: class names, or 0 and 1.")
     scores_are: Literal["probabilities", "logits", "margins"] = Field(description="Margins are log-odds, one a row.")
     decimal: Literal[".", ","] | None = Field(
-        None, description="The decimal mark; told from the numbers where they leave no doubt."
+        None, description="The decimal mark; taken from the numbers where they leave no doubt."
     )
 
 

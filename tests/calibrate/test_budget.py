@@ -49,7 +49,7 @@ def test_a_threshold_on_margins(threshold: float) -> None:
     ],
 )
 def test_thresholds_that_are_none(arguments: dict[str, Any], message: str) -> None:
-    """With what came."""
+    """Refused, quoting the value."""
     with pytest.raises(BadPoint, match=message):
         OperatingPoint.from_threshold(**arguments)
 

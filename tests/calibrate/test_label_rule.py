@@ -57,7 +57,7 @@ def test_labels(labels: Any, classes: list[str], indices: list[int]) -> None:
     ],
 )
 def test_labels_in_doubt_are_refused(labels: Any, classes: list[str], message: str) -> None:
-    """With the row, what came and what to do."""
+    """With the row, the label and what to do."""
     with pytest.raises(UnknownLabel, match=message):
         label_indices(labels, classes)
 
@@ -132,7 +132,7 @@ def test_probabilities_and_margins() -> None:
 
 
 def test_rows_named_otherwise_are_refused() -> None:
-    """A pandas index that differs says that the rows do not belong together; one that only counts says nothing."""
+    """A pandas index that differs means other rows; one that only counts from 0 names no row."""
     scores = pd.Series(LOGITS[:, 1], index=[f"p{i}" for i in range(N)])
     labels = pd.Series(LABELS, index=[f"p{i}" for i in reversed(range(N))])
     with pytest.raises(BadCache, match="row 0 of margins is 'p0' by its index, of the labels 'p59'"):

@@ -62,7 +62,7 @@ def test_a_module_that_draws_numbers_in_evaluation_mode_is_refused() -> None:
 
 
 def test_a_module_whose_rows_depend_on_their_batch_is_warned_of() -> None:
-    """Statistics of the batch; with one row a batch there is nothing to warn of. What fails on one row is told."""
+    """Statistics of the batch; no warning where a batch has one row. A model that fails on one row is reported."""
     with pytest.warns(UserWarning, match="together and alone they differ"):
         extract(_Module(lambda z: z - z.mean(dim=0)), (X, Y), progress=False)
     with warnings.catch_warnings():

@@ -201,7 +201,7 @@ def test_logit_columns_are_named_by_their_class() -> None:
 
 
 def test_numbers_cannot_count_columns_that_are_named() -> None:
-    """Their order in a file says nothing, so 0 and 1 could be either class; in Python it takes `classes`."""
+    """Their order in a file means nothing, so 0 and 1 could be either class; in Python `classes` settles it."""
     with pytest.raises(
         UnknownLabel, match="'labels', row 0 is none of the classes that the columns are named by: 'fraud'"
     ):
@@ -216,7 +216,7 @@ def test_numbers_cannot_count_columns_that_are_named() -> None:
 
 
 def test_a_file_of_other_columns_names_those_that_are_there() -> None:
-    """The first error of whoever has a table of risks."""
+    """The first error of an analyst with a table of risks."""
     with pytest.raises(BadCache, match=r"labels is missing. The columns are 'patient', 'risk', 'died': say which"):
         read_cache(DIALECTS["semicolon, decimal comma"])
 
