@@ -113,9 +113,12 @@ def _classes(columns: Sequence[str], kind: str, classes: Sequence[str] | None, l
     if k == 1:
         if are_truths or (are_numbers and {float(text) for text in different} <= {0, 1}):
             return ("0", "1")
+        if len(different) > 2:
+            raise BadCache(f"one column of scores is for two classes, the labels are {listed}: name a column per class")
+        orders = " or ".join(dict.fromkeys([",".join(different), ",".join(different[::-1])]))
         raise BadCache(
             f"the labels are {listed}, and which of them {shown(columns[0])} speaks for is not known: pass the two "
-            f"classes, second the one that it speaks for (--classes {','.join(different[:2])})"
+            f"classes, second the one that it speaks for (--classes {orders})"
         )
     stems = tuple(without_stem(columns, kind))
     if is_count(stems):

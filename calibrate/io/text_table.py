@@ -23,7 +23,8 @@ _START_BYTES = 2**22  # the line of names must lie within it
 _LOOKED_AT_BYTES = 2**16  # to tell what a file is
 _SEPARATORS = (",", ";", "\t")
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_NO_TEXT = (b"PK\x03\x04", b"PK\x05\x06", b"PAR1", b"ARROW1", b"\x93NUMPY")  # how other formats begin
+_GZIP = b"\x1f\x8b"
+_NO_TEXT = (_GZIP, b"PK\x03\x04", b"PK\x05\x06", b"PAR1", b"ARROW1", b"\x93NUMPY")  # how other formats begin
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _SEP_LINE = re.compile(r"\"?sep=(.)\"?\r?\n")
 _WIDTH = re.compile(r"(Row #\d+: )?Expected \d+ columns, got \d+")
@@ -75,9 +76,11 @@ def is_text(source: Path | bytes) -> bool:
         start = _start_of(source, _LOOKED_AT_BYTES)
     except BadCache:
         return False
-    if any(start.startswith(mark) for mark in _MARKS):
-        return True
-    return len(start) > 0 and b"\0" not in start and not start.startswith(_NO_TEXT)
+    return len(start) > 0 and _is_text(start)
+
+
+def _is_text(start: bytes) -> bool:
+    return start.startswith(tuple(_MARKS)) or (b"\0" not in start and not start.startswith(_NO_TEXT))
 
 
 def is_excel(source: Path | bytes) -> bool:
@@ -95,6 +98,9 @@ def read_text_table(source: Path | bytes, *, most_bytes: int) -> TextTable:
     from pyarrow import csv as pa_csv
 
     start = _start_of(source, _START_BYTES)
+    if not _is_text(start):
+        packed = "a gzip file: unpack it first" if start.startswith(_GZIP) else "no text"
+        raise BadCache(f"wanted a table as CSV, Excel or Parquet; the file is {packed}")
     encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
     text = start.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors="replace")
     line = _SEP_LINE.match(text)

@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import gzip
 import io
 import zipfile
 from pathlib import Path
@@ -136,6 +137,14 @@ def test_a_column_for_each_class(data: bytes, options: dict[str, Any]) -> None:
             "'no', 'yes', and which of them 'risk' speaks for",
         ),
         (b"risk,died\n0.5,\xe4\n", {}, BadCache, "save it as CSV UTF-8"),
+        (gzip.compress(b"risk,died\n0.5,1\n", mtime=0), {}, BadCache, "the file is a gzip file: unpack it first"),
+        (b"risk,died\n0.5,\0\n", {}, BadCache, "the file is no text"),
+        (
+            b"risk,died\n0.5,0\n0.5,1\n0.5,2\n",
+            {},
+            BadCache,
+            "for two classes, the labels are '0', '1', '2': name a col",
+        ),
         (b"risk,died\n0.5,0\n0.5,1,2\n", {}, BadCache, "Expected 2 columns, got 3"),
         (b"risk,died\n1.5,0\n0.5,1\n", {}, InputError, r"probabilities\[0\] must lie in \[0, 1\]"),
         (b"a,died\n1,0\n", {"scores": ["a", "a"]}, BadCache, "each once; got a, a"),
