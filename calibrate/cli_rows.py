@@ -34,7 +34,7 @@ def read_rows(
     classes: str | None = None,
     decimal: str | None = None,
 ) -> FeatureCache:
-    """Return the rows of a cache, or of a table whose columns are named..
+    """Return the rows of a cache, or of a table whose columns are named.
 
     Raises: `BadCache` where options are missing, and what `read_cache` and `read_scores` raise.
     """

@@ -6,6 +6,7 @@ from typing import TypeVar
 import onnx
 
 from calibrate.errors import BadModel
+from calibrate.io.onnx_file import subgraphs
 
 T = TypeVar("T", onnx.NodeProto, onnx.TensorProto, onnx.ValueInfoProto)
 
@@ -53,17 +54,10 @@ def _copy(message: T) -> T:
     return copied
 
 
-def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
 def _taken(node: onnx.NodeProto) -> Iterator[str]:
     """The tensors that a node takes, those that its subgraphs name too."""
     yield from node.input
-    for graph in _graphs(node):
+    for graph in subgraphs(node):
         yield from (value.name for value in graph.output)
         for inner in graph.node:
             yield from inner.output
@@ -77,5 +71,5 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     for node in graph.node:
         for field in (node.input, node.output):
             field[:] = [names.get(name, name) for name in field]
-        for inner in _graphs(node):
+        for inner in subgraphs(node):
             _rename(inner, names)

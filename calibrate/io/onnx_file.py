@@ -49,6 +49,14 @@ def _refuse_external_data(model: onnx.ModelProto) -> None:
             )
 
 
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs in the attributes of a node, as a branch or a loop has them."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor of a model, those in subgraphs, functions and attributes too."""
     graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from calibrate.io.onnx_file import parse
+from calibrate.io.onnx_file import parse, subgraphs
 
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 _WHOLE_BATCH = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}  # one scale from all rows
@@ -83,18 +83,11 @@ def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 def _reads(node: onnx.NodeProto) -> set[str]:
     """The tensors that a node reads, those that its subgraphs take from outside too."""
     names = {name for name in node.input if name}
-    for graph in _subgraphs(node):
+    for graph in subgraphs(node):
         names |= {value.name for value in graph.output}
         for inner in graph.node:
             names |= _reads(inner)
     return names
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _walk(node: onnx.NodeProto, scope: Scope, functions: Functions) -> Iterator[tuple[onnx.NodeProto, Scope]]:
@@ -105,7 +98,7 @@ def _walk(node: onnx.NodeProto, scope: Scope, functions: Functions) -> Iterator[
         pairs = zip(function.input, node.input, strict=False)  # trailing inputs may be left out
         inside: Scope = {name: scope[outer] for name, outer in pairs if outer in scope}
         yield from _walk_all(function.node, inside, functions)
-    for graph in _subgraphs(node):
+    for graph in subgraphs(node):
         yield from _walk_all(graph.node, {**scope, **{each.name: each for each in graph.initializer}}, functions)
 
 
