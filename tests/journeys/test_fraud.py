@@ -111,13 +111,8 @@ def test_columns_in_another_order_are_the_same_rows(files: Path, fitted: lightgb
     """By name, or refused by name; never taken as they stand."""
     val = pd.read_csv(files / "val.csv").head(500)
     right = calibrate.extract(fitted, val[COLUMNS], labels=val.outcome, progress=False)
-    turned = val[COLUMNS[::-1]]
-    try:
-        cache = calibrate.extract(fitted, turned, labels=val.outcome, progress=False)
-    except InputError as error:
-        assert "age_of_card" in str(error)  # noqa: PT017
-    else:
-        assert np.array_equal(cache.logits, right.logits)
+    cache = calibrate.extract(fitted, val[COLUMNS[::-1]], labels=val.outcome, progress=False)
+    assert np.array_equal(cache.logits, right.logits)
     with pytest.raises(InputError, match="amount"):
         calibrate.extract(fitted, val[COLUMNS].rename(columns={"amount": "sum"}), labels=val.outcome, progress=False)
 
